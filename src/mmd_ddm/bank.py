@@ -1,0 +1,74 @@
+"""Features of a whole image set: computed once, cached on disk by content, memory-mapped.
+
+The key is the hash of the pixels and the hash of the extractor's weights, so that a bank can
+never be read for other images or another space. Caches lie in ``$MMD_DDM_CACHE``, by default
+``~/.cache/mmd-ddm``.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmd_ddm.data import ImageSet
+from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.images import from_uint8
+
+__all__ = ["cache_dir", "cached_features", "extract"]
+
+
+def cache_dir() -> Path:
+    """Where banks are kept."""
+    return Path(os.environ.get("MMD_DDM_CACHE", Path.home() / ".cache" / "mmd-ddm"))
+
+
+@torch.no_grad()
+def extract(
+    pixels: Tensor,
+    phi: FeatureExtractor,
+    *,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    on_batch: Callable[[int], None] | None = None,
+) -> Float[Tensor, "n d"]:
+    """Features of uint8 images, in batches; float32 on the CPU.
+
+    Args:
+        pixels: uint8, [n, c, h, w].
+        phi: the extractor, on ``device``.
+        batch_size: images at once.
+        device: where to compute.
+        on_batch: told how many images each batch had.
+    """
+    rows = []
+    for batch in pixels.split(batch_size):
+        rows.append(phi(from_uint8(batch.to(device))).float().cpu())
+        if on_batch:
+            on_batch(len(batch))
+    return torch.cat(rows)
+
+
+def cached_features(
+    images: ImageSet,
+    phi: FeatureExtractor,
+    *,
+    device: torch.device | str = "cpu",
+    on_batch: Callable[[int], None] | None = None,
+) -> Float[Tensor, "n d"]:
+    """Features of an image set, from the cache if they are there."""
+    key = hashlib.sha256(f"{images.sha256}/{phi.sha256}".encode()).hexdigest()[:32]
+    path = cache_dir() / f"{phi.name}-{key}.npy"
+    if not path.is_file():
+        features = extract(images.pixels, phi, device=device, on_batch=on_batch)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        with temporary.open("wb") as file:
+            np.save(file, features.numpy())
+        temporary.replace(path)
+    # Copy-on-write, so that torch may treat the array as writable.
+    return torch.from_numpy(np.load(path, mmap_mode="c"))

@@ -1,0 +1,172 @@
+"""The composition root: settings become objects here, and nowhere else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmd_ddm.checkpoint import read_chain
+from mmd_ddm.config import ChainConfig, NetworkConfig
+from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.samplers import make_sampler
+from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.schedules import check_times, select_times
+
+__all__ = [
+    "BUNDLED_MODELS",
+    "Model",
+    "build_device",
+    "build_network",
+    "build_sampler",
+    "load_model",
+    "precision_dtype",
+    "resolve_times",
+]
+
+BUNDLED_MODELS = {"fashion-mnist": Path(__file__).parent / "bundled" / "base"}
+_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model.
+
+    Attributes:
+        name: as the person named it.
+        denoiser: on its device.
+        scheduler_config: of the diffusers folder it came from.
+        chain: what it was finetuned for; None for a base model.
+    """
+
+    name: str
+    denoiser: Denoiser
+    scheduler_config: dict[str, Any]
+    chain: ChainConfig | None
+
+
+def build_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` takes a GPU if there is one.
+
+    Raises:
+        ValueError: a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {name!r} is not available: {str(error).splitlines()[0]}"
+        ) from error
+    return device
+
+
+def precision_dtype(name: str) -> torch.dtype | None:
+    """The autocast type of a precision setting.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    if name not in _PRECISIONS:
+        raise ValueError(f"unknown precision {name!r}; choose one of {', '.join(_PRECISIONS)}")
+    return _PRECISIONS[name]
+
+
+def load_model(name: str, device: torch.device | str = "cpu", precision: str = "float32") -> Model:
+    """A model by the name a person gives: a bundled one, a run, a diffusers folder, a hub id.
+
+    Raises:
+        ValueError: nothing of that name, or no diffusion model.
+    """
+    if not name:
+        raise ValueError(
+            "no model given: name a diffusers folder, a hub id, a run, or fashion-mnist"
+        )
+    path = BUNDLED_MODELS.get(name, Path(name))
+    folder = path / "model" if (path / "model" / "model_index.json").is_file() else path
+    if not folder.exists() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+        raise ValueError(
+            f"no model at {name}: give a diffusers folder, a run, a hub id (owner/name), or one of "
+            f"{', '.join(BUNDLED_MODELS)}"
+        )
+    source = folder if folder.exists() else name
+    try:
+        denoiser = Denoiser.from_pretrained(source)
+        scheduler_config = Denoiser.read_scheduler_config(source)
+    except OSError as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"cannot load {name}: {first} (offline? download the model once and give its folder)"
+        ) from error
+    denoiser.autocast = precision_dtype(precision)
+    chain = read_chain(folder)
+    return Model(
+        name,
+        denoiser.to(device),
+        scheduler_config,
+        ChainConfig(**{**chain, "times": tuple(chain["times"])}) if chain else None,
+    )
+
+
+def resolve_times(chain: ChainConfig, num_train_timesteps: int) -> ChainConfig:
+    """The same chain with its times, and their number, filled in.
+
+    Raises:
+        ValueError: times or a number of steps that cannot be walked.
+    """
+    if chain.times:
+        times = check_times(chain.times, num_train_timesteps)
+        return replace(chain, times=times, steps=len(times), spacing="custom")
+    return replace(chain, times=select_times(chain.spacing, chain.steps, num_train_timesteps))
+
+
+def build_sampler(chain: ChainConfig, denoiser: Denoiser, *, recompute: bool = False) -> Sampler:
+    """The chain as a sampler of this denoiser."""
+    resolved = resolve_times(chain, len(denoiser.schedule))
+    return make_sampler(
+        resolved.sampler,
+        denoiser,
+        resolved.times,
+        eta=resolved.eta,
+        clip=resolved.clip,
+        recompute=recompute,
+    )
+
+
+def build_network(config: NetworkConfig, shape: Sequence[int]) -> nn.Module:
+    """A fresh UNet2DModel for images of this shape (c, h, w).
+
+    Raises:
+        ValueError: channels and attention of different length, or sizes that do not fit.
+    """
+    from diffusers import UNet2DModel
+
+    levels = len(config.channels)
+    if len(config.attention) != levels:
+        raise ValueError(
+            f"network.attention has {len(config.attention)} entries, network.channels {levels}"
+        )
+    if shape[1] % 2 ** (levels - 1) or shape[2] % 2 ** (levels - 1):
+        raise ValueError(
+            f"images of {shape[1]}x{shape[2]} cannot be halved {levels - 1} times: use fewer "
+            "network.channels, or --resize"
+        )
+    return UNet2DModel(
+        sample_size=shape[1] if shape[1] == shape[2] else (shape[1], shape[2]),
+        in_channels=shape[0],
+        out_channels=shape[0],
+        layers_per_block=config.layers_per_block,
+        block_out_channels=config.channels,
+        down_block_types=tuple(
+            "AttnDownBlock2D" if a else "DownBlock2D" for a in config.attention
+        ),
+        up_block_types=tuple(
+            "AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attention)
+        ),
+        attention_head_dim=config.attention_head_dim,
+        norm_num_groups=config.norm_num_groups,
+    )

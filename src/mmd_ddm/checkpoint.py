@@ -1,0 +1,160 @@
+"""The whole training state in and out, and the finished model as an ordinary diffusers folder.
+
+A state is written to a temporary name, synced and renamed, so that a crash leaves either the old
+file or the new one. It is read with ``weights_only``: nothing is unpickled.
+"""
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmd_ddm import scheduling_few_step
+from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.runlog import write_json
+from mmd_ddm.schedules import select_times
+
+__all__ = ["export", "load_state", "read_chain", "save_state"]
+
+_MAX_SHARD = "15MB"
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write nested mappings of tensors and plain values."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """Read what `save_state` wrote; None if there is nothing.
+
+    Raises:
+        ValueError: the file is damaged or no such state.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many types for a damaged file
+        raise ValueError(f"cannot resume from {path}: {error}") from error
+
+
+def export(
+    denoiser: Denoiser,
+    scheduler_config: Mapping[str, Any],
+    chain: Mapping[str, Any] | None,
+    folder: Path,
+    *,
+    half: bool = False,
+) -> None:
+    """Write a folder that ``DiffusionPipeline.from_pretrained`` loads.
+
+    A deterministic DDIM chain on leading times, or on trailing ones where K divides T, is held by
+    diffusers' own `DDIMScheduler`. Any other chain gets `FewStepScheduler` beside the weights,
+    which refuses every other number of steps and every sampler but DDIM: no folder is written
+    that would silently sample on another grid.
+
+    Args:
+        denoiser: its network is written as it is.
+        scheduler_config: of the base model.
+        chain: the chain it was finetuned for, ``ChainConfig`` with its ``times`` filled in; kept
+            in ``scheduler_config.json`` under the key ``mmd_ddm``. None for a base model.
+        folder: replaced once the new one is complete.
+        half: write float16 weights.
+    """
+    from diffusers import DDIMPipeline, DDPMPipeline
+
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    network = copy.deepcopy(denoiser.network).half() if half else denoiser.network
+    if chain is None or _stock(chain, len(denoiser.schedule)):
+        scheduler = _stock_scheduler(scheduler_config, chain)
+        DDIMPipeline(network, scheduler).save_pretrained(temporary, max_shard_size=_MAX_SHARD)
+    else:
+        scheduler = _few_step_scheduler(denoiser, scheduler_config, chain)
+        DDPMPipeline(network, scheduler).save_pretrained(temporary, max_shard_size=_MAX_SHARD)
+        _ship_scheduler(temporary)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.replace(folder)
+
+
+def read_chain(folder: Path) -> dict[str, Any] | None:
+    """The chain a folder was finetuned for; None for a base model."""
+    path = folder / "scheduler" / "scheduler_config.json"
+    if not path.is_file():
+        return None
+    return json.loads(path.read_text(encoding="utf-8")).get("mmd_ddm")
+
+
+def _stock(chain: Mapping[str, Any], num_train_timesteps: int) -> bool:
+    """Whether diffusers' DDIMScheduler walks this chain's times, and steps right between them."""
+    steps = len(chain["times"])
+    spacing = next(
+        (
+            name
+            for name in ("leading", "trailing")
+            if list(select_times(name, steps, num_train_timesteps)) == list(chain["times"])
+        ),
+        None,
+    )
+    divides = spacing == "leading" or num_train_timesteps % steps == 0
+    return chain["sampler"] == "ddim" and chain["eta"] == 0 and spacing is not None and divides
+
+
+def _stock_scheduler(config: Mapping[str, Any], chain: Mapping[str, Any] | None) -> Any:
+    from diffusers import DDIMScheduler
+
+    if chain is None:
+        return DDIMScheduler.from_config(dict(config))
+    leading = chain["times"][-1] == 0 and len(chain["times"]) > 0
+    scheduler = DDIMScheduler.from_config(
+        dict(config),
+        clip_sample=chain["clip"],
+        timestep_spacing="leading" if leading else "trailing",
+        steps_offset=0,
+        set_alpha_to_one=True,
+        thresholding=False,
+    )
+    scheduler.register_to_config(mmd_ddm=dict(chain))
+    return scheduler
+
+
+def _few_step_scheduler(
+    denoiser: Denoiser, config: Mapping[str, Any], chain: Mapping[str, Any]
+) -> scheduling_few_step.FewStepScheduler:
+    scheduler = scheduling_few_step.FewStepScheduler(
+        times=list(chain["times"]),
+        alpha_bars=[denoiser.schedule.abar(t) for t in chain["times"]],
+        prediction_type=denoiser.prediction,
+        sampler="ddim" if chain["eta"] == 0 else "stochastic ddim",
+        clip_sample=chain["clip"],
+        **{
+            key: config[key]
+            for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+            if key in config
+        },
+    )
+    if chain["sampler"] != "ddim":
+        scheduler.register_to_config(sampler=chain["sampler"])
+    scheduler.register_to_config(mmd_ddm=dict(chain))
+    return scheduler
+
+
+def _ship_scheduler(folder: Path) -> None:
+    """Put the scheduler's source beside its config and name it in model_index.json."""
+    source = Path(scheduling_few_step.__file__)
+    shutil.copy(source, folder / "scheduler" / source.name)
+    index = folder / "model_index.json"
+    content = json.loads(index.read_text(encoding="utf-8"))
+    content["scheduler"] = [source.stem, "FewStepScheduler"]
+    write_json(index, content)

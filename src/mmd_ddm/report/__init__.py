@@ -1,0 +1,10 @@
+"""Run folders to tables, figures and one self-contained HTML page; reads files only.
+
+No room below reaches torch or diffusers, so a report can be made wherever a run was copied to.
+"""
+
+from mmd_ddm.report.page import write_report
+from mmd_ddm.report.table import Row, Score, before_after, table_lines
+from mmd_ddm.report.verdict import Verdict, verdict
+
+__all__ = ["Row", "Score", "Verdict", "before_after", "table_lines", "verdict", "write_report"]

@@ -1,0 +1,198 @@
+"""Charts as inline SVG that take their colours from the page, so light, dark and print all suit.
+
+Each colour is drawn as a placeholder and replaced by a CSS variable; text stays text in the
+page's font; ids are prefixed, since several charts share one page.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import escape
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from mmd_ddm.report.table import format_number, score
+
+__all__ = ["loss_chart", "quality_chart", "selection_chart"]
+
+_INK, _MUTED, _LINE = "#010201", "#010202", "#010203"
+_BASE, _FINETUNED, _FLOOR = "#010204", "#010205", "#010206"
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _MUTED: "var(--muted)",
+    _LINE: "var(--line)",
+    _BASE: "var(--base)",
+    _FINETUNED: "var(--accent)",
+    _FLOOR: "var(--floor)",
+}
+_SIZE = (4.8, 3.1)  # inches: 346 units wide, so text keeps its size on a phone
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 9.5,
+    "text.color": _INK,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.7,
+    "xtick.color": _LINE,
+    "xtick.labelcolor": _MUTED,
+    "ytick.color": _LINE,
+    "ytick.labelcolor": _MUTED,
+    "ytick.major.size": 0,
+}
+_PLAIN = FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
+
+
+class _Chart:
+    """One pair of axes, and its way into the page."""
+
+    def __init__(self, name: str, x_label: str) -> None:
+        self.name = name
+        self.style = {**_STYLE, "svg.hashsalt": name}
+        with matplotlib.rc_context(self.style):
+            self.figure = Figure(figsize=_SIZE, layout="constrained")
+            FigureCanvasSVG(self.figure)
+            self.axes: Axes = self.figure.add_subplot()
+            self.axes.set_xlabel(x_label)
+            self.axes.grid(visible=False, axis="x")
+
+    def svg(self, title: str) -> str:
+        buffer = io.StringIO()
+        with matplotlib.rc_context(self.style):
+            self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        return _inline(buffer.getvalue(), self.name, title)
+
+
+def _inline(svg: str, name: str, title: str) -> str:
+    view_box = re.search(r'viewBox="([^"]+)"', svg)
+    body = svg[svg.index(">", svg.index("<svg")) + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
+    for placeholder, variable in _VARIABLES.items():
+        body = body.replace(placeholder, variable)
+    box = view_box.group(1) if view_box else "0 0 345.6 223.2"
+    return f'<svg viewBox="{box}" role="img" aria-label="{escape(title)}">{body}'
+
+
+def quality_chart(results: dict[str, Any], space: str, name: str) -> str | None:
+    """KID in one space against network evaluations: base rows, finetuned rows, the floor.
+
+    Args:
+        results: the content of ``results.json``.
+        space: the feature space.
+        name: unique in the page; starts with a letter.
+    """
+    lines: dict[tuple[str, ...], list[tuple[float, float, float]]] = {}
+    for row in results["rows"]:
+        found = score((row.get("spaces") or {}).get(space) or {}, "kid")
+        if found is None or not row.get("nfe"):
+            continue
+        key = (str(row.get("name")), *(str(row.get(k)) for k in ("sampler", "spacing", "eta")))
+        shown = found.times(1000.0)
+        lines.setdefault(key, []).append((float(row["nfe"]), shown.value, shown.se))
+    if not lines:
+        return None
+    chart = _Chart(name, "network evaluations per image (NFE)")
+    for key, points in lines.items():
+        _draw_line(chart.axes, np.array(sorted(points)), is_finetuned=key[0] == "finetuned")
+    every = np.array([point for points in lines.values() for point in points])
+    _scale_axes(chart.axes, every)
+    floor = score(results["spaces"].get(space, {}).get("floor") or {}, "kid")
+    if floor is not None:
+        _draw_floor(chart.axes, floor.times(1000.0).value, every[:, 1].min())
+    return chart.svg(f"KID x1000 in {space} against network evaluations")
+
+
+def _draw_line(axes: Axes, points: np.ndarray, is_finetuned: bool) -> None:
+    colour, marker = (_FINETUNED, "D") if is_finetuned else (_BASE, "o")
+    nfe, kid, se = points.T
+    axes.errorbar(
+        nfe, kid, yerr=1.96 * se, color=colour, marker=marker,
+        markersize=6, linewidth=1.6, capsize=3, zorder=4 if is_finetuned else 3,
+    )  # fmt: skip
+
+
+def _scale_axes(axes: Axes, points: np.ndarray) -> None:
+    nfe, kid = points[:, 0], points[:, 1]
+    axes.set_xscale("log")
+    axes.set_xlim(nfe.min() / 1.25, nfe.max() * 1.25)
+    axes.xaxis.set_major_locator(FixedLocator(sorted(set(nfe))))
+    axes.xaxis.set_major_formatter(_PLAIN)
+    axes.xaxis.set_minor_locator(NullLocator())
+    if kid.min() > 0 and kid.max() > 5 * kid.min():
+        axes.set_yscale("log", nonpositive="clip")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(_PLAIN)
+
+
+def _draw_floor(axes: Axes, floor: float, lowest: float) -> None:
+    """A dashed line, or a note where a logarithmic axis cannot reach it."""
+    if axes.get_yscale() == "linear" or floor > lowest / 20:
+        axes.axhline(floor, color=_FLOOR, linestyle=(0, (4, 3)), linewidth=1.4, zorder=2)
+        return
+    axes.set_ylim(bottom=lowest / 2.5)  # room for the note below every point
+    axes.text(
+        0.0, 0.03, f"real vs real: {format_number(floor)}, below the axis", color=_FLOOR,
+        transform=axes.transAxes, verticalalignment="bottom",
+    )  # fmt: skip
+
+
+def loss_chart(events: Sequence[dict[str, Any]], name: str) -> str | None:
+    """The training loss, and its running mean over a twentieth of the run."""
+    points = _series([e for e in events if e.get("event") == "train"], "loss")
+    if len(points) < 2:
+        return None
+    width = max(1, len(points) // 20)
+    smooth = np.stack(
+        [np.convolve(column, np.full(width, 1 / width), mode="valid") for column in points.T]
+    )
+    chart = _Chart(name, "step")
+    chart.axes.plot(*points.T, color=_BASE, linewidth=0.8, alpha=0.45)
+    chart.axes.plot(*smooth, color=_FINETUNED, linewidth=1.8)
+    chart.axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return chart.svg("Training loss against step")
+
+
+def selection_chart(events: Sequence[dict[str, Any]], space: str, name: str) -> str | None:
+    """KID in one space during training, with a band of 1.96 standard errors; the best marked."""
+    found = [e for e in events if e.get("event") == "eval" and e.get("space") == space]
+    points = _series(found, "kid", "kid_se")
+    if len(points) < 2:
+        return None
+    step, kid, se = points[:, 0], 1000 * points[:, 1], 1000 * np.nan_to_num(points[:, 2])
+    chart = _Chart(name, "step")
+    chart.axes.fill_between(
+        step, kid - 1.96 * se, kid + 1.96 * se, color=_FINETUNED, alpha=0.18, linewidth=0
+    )
+    chart.axes.plot(step, kid, color=_FINETUNED, linewidth=1.8, marker="o", markersize=3.5)
+    best = [e["step"] for e in found if e.get("best")][-1:]
+    at = np.isin(step, best)
+    chart.axes.plot(
+        step[at], kid[at], "o", markersize=11, markerfacecolor="none", color=_INK, linewidth=0
+    )
+    chart.axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    chart.axes.yaxis.set_major_formatter(_PLAIN)
+    return chart.svg(f"KID x1000 in {space} against step")
+
+
+def _series(events: Sequence[dict[str, Any]], key: str, *more: str) -> np.ndarray:
+    """Rows (step, key, more ...) by step; a resumed run's later word on a step wins."""
+    latest = {e["step"]: e for e in events if "step" in e}
+    points = [[latest[step].get(k) for k in ("step", key, *more)] for step in sorted(latest)]
+    table = np.array(points, dtype=float).reshape(len(points), 2 + len(more))
+    return table[np.isfinite(table[:, 1])]

@@ -1,0 +1,102 @@
+"""The finding of a run in one line, and the numbers that carry it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mmd_ddm.report.table import Row, before_after, contest, format_percent, format_score
+from mmd_ddm.report.verdict import verdict
+
+__all__ = ["Headline", "headline"]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What the top of the page says; empty text where the results do not say.
+
+    Attributes:
+        model: the base model's name.
+        steps: K.
+        space: the feature space that carries the headline.
+        role: that space's role.
+        finding: one line.
+        measured: how the finding was measured.
+        ratio: base steps per finetuned step at equal quality.
+        base: KID of the base at K steps, in thousandths.
+        finetuned: KID of the finetuned model.
+        gain: their difference, with the combined standard error.
+        change: the same in percent.
+        share: share of the gap to real images that was closed.
+    """
+
+    model: str
+    steps: str
+    space: str
+    role: str
+    finding: str
+    measured: str
+    ratio: str
+    base: str
+    finetuned: str
+    gain: str
+    change: str
+    share: str
+
+
+def headline(results: dict[str, Any]) -> Headline:
+    """Read the headline from ``results.json``."""
+    finetuned, _ = contest(results)
+    named = finetuned or next(iter(results["rows"]), {})
+    model, steps = str(named.get("model", "model")), str(named.get("steps", "?"))
+    speedup = results.get("speedup") or {}
+    row = _carrier(before_after(results), speedup.get("space"))
+    finding, ratio = _finding(speedup)
+    if verdict(results).label in ("gamed", "no gain"):
+        finding, ratio = f"No real gain at {steps} steps", ""
+    return Headline(
+        model=model,
+        steps=steps,
+        space=row.space if row else "",
+        role=row.role if row else "",
+        finding=finding or f"{model} in {steps} steps",
+        measured=_measured(speedup),
+        ratio=ratio,
+        base=format_score(row.base if row else None, "kid"),
+        finetuned=format_score(row.finetuned if row else None, "kid"),
+        gain=format_score(row.gain if row else None, "kid"),
+        change=format_percent(row.change if row else None, signed=True),
+        share=format_percent(row.share if row else None, scale=100.0),
+    )
+
+
+def _carrier(rows: list[Row], wanted: str | None) -> Row | None:
+    """The KID row of the speed-up's space, else of a held-out space, else any."""
+    kid = [row for row in rows if row.metric == "kid"]
+    return min(kid, key=lambda row: (row.space != wanted, row.role != "held-out"), default=None)
+
+
+def _finding(speedup: dict[str, Any]) -> tuple[str, str]:
+    """One line, and the ratio of steps."""
+    steps, base_steps = speedup.get("finetuned_steps"), speedup.get("base_steps")
+    searched = speedup.get("searched") or []
+    if not steps:
+        return "", ""
+    if base_steps is None:
+        if not searched:
+            return "", ""
+        return f"{steps} steps now beat the base at every count tried, up to {max(searched)}", ""
+    if base_steps <= steps:
+        return f"The base draws as well in {base_steps} steps: no speed-up", ""
+    return f"{steps} steps now draw what took the base {base_steps}", f"{base_steps / steps:g}"
+
+
+def _measured(speedup: dict[str, Any]) -> str:
+    searched, space = speedup.get("searched") or [], speedup.get("space")
+    if not searched or not space:
+        return ""
+    tried = ", ".join(map(str, searched))
+    if speedup.get("base_steps") is None:
+        return f"The base, tried at {tried} steps, never reached the finetuned KID in {space}."
+    return (
+        f"Of the step counts tried with the base ({tried}), {speedup['base_steps']} is the "
+        f"smallest whose KID in {space} is as low as the finetuned model's."
+    )

@@ -1,0 +1,227 @@
+"""Before, after and the floor: one row per metric and feature space.
+
+With b the base model's score at K steps, f the finetuned model's at the same K, and r the
+real-versus-real floor,
+
+    change = 100 (f - b) / b  %,        share of the gap closed = (b - f) / (b - r).
+
+Neither is stated where its denominator is not positive, nor a share where b lies within two
+combined standard errors of r: there is no gap to close.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "Row",
+    "Score",
+    "before_after",
+    "contest",
+    "format_number",
+    "format_percent",
+    "format_score",
+    "row_label",
+    "score",
+    "table_lines",
+]
+
+_MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+_METRICS = ("kid", "fd")
+_SCALE = {"kid": 1000.0, "fd": 1.0}
+_PROTOCOL = ("sampler", "spacing", "eta")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric's value and its standard error (0 where none is known)."""
+
+    value: float
+    se: float = 0.0
+
+    def times(self, factor: float) -> "Score":
+        """In another unit."""
+        return Score(self.value * factor, self.se * factor)
+
+    def above(self, other: "Score") -> "Score":
+        """How far this lies above ``other``, with the combined standard error."""
+        return Score(self.value - other.value, math.hypot(self.se, other.se))
+
+    @property
+    def significant(self) -> bool:
+        """More than two standard errors above zero."""
+        return self.value > 2 * self.se
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric in one feature space; None where the results do not say.
+
+    Attributes:
+        space: the feature space.
+        role: ``optimised``, ``selection`` or ``held-out``.
+        metric: ``kid`` or ``fd``, unscaled.
+        base: the base model at the K steps of the finetuned one.
+        finetuned: the finetuned model.
+        others: every other evaluated row, by its label.
+        floor: the same metric between two disjoint sets of real images.
+    """
+
+    space: str
+    role: str
+    metric: str
+    base: Score | None
+    finetuned: Score | None
+    others: dict[str, Score | None] = field(default_factory=dict)
+    floor: Score | None = None
+
+    @property
+    def gain(self) -> Score | None:
+        """How far the score fell: b - f."""
+        if self.base is None or self.finetuned is None:
+            return None
+        return self.base.above(self.finetuned)
+
+    @property
+    def change(self) -> float | None:
+        """In percent of the base; negative is better."""
+        if self.gain is None or self.base is None or self.base.value <= 0:
+            return None
+        return -100 * self.gain.value / self.base.value
+
+    @property
+    def share(self) -> float | None:
+        """Share of the gap to real images that finetuning closed; 1 is all of it."""
+        if self.gain is None or self.base is None or self.floor is None:
+            return None
+        gap = self.base.above(self.floor)
+        return self.gain.value / gap.value if gap.significant else None
+
+
+def score(of: dict[str, Any], metric: str) -> Score | None:
+    """Read a metric and its standard error from one entry of ``results.json``."""
+    value, se = _finite(of.get(metric)), _finite(of.get(f"{metric}_se"))
+    return None if value is None else Score(value, se or 0.0)
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def contest(results: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The finetuned row and the base row it is judged against.
+
+    The base row has the same number of steps and, where there is such a row, the same sampler,
+    spacing and eta.
+    """
+    finetuned = next((row for row in results["rows"] if row.get("name") == "finetuned"), None)
+    if finetuned is None:
+        return None, None
+    bases = [
+        row
+        for row in results["rows"]
+        if row.get("name") == "base" and row.get("steps") == finetuned.get("steps")
+    ]
+    return finetuned, min(bases, key=lambda row: len(_differences(row, finetuned)), default=None)
+
+
+def _differences(row: dict[str, Any], like: dict[str, Any] | None) -> list[str]:
+    return [] if like is None else [k for k in _PROTOCOL if row.get(k) != like.get(k)]
+
+
+def row_label(row: dict[str, Any], like: dict[str, Any] | None = None) -> str:
+    """``base, 10 steps``, and what of its sampler, spacing and eta differs from ``like``."""
+    extras = [
+        f"{key} {row.get(key)}" if key == "eta" else str(row.get(key))
+        for key in _differences(row, like)
+    ]
+    return ", ".join([str(row.get("name", "?")), f"{row.get('steps', '?')} steps", *extras])
+
+
+def before_after(results: dict[str, Any]) -> list[Row]:
+    """One row per metric (KID first) and feature space that any evaluated row has.
+
+    Args:
+        results: the content of ``results.json``.
+    """
+    finetuned, base = contest(results)
+    others = [row for row in results["rows"] if row is not finetuned and row is not base]
+
+    def read(row: dict[str, Any] | None, space: str, metric: str) -> Score | None:
+        spaces = (row or {}).get("spaces") or {}
+        return score(spaces.get(space) or {}, metric)
+
+    rows = [
+        Row(
+            space=space,
+            role=str(about.get("role", "?")),
+            metric=metric,
+            base=read(base, space, metric),
+            finetuned=read(finetuned, space, metric),
+            others={row_label(row, finetuned): read(row, space, metric) for row in others},
+            floor=score(about.get("floor") or {}, metric),
+        )
+        for metric in _METRICS
+        for space, about in results["spaces"].items()
+    ]
+    return [row for row in rows if any([row.base, row.finetuned, *row.others.values()])]
+
+
+def table_lines(results: dict[str, Any]) -> list[list[str]]:
+    """The same as text: a header line, then one line of cells per row, KID in thousandths."""
+    rows = before_after(results)
+    finetuned, base = contest(results)
+    header = [
+        "space",
+        "role",
+        "metric",
+        row_label(base, finetuned) if base else "base",
+        row_label(finetuned) if finetuned else "finetuned",
+        "change",
+        *(rows[0].others if rows else ()),
+        "real vs real",
+        "gap closed",
+    ]
+    return [header, *(_cells(row) for row in rows)]
+
+
+def _cells(row: Row) -> list[str]:
+    scores: Sequence[Score | None] = [row.base, row.finetuned, *row.others.values(), row.floor]
+    base, finetuned, *others = (format_score(s, row.metric) for s in scores)
+    metric = "KID x1000" if row.metric == "kid" else row.metric.upper()
+    change, share = format_percent(row.change, signed=True), format_percent(row.share, scale=100.0)
+    return [row.space, row.role, metric, base, finetuned, change, *others, share]
+
+
+def format_score(s: Score | None, metric: str) -> str:
+    """``40.41 ± 0.92``: KID in thousandths, two digits of the standard error."""
+    if s is None:
+        return _DASH
+    shown = s.times(_SCALE[metric])
+    if shown.se == 0:
+        return format_number(shown.value)
+    decimals = _decimals(shown.se, digits=2)
+    return f"{format_number(shown.value, decimals)} ± {format_number(shown.se, decimals)}"
+
+
+def format_number(value: float, decimals: int | None = None) -> str:
+    """With a true minus sign; three significant digits unless ``decimals`` says otherwise."""
+    if decimals is None:
+        decimals = _decimals(value, digits=3)
+    text = f"{value:.{decimals}f}"
+    return text.replace("-", _MINUS) if float(text) else text.lstrip("-")
+
+
+def format_percent(value: float | None, scale: float = 1.0, signed: bool = False) -> str:
+    """Whole percents from 10 up: ``59 %``, ``+4.2 %``."""
+    if value is None:
+        return _DASH
+    text = format_number(value * scale, 0 if abs(value * scale) >= 10 else 1)
+    return f"+{text} %" if signed and value > 0 else f"{text} %"
+
+
+def _decimals(value: float, digits: int) -> int:
+    if value == 0:
+        return 0
+    return min(max(digits - 1 - math.floor(math.log10(abs(value))), 0), 4)

@@ -1,0 +1,131 @@
+r"""The one loop that walks K chosen times, differentiably.
+
+A sampler starts from white noise x_T at the first of its times and steps from each time t to the
+next, s, and from the last to the data (s = None, alpha_s = 1, sigma_s = 0). What a *step* does is
+the family's affair; the walk, the count of network calls and the recomputation are this file's.
+
+Gradients are the caller's decision: under ``torch.no_grad()`` the loop draws samples, otherwise
+it can be differentiated with respect to the denoiser's weights and to x_T.
+
+Recomputation: only the network call is recomputed in the backward pass, never the arithmetic
+around it, so that what is kept between forward and backward is one latent a call, and samplers
+that remember earlier steps stay right.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.images import clamp_straight_through
+from mmd_ddm.schedules import check_times
+
+__all__ = ["Sampler", "Walk"]
+
+
+class Walk:
+    """What one walk carries from step to step.
+
+    Attributes:
+        nfe: network calls so far.
+        history: for multistep families, whatever they keep of earlier steps.
+    """
+
+    def __init__(self, denoiser: Denoiser, recompute: bool) -> None:
+        self._denoiser = denoiser
+        self._recompute = recompute
+        self.nfe = 0
+        self.history: list[Any] = []
+
+    def eps(self, x_t: Float[Tensor, "n c h w"], t: float) -> Float[Tensor, "n c h w"]:
+        """One network call at time t."""
+        self.nfe += 1
+        if self._recompute and torch.is_grad_enabled():
+            return checkpoint(self._denoiser, x_t, t, use_reentrant=False)
+        return self._denoiser(x_t, t)
+
+
+class Sampler(nn.Module, ABC):
+    """A denoiser, the times it is asked at, and a rule to step between them.
+
+    Args:
+        denoiser: the network as eps-prediction.
+        times: strictly decreasing, within 0 ... T-1.
+        clip: clamp each prediction of x_0 to [-1, 1]. The gradient passes straight through.
+        recompute: recompute every network call in the backward pass instead of keeping its
+            activations.
+
+    Attributes:
+        stochastic: whether a step adds noise (then `forward` needs ``noise``).
+        nfe: network calls of the last walk.
+    """
+
+    stochastic = False
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        times: Sequence[float],
+        *,
+        clip: bool = False,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.times = check_times(times, len(denoiser.schedule))
+        self.clip = clip
+        self.recompute = recompute
+        self.nfe = 0
+
+    @property
+    def draws(self) -> int:
+        """How many standard normal images a sample takes: x_T, and one a step if stochastic."""
+        return 1 + len(self.times) * self.stochastic
+
+    def forward(
+        self,
+        x_T: Float[Tensor, "n c h w"],
+        noise: Float[Tensor, "k n c h w"] | None = None,
+    ) -> Float[Tensor, "n c h w"]:
+        """Walk from noise to data.
+
+        Args:
+            x_T: standard normal.
+            noise: standard normal, one a step; read by stochastic samplers only.
+
+        Raises:
+            ValueError: a stochastic sampler without noise.
+        """
+        if self.stochastic and noise is None:
+            raise ValueError(f"{type(self).__name__} adds noise at every step: pass noise")
+        walk = Walk(self.denoiser, self.recompute)
+        x_t = x_T
+        for i, (t, s) in enumerate(pairwise((*self.times, None))):
+            z = noise[i] if self.stochastic and noise is not None else None
+            x_t = self.step(x_t, t, s, walk, z)
+        self.nfe = walk.nfe
+        return x_t
+
+    @abstractmethod
+    def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
+        """From x_t to x_s.
+
+        Args:
+            x_t: at time t, shape [n, c, h, w].
+            t: now.
+            s: next, less than t; None is the data.
+            walk: asks the network, ``walk.eps(x_t, t)``, and remembers.
+            z: standard normal noise of this step, for stochastic samplers.
+        """
+
+    def x_0(self, x_t: Tensor, eps: Tensor, t: float) -> Tensor:
+        """The prediction of x_0 from eps, clamped if the sampler clips."""
+        alpha_t, sigma_t = self.denoiser.schedule(t)
+        x_0 = (x_t - sigma_t * eps) / alpha_t
+        return clamp_straight_through(x_0) if self.clip else x_0

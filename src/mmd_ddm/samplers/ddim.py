@@ -1,0 +1,47 @@
+r"""DDIM, from deterministic to ancestral.
+
+References:
+    Song, Meng, Ermon, "Denoising Diffusion Implicit Models", 2020, Eqs. 12 and 16.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.samplers.base import Sampler, Walk
+
+__all__ = ["DDIM"]
+
+
+class DDIM(Sampler):
+    r"""x_s = alpha_s x_0 + sqrt(sigma_s^2 - w^2) eps + w z.
+
+    with w = eta sqrt(sigma_s^2 / sigma_t^2 (1 - abar_t / abar_s)).
+
+    Args:
+        denoiser: as in `Sampler`.
+        times: as in `Sampler`.
+        eta: 0 is deterministic (the paper's sigma_t = 0); 1 is DDPM with its smaller variance.
+        options: of `Sampler`.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, times: Sequence[float], *, eta: float = 0.0, **options: Any
+    ) -> None:
+        super().__init__(denoiser, times, **options)
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta must be from 0 to 1; got {eta:g}")
+        self.eta = eta
+        self.stochastic = eta > 0
+
+    def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
+        """One step of Eq. 12; eps is not recomputed after x_0 is clipped, as in diffusers."""
+        eps = walk.eps(x_t, t)
+        schedule = self.denoiser.schedule
+        (_, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
+        ratio = schedule.abar(t) / schedule.abar(s)
+        w = self.eta * sigma_s / sigma_t * (1 - ratio) ** 0.5
+        x_s = alpha_s * self.x_0(x_t, eps, t) + max(sigma_s**2 - w**2, 0.0) ** 0.5 * eps
+        return x_s if z is None else x_s + w * z

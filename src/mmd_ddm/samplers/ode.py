@@ -1,0 +1,70 @@
+r"""Solvers of the probability-flow ODE, in the coordinates where it is simplest.
+
+With rho_t = sigma_t / alpha_t, deterministic sampling follows  d(x / alpha) / d rho = eps(x_t, t),
+so every solver that keeps an eps-estimate constant over a step ends in the same *transfer*
+
+    phi(x_t, eps', t, s) = alpha_s x_0(x_t, eps', t) + sigma_s eps',
+
+which is DDIM's step, DPM-Solver-1 and PNDM's Eq. 11 at once. The families differ only in eps',
+the *slope*: a mean of eps over the step from t to s, of which each has its own estimate.
+
+``clip`` clamps the x_0 inside phi. As in `DDIM`, eps' is not recomputed from it.
+
+References:
+    Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations", 2021.
+    Song, Meng, Ermon, "Denoising Diffusion Implicit Models", 2020, Eq. 14.
+    Liu, Ren, Lin, Zhao, "Pseudo Numerical Methods for Diffusion Models", 2022, Eq. 11.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from mmd_ddm.samplers.base import Sampler, Walk
+
+__all__ = ["Heun", "SlopeSampler", "combine"]
+
+
+def combine(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
+    """The weighted sum of as many tensors as there are weights."""
+    first, *rest = (w * value for w, value in zip(weights, values, strict=True))
+    return sum(rest, start=first)
+
+
+class SlopeSampler(Sampler):
+    """A sampler whose step is the transfer by some slope."""
+
+    def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
+        """Transfer by the family's slope."""
+        return self.phi(x_t, self.slope(x_t, t, s, walk), t, s)
+
+    @abstractmethod
+    def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
+        """The family's estimate of eps over the step from t to s."""
+
+    def phi(self, x_t: Tensor, eps: Tensor, t: float, s: float | None) -> Tensor:
+        """The transfer from t to s."""
+        alpha_s, sigma_s = self.denoiser.schedule(s)
+        return alpha_s * self.x_0(x_t, eps, t) + sigma_s * eps
+
+
+class Heun(SlopeSampler):
+    """Second order: the mean of eps here and of eps where that alone would lead.
+
+    The trapezoid rule in rho (EDM, Algorithm 1, without noise); the step to the data is Euler's,
+    that is DDIM's. K steps cost 2K - 1 network calls.
+
+    diffusers' ``HeunDiscreteScheduler`` is the same rule with every time listed twice.
+
+    References:
+        Karras, Aittala, Aila, Laine, "Elucidating the Design Space of Diffusion-Based Generative
+        Models", 2022, Algorithm 1.
+    """
+
+    def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
+        """(eps_t + eps_s) / 2."""
+        eps = walk.eps(x_t, t)
+        if s is None:
+            return eps
+        return combine((0.5, 0.5), (eps, walk.eps(self.phi(x_t, eps, t, s), s)))

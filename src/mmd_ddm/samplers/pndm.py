@@ -1,0 +1,100 @@
+r"""PNDM: Adams-Bashforth extrapolation of eps over the steps already taken.
+
+With e_0 = eps(x_t, t) and e_1, e_2, e_3 those of the steps before, the slope is
+
+    S-PNDM  (3 e_0 - e_1) / 2                          first step: (eps(x_t, t) + eps(x', s)) / 2
+    F-PNDM  (55 e_0 - 59 e_1 + 37 e_2 - 9 e_3) / 24    first three steps: pseudo Runge-Kutta
+    iPNDM   as F-PNDM, but started by the rules of orders 1, 2 and 3, without further calls
+
+The weights are those of equal steps whatever the times are; the transfer (`ode`) is exact.
+
+diffusers' ``PNDMScheduler`` is F-PNDM on its own ``leading`` times, with whole mid-points; it has
+no S-PNDM; its ``IPNDMScheduler`` walks a cosine schedule of its own instead of the model's. Hence
+the three of them here, on any times.
+
+References:
+    Liu, Ren, Lin, Zhao, "Pseudo Numerical Methods for Diffusion Models on Manifolds", 2022,
+    Eqs. 9 to 14 and Algorithm 2.
+    Zhang, Chen, "Fast Sampling of Diffusion Models with Exponential Integrator", 2023 (iPNDM).
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.samplers.base import Walk
+from mmd_ddm.samplers.ode import SlopeSampler, combine
+
+__all__ = ["FPNDM", "IPNDM", "SPNDM"]
+
+# The weights by how many eps are known, the newest first.
+ADAMS_BASHFORTH = (
+    (1.0,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+
+
+class IPNDM(SlopeSampler):
+    """Orders 1, 2, 3, then 4 ever after. K steps cost K network calls."""
+
+    order = 4
+
+    def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
+        """The extrapolation from the newest ``order`` eps."""
+        walk.history = [walk.eps(x_t, t), *walk.history][: self.order]
+        return combine(ADAMS_BASHFORTH[len(walk.history) - 1], walk.history)
+
+
+class _WarmedUp(IPNDM):
+    """Starts with a one-step rule of the full order instead of the lower orders.
+
+    Raises:
+        ValueError: fewer times than the start needs.
+    """
+
+    def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
+        super().__init__(denoiser, times, **options)
+        if len(self.times) < self.order:
+            name = type(self).__name__.replace("PNDM", "-PNDM")
+            raise ValueError(f"{name} needs at least {self.order} steps; got {len(self.times)}")
+
+    def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
+        """The one-step rule until enough eps are known."""
+        if len(walk.history) >= self.order - 1 or s is None:
+            return super().slope(x_t, t, s, walk)
+        eps = walk.eps(x_t, t)
+        walk.history = [eps, *walk.history]
+        return self.start(x_t, eps, t, s, walk)
+
+    @abstractmethod
+    def start(self, x_t: Tensor, eps: Tensor, t: float, s: float, walk: Walk) -> Tensor:
+        """The slope of one of the first steps."""
+
+
+class SPNDM(_WarmedUp):
+    """Second order, from the pseudo improved Euler step. K steps cost K + 1 network calls."""
+
+    order = 2
+
+    def start(self, x_t: Tensor, eps: Tensor, t: float, s: float, walk: Walk) -> Tensor:
+        """Eq. 14: the mean of both ends."""
+        return combine((0.5, 0.5), (eps, walk.eps(self.phi(x_t, eps, t, s), s)))
+
+
+class FPNDM(_WarmedUp):
+    """Fourth order, from three pseudo Runge-Kutta steps. K steps cost K + 9 network calls."""
+
+    order = 4
+
+    def start(self, x_t: Tensor, eps: Tensor, t: float, s: float, walk: Walk) -> Tensor:
+        """Eq. 13: classical Runge-Kutta, with the half-way time (t + s) / 2."""
+        half = (t + s) / 2
+        eps_2 = walk.eps(self.phi(x_t, eps, t, half), half)
+        eps_3 = walk.eps(self.phi(x_t, eps_2, t, half), half)
+        eps_4 = walk.eps(self.phi(x_t, eps_3, t, s), s)
+        return combine((1 / 6, 1 / 3, 1 / 3, 1 / 6), (eps, eps_2, eps_3, eps_4))

@@ -1,0 +1,115 @@
+"""A diffusers scheduler that visits exactly the times it was saved with.
+
+DDIM (Song et al., 2020, Eq. 12, eta = 0) on any decreasing list of times, which no stock
+scheduler can hold. This file is copied into exported folders and depends on diffusers alone:
+
+    pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+    images = pipe(num_inference_steps=len(times)).images
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils import BaseOutput
+
+__all__ = ["FewStepOutput", "FewStepScheduler"]
+
+
+@dataclass
+class FewStepOutput(BaseOutput):
+    """The next sample, and the prediction of x_0 behind it."""
+
+    prev_sample: torch.Tensor
+    pred_original_sample: torch.Tensor | None = None
+
+
+class FewStepScheduler(SchedulerMixin, ConfigMixin):
+    """DDIM on a fixed list of times.
+
+    Args:
+        times: visited in this order, noisiest first.
+        alpha_bars: abar at those times.
+        prediction_type: epsilon, sample or v_prediction.
+        sampler: what the model was finetuned with; only ``ddim`` can be sampled here.
+        clip_sample: clamp predictions of x_0 to [-1, 1].
+        num_train_timesteps: T of the training.
+        beta_start: of the training schedule, for the record.
+        beta_end: likewise.
+        beta_schedule: likewise.
+    """
+
+    order = 1
+
+    @register_to_config
+    def __init__(
+        self,
+        times: list[float] | None = None,
+        alpha_bars: list[float] | None = None,
+        prediction_type: str = "epsilon",
+        sampler: str = "ddim",
+        clip_sample: bool = False,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+    ) -> None:
+        self.init_noise_sigma = 1.0
+        self.timesteps = torch.tensor(times or [])
+
+    def set_timesteps(
+        self, num_inference_steps: int, device: str | torch.device | None = None
+    ) -> None:
+        """Accept the one number of steps this model was finetuned for.
+
+        Raises:
+            ValueError: any other number, or a model that was finetuned with another sampler.
+        """
+        times = self.config.times
+        if self.config.sampler != "ddim":
+            raise ValueError(
+                f"this model was finetuned with the sampler {self.config.sampler}, which diffusers "
+                "cannot repeat on these times: draw from it with `mmd-ddm sample`"
+            )
+        if num_inference_steps != len(times):
+            raise ValueError(
+                f"this model was finetuned for {len(times)} steps at times {times}: "
+                f"pass num_inference_steps={len(times)} (got {num_inference_steps})"
+            )
+        self.timesteps = torch.tensor(times, device=device)
+
+    def scale_model_input(
+        self, sample: torch.Tensor, timestep: float | None = None
+    ) -> torch.Tensor:
+        """Nothing to scale."""
+        return sample
+
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: float | torch.Tensor,
+        sample: torch.Tensor,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        return_dict: bool = True,
+    ) -> FewStepOutput | tuple[torch.Tensor]:
+        """From the sample at this time to the sample at the next."""
+        times = np.asarray(self.config.times, dtype=np.float64)
+        i = int(np.abs(times - float(timestep)).argmin())
+        abar_t = self.config.alpha_bars[i]
+        abar_s = self.config.alpha_bars[i + 1] if i + 1 < len(times) else 1.0
+        alpha_t, sigma_t = abar_t**0.5, (1 - abar_t) ** 0.5
+        eps = model_output[:, : sample.shape[1]]
+        if self.config.prediction_type == "sample":
+            eps = (sample - alpha_t * eps) / sigma_t
+        elif self.config.prediction_type == "v_prediction":
+            eps = alpha_t * eps + sigma_t * sample
+        x_0 = (sample - sigma_t * eps) / alpha_t
+        if self.config.clip_sample:
+            x_0 = x_0.clamp(-1, 1)
+        x_s = abar_s**0.5 * x_0 + (1 - abar_s) ** 0.5 * eps
+        return FewStepOutput(x_s, x_0) if return_dict else (x_s,)
+
+    def __len__(self) -> int:
+        return int(self.config.num_train_timesteps)
