@@ -10,14 +10,17 @@ from torch import nn
 
 from mmd_ddm.checkpoint import read_chain
 from mmd_ddm.config import ChainConfig, NetworkConfig
+from mmd_ddm.data import ImageSet, load_images
 from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.rng import generator
 from mmd_ddm.samplers import make_sampler
 from mmd_ddm.samplers.base import Sampler
-from mmd_ddm.schedules import check_times, select_times
+from mmd_ddm.schedules import NoiseSchedule, check_times, select_times
 
 __all__ = [
     "BUNDLED_MODELS",
     "Model",
+    "build_data",
     "build_device",
     "build_network",
     "build_sampler",
@@ -90,8 +93,8 @@ def load_model(name: str, device: torch.device | str = "cpu", precision: str = "
     folder = path / "model" if (path / "model" / "model_index.json").is_file() else path
     if not folder.exists() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         raise ValueError(
-            f"no model at {name}: give a diffusers folder, a run, a hub id (owner/name), or one of "
-            f"{', '.join(BUNDLED_MODELS)}"
+            f"no model at {name}: give a diffusers folder, a run, a hub id (owner/name), or "
+            f"{' or '.join(BUNDLED_MODELS)}"
         )
     source = folder if folder.exists() else name
     try:
@@ -112,21 +115,22 @@ def load_model(name: str, device: torch.device | str = "cpu", precision: str = "
     )
 
 
-def resolve_times(chain: ChainConfig, num_train_timesteps: int) -> ChainConfig:
+def resolve_times(chain: ChainConfig, schedule: NoiseSchedule) -> ChainConfig:
     """The same chain with its times, and their number, filled in.
 
     Raises:
         ValueError: times or a number of steps that cannot be walked.
     """
     if chain.times:
-        times = check_times(chain.times, num_train_timesteps)
-        return replace(chain, times=times, steps=len(times), spacing="custom")
-    return replace(chain, times=select_times(chain.spacing, chain.steps, num_train_timesteps))
+        times = check_times(chain.times, len(schedule))
+        return replace(chain, times=times, steps=len(times))
+    times = select_times(chain.spacing, chain.steps, len(schedule), schedule)
+    return replace(chain, times=times)
 
 
 def build_sampler(chain: ChainConfig, denoiser: Denoiser, *, recompute: bool = False) -> Sampler:
     """The chain as a sampler of this denoiser."""
-    resolved = resolve_times(chain, len(denoiser.schedule))
+    resolved = resolve_times(chain, denoiser.schedule)
     return make_sampler(
         resolved.sampler,
         denoiser,
@@ -135,6 +139,27 @@ def build_sampler(chain: ChainConfig, denoiser: Denoiser, *, recompute: bool = F
         clip=resolved.clip,
         recompute=recompute,
     )
+
+
+def build_data(
+    data: str, heldout: str, shape: tuple[int, int, int], *, resize: bool, seed: int
+) -> tuple[ImageSet, ImageSet]:
+    """The images to match, and those that only evaluation sees.
+
+    Without ``heldout``, a seeded fifth of ``data`` is set apart.
+
+    Raises:
+        ValueError: too few images, or whatever `load_images` refuses.
+    """
+    images = load_images(data, shape, resize=resize)
+    if heldout:
+        return images, load_images(heldout, shape, resize=resize)
+    apart = len(images) // 5
+    if apart < 2:
+        raise ValueError(f"{data} holds {len(images)} images; at least 10 are needed")
+    order = torch.randperm(len(images), generator=generator(seed, 0, 0, "held-out"))
+    rest, held = images.pixels[order[apart:]], images.pixels[order[:apart]]
+    return ImageSet(rest, images.source), ImageSet(held, f"a fifth of {images.source}")
 
 
 def build_network(config: NetworkConfig, shape: Sequence[int]) -> nn.Module:

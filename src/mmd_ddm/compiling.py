@@ -5,7 +5,7 @@ pass agrees to 1e-8, its gradient is off by half). One batch shows it.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ def compile_checked(denoiser: Denoiser, batch_size: int) -> nn.Module:
     Raises:
         CompileError: its gradient disagrees with eager's.
     """
-    compiled = torch.compile(denoiser.network, dynamic=False)
+    compiled = cast(nn.Module, torch.compile(denoiser.network, dynamic=False))
     draw = torch.Generator(denoiser.device).manual_seed(0)
     x_t = torch.randn((batch_size, *denoiser.shape), generator=draw, device=denoiser.device)
     t = torch.randint(len(denoiser.schedule), (batch_size,), generator=draw, device=x_t.device)

@@ -36,7 +36,7 @@ class ChainConfig:
 
     steps: int = 5  # K; with custom times, their number
     sampler: str = "ddim"  # a name of mmd_ddm.samplers.SAMPLERS
-    spacing: str = "leading"  # which K of the T times: a name of mmd_ddm.schedules.SPACINGS
+    spacing: str = "leading"  # which K of the T times: see mmd_ddm.schedules
     times: tuple[float, ...] = ()  # a custom list, noisiest first; overrides steps and spacing
     eta: float = 0.0  # stochasticity, for the samplers that have it; 0 is the paper's sigma_t = 0
     clip: bool = False  # clamp every prediction of x_0 to [-1, 1]

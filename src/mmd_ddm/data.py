@@ -68,7 +68,8 @@ def load_images(
         source: see the module's docstring.
         shape: (c, h, w) that every image must have. Without it, the first image decides the
             size and all are read in colour.
-        resize: centre-crop to the aspect ratio of ``shape`` and scale, instead of refusing.
+        resize: centre-crop pictures to the aspect ratio of ``shape`` and scale them, instead of
+            refusing; arrays must fit.
 
     Raises:
         ValueError: nothing there, no image in it, an unreadable image, a wrong size or number of
@@ -188,12 +189,13 @@ def _crop_and_scale(picture: Image.Image, height: int, width: int) -> Image.Imag
 
 def _read_array(path: Path) -> np.ndarray:
     try:
-        if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            if path.suffix == ".npy":
+                return np.load(file, allow_pickle=False)
+            if path.suffix == ".npz":
+                archive = np.load(file, allow_pickle=False)
                 return archive[archive.files[0]]
-        content = path.read_bytes()
+            content = file.read()
         return _read_idx(gzip.decompress(content) if path.suffix == ".gz" else content)
     except Exception as error:  # a damaged file raises a dozen kinds
         raise ValueError(f"cannot read {path} as IDX, .npy or .npz of images: {error}") from error

@@ -12,6 +12,7 @@ float32; x_t and eps are float32 as well, also under autocast.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,9 @@ class Denoiser(nn.Module):
             torch_dtype=torch.float32,
         )
         return cls(
-            network.eval(),
+            # Weights mapped from a file lie unaligned, which changes the last digits of eps; a
+            # copy answers as the network that was saved.
+            deepcopy(network).eval(),
             NoiseSchedule.from_config(scheduler),
             scheduler.get("prediction_type", "epsilon"),
             shape=(network.config.in_channels, height, width),

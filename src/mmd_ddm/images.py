@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["clamp_straight_through", "from_uint8", "grid", "save_png", "to_uint8"]
+__all__ = ["clamp_straight_through", "from_uint8", "grid", "pairs", "save_png", "to_uint8"]
 
 
 def from_uint8(images: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -46,11 +46,41 @@ def grid(images: UInt8[Tensor, "n c h w"], columns: int, gap: int = 1) -> UInt8[
     return sheet
 
 
+def pairs(
+    base: UInt8[Tensor, "n c h w"],
+    finetuned: UInt8[Tensor, "n c h w"],
+    real: UInt8[Tensor, "m c h w"],
+    columns: int = 12,
+) -> UInt8[Tensor, "c H W"]:
+    """Same-noise pairs: base above, finetuned below; real images beside them.
+
+    Args:
+        base: one image a pair; n is a multiple of ``columns``.
+        finetuned: of the same noise.
+        real: fills a block of the same height.
+        columns: pairs side by side.
+    """
+    bands, gap = [], 4
+    for above, below in zip(base.split(columns), finetuned.split(columns), strict=True):
+        bands += [grid(torch.cat([above, below]), columns)]
+    left = torch.cat([torch.nn.functional.pad(b, (0, 0, 0, gap), value=255) for b in bands], 1)
+    rows = 2 * len(bands)
+    right = grid(real[: rows * (len(real) // rows)], len(real) // rows)
+    height = max(left.shape[1], right.shape[1])
+    left, right = (
+        torch.nn.functional.pad(part, (0, 2 * gap, 0, height - part.shape[1]), value=255)
+        for part in (left, right)
+    )
+    return torch.cat([left, right], 2)
+
+
 def save_png(image: UInt8[Tensor, "c h w"], path: Path, scale: int = 1) -> None:
     """Write one image of 1 or 3 channels, each pixel enlarged ``scale`` times."""
     array = image.cpu().permute(1, 2, 0).numpy()
     picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
     if scale > 1:
-        picture = picture.resize((picture.width * scale, picture.height * scale), Image.NEAREST)
+        picture = picture.resize(
+            (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)

@@ -25,6 +25,7 @@ class Linear:
     r"""k(x, y) = x^T y."""
 
     def __call__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        """Return k(x_i, y_j)."""
         return x @ y.T
 
 
@@ -39,6 +40,7 @@ class Polynomial:
     degree: int = 3
 
     def __call__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        """Return k(x_i, y_j)."""
         return (x @ y.T / x.shape[1] + 1) ** self.degree
 
 
@@ -54,6 +56,7 @@ class Gaussian:
     sigma: float | None = None
 
     def __call__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        """Return k(x_i, y_j)."""
         two_sigma2 = x.shape[1] if self.sigma is None else 2 * self.sigma**2
         # Expanded, not torch.cdist: its gradient at distance 0 is finite.
         distance2 = (x * x).sum(1)[:, None] - 2 * x @ y.T + (y * y).sum(1)

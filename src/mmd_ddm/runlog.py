@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,15 @@ class RunLog:
         path = self.folder / "log.jsonl"
         if not path.is_file():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return list(_complete_lines(path))
+
+
+def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return  # a run that was killed may leave half of its last line
 
 
 def _refuse_other_run(existing: Path, verb: str, settings: Mapping[str, Any]) -> None:
@@ -81,7 +89,7 @@ def _refuse_other_run(existing: Path, verb: str, settings: Mapping[str, Any]) ->
 
 def describe_environment() -> dict[str, Any]:
     """Versions, machine and command line, for the record."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)

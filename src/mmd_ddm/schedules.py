@@ -67,6 +67,11 @@ class NoiseSchedule:
         self.alpha_bar = alpha_bar.to(torch.float64)
         if not bool(torch.all(self.alpha_bar[1:] < self.alpha_bar[:-1])):
             raise ValueError("alpha-bar must decrease strictly with t")
+        if not bool(((self.alpha_bar > 0) & (self.alpha_bar < 1)).all()):
+            raise ValueError(
+                "alpha-bar must lie strictly between 0 and 1: a schedule with zero terminal SNR "
+                "cannot be seen as eps-prediction"
+            )
         self._log_alpha_bar = self.alpha_bar.log().numpy()
 
     @classmethod
@@ -84,6 +89,9 @@ class NoiseSchedule:
         Linear and scaled-linear betas are rebuilt in float64; any other schedule is asked of
         diffusers itself.
         """
+        name = config.get("_class_name", "the scheduler")
+        if "_class_name" in config and not {"beta_start", "trained_betas"} & config.keys():
+            raise ValueError(f"{name} has no betas; a schedule as DDPM's or DDIM's is needed")
         steps = int(config.get("num_train_timesteps", 1000))
         start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
         kind = config.get("beta_schedule", "linear")
@@ -95,7 +103,11 @@ class NoiseSchedule:
                 return cls(torch.cumprod(1 - root**2, 0))
         from diffusers import DDPMScheduler
 
-        return cls(DDPMScheduler.from_config(dict(config)).alphas_cumprod.to(torch.float64))
+        try:
+            scheduler = DDPMScheduler.from_config(dict(config))
+        except NotImplementedError as error:
+            raise ValueError(f"unknown beta schedule {kind!r}") from error
+        return cls(scheduler.alphas_cumprod.to(torch.float64))
 
     def __len__(self) -> int:
         return len(self.alpha_bar)
@@ -152,7 +164,7 @@ def _quadratic_code(k: int, t: int) -> np.ndarray:
 
 
 def _trailing(k: int, t: int) -> np.ndarray:
-    return np.round(t - np.arange(k - 1, -1, -1) * (t / k)) - 1
+    return np.round(t * np.arange(1, k + 1) / k) - 1
 
 
 def _linspace(k: int, t: int) -> np.ndarray:

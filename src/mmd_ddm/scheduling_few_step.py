@@ -70,8 +70,8 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         times = self.config.times
         if self.config.sampler != "ddim":
             raise ValueError(
-                f"this model was finetuned with the sampler {self.config.sampler}, which diffusers "
-                "cannot repeat on these times: draw from it with `mmd-ddm sample`"
+                f"this model was finetuned with the sampler {self.config.sampler}, which this "
+                "scheduler cannot repeat: draw from it with `mmd-ddm sample`"
             )
         if num_inference_steps != len(times):
             raise ValueError(

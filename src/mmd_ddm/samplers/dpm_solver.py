@@ -18,7 +18,8 @@ it is of order 1. K steps of order p thus cost p K calls, less p - 1 where the l
 start at times of its own, uniform in lambda from the first given time to 0.
 
 Times are the network's and may be fractional, log abar being linear between the training times:
-the authors' Type-1 conversion. `Continuous` is the schedule of Type-2.
+the authors' Type-1 conversion, which keeps the training grid. Their Type-2, which takes the
+network's times from a continuous schedule that the network was not trained on, is not offered.
 
 diffusers' ``DPMSolverSinglestepScheduler`` rounds its times and has another grid; hence ours.
 

@@ -1,0 +1,203 @@
+"""The main job from end to end: finetune, judge before and after, write what a reader needs.
+
+``mmd-ddm finetune`` and ``mmd-ddm demo`` are this with different settings.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmd_ddm.bank import cached_features, extract
+from mmd_ddm.build import Model, build_data, build_device, build_sampler, load_model, resolve_times
+from mmd_ddm.checkpoint import export
+from mmd_ddm.cli.console import console, progress_bar
+from mmd_ddm.cli.judging import build_spaces, evaluate_chain, protocol
+from mmd_ddm.config import ChainConfig, FinetuneConfig, to_mapping
+from mmd_ddm.data import ImageSet
+from mmd_ddm.evaluate import Space, draw, equal_quality_steps
+from mmd_ddm.features import FeatureExtractor, make_features
+from mmd_ddm.finetune import Objective, finetune
+from mmd_ddm.images import pairs, save_png
+from mmd_ddm.kernels import make_kernel
+from mmd_ddm.metrics import kid
+from mmd_ddm.report import write_report
+from mmd_ddm.runlog import RunLog, write_json
+
+__all__ = ["run_job"]
+
+_PAIRS, _REAL = 24, 16
+# Selection draws its images from other seeds than the verdict.
+_SELECTION_SEED = 10**9
+_REFERENCES = ("bank", "minibatch")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """Everything the job works with."""
+
+    config: FinetuneConfig
+    out: Path
+    device: torch.device
+    model: Model
+    chain: ChainConfig  # with its times
+    reference: ImageSet
+    heldout: ImageSet
+    phis: dict[str, FeatureExtractor]
+    objectives: list[Objective]
+    log: RunLog
+
+    def bank(self, name: str) -> Tensor:
+        return cached_features(self.reference, self.phis[name], device=self.device)
+
+    def evaluate(
+        self, name: str, chain: ChainConfig, spaces: list[Space]
+    ) -> tuple[dict[str, Any], Tensor]:
+        samples = min(self.config.judge_samples, len(self.heldout))
+        return evaluate_chain(name, self.model, chain, samples, self.config.seed, spaces)
+
+
+def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
+    """Finetune as configured; the run folder then holds model, results, picture and report."""
+    job = _prepare(config, out)
+    console.print(
+        f"finetuning [bold]{config.model}[/] to {len(job.chain.times)} {job.chain.sampler} steps "
+        f"{list(job.chain.times)} on {job.device}; {len(job.reference):,} images to match, "
+        f"{len(job.heldout):,} held out"
+    )
+    samples = min(config.judge_samples, len(job.heldout))
+    spaces = build_spaces(
+        job.phis, _roles(config), job.reference, job.heldout, samples, job.device
+    )
+    before, base_pixels = job.evaluate("base", job.chain, spaces)
+    longer = [job.evaluate("base", chain, spaces)[0] for chain in _longer_chains(job)]
+    kept = _train(job)
+    export(
+        job.model.denoiser,
+        job.model.scheduler_config,
+        dataclasses.asdict(job.chain),
+        out / "model",
+    )
+    after, pixels = job.evaluate("finetuned", job.chain, spaces)
+    rows = [before, *longer, after]
+    results = {
+        "protocol": {**protocol(job.heldout, samples, config.seed), "kept_iteration": kept},
+        "spaces": {space.name: space.describe() for space in spaces},
+        "rows": rows,
+        "speedup": equal_quality_steps(rows, [*config.judges, *config.objective.features][0]),
+    }
+    write_json(out / "results.json", results)
+    picture = pairs(base_pixels[:_PAIRS], pixels[:_PAIRS], job.heldout.pixels[:_REAL])
+    save_png(picture, out / "pairs.png", scale=2)
+    write_report([out], out / "report.html")
+    return results
+
+
+def _prepare(config: FinetuneConfig, out: Path) -> _Job:
+    """Load everything and open the run folder, which comes last: bad settings leave no trace."""
+    roles = _roles(config)
+    device = build_device(config.device)
+    model = load_model(config.model, device, config.precision)
+    shape = model.denoiser.shape
+    chain = resolve_times(config.chain, model.denoiser.schedule)
+    build_sampler(chain, model.denoiser)
+    reference, heldout = build_data(
+        config.data, config.heldout, shape, resize=config.resize, seed=config.seed
+    )
+    phis = {name: make_features(name, shape[0]).to(device) for name in roles}
+    objectives = _objectives(config, phis, reference, device)
+    log = RunLog(out, "finetune", to_mapping(config))
+    return _Job(config, out, device, model, chain, reference, heldout, phis, objectives, log)
+
+
+def _train(job: _Job) -> int:
+    """The training with its progress bar; the iteration that was kept."""
+    config, space = job.config, job.config.select.features
+    sampler = build_sampler(job.chain, job.model.denoiser, recompute=config.recompute)
+    selection_bank = job.bank(space)
+
+    def select() -> tuple[float, float]:
+        pixels, _ = draw(sampler, config.select.samples, seed=_SELECTION_SEED + config.seed)
+        return kid(extract(pixels, job.phis[space], device=job.device), selection_bank)
+
+    with progress_bar("finetuning", config.iterations) as bar:
+        note = ""
+
+        def on_event(**event: Any) -> None:
+            nonlocal note
+            if event["event"] == "eval":
+                job.log.write(**event, space=space)
+                note = f"{space} KID {1000 * event['kid']:.3g}e-3"
+            else:
+                job.log.write(**event)
+                bar(done=event["step"], note=f"MMD² {event['loss']:+.3f} {note}")
+
+        return finetune(
+            config,
+            sampler,
+            job.objectives,
+            job.out / "checkpoint.pt",
+            on_event,
+            select if config.select.every else None,
+        )
+
+
+def _roles(config: FinetuneConfig) -> dict[str, str]:
+    """Role of every space; a space has one role, so that a judge is never optimised."""
+    roles: dict[str, str] = {}
+    for names, role in (
+        (config.objective.features, "optimised"),
+        ((config.select.features,), "selection"),
+        (config.judges, "held-out"),
+    ):
+        for name in names:
+            if name in roles:
+                raise ValueError(
+                    f"{name} cannot be {role} as well as {roles[name]}: choose another space for "
+                    "objective.features, select.features or judges"
+                )
+            roles[name] = role
+    return roles
+
+
+def _objectives(
+    config: FinetuneConfig,
+    phis: dict[str, FeatureExtractor],
+    reference: ImageSet,
+    device: torch.device,
+) -> list[Objective]:
+    chosen = config.objective
+    weights = chosen.weights or (1.0,) * len(chosen.features)
+    if len(weights) != len(chosen.features):
+        raise ValueError(
+            f"objective.weights has {len(weights)} entries, objective.features "
+            f"{len(chosen.features)}"
+        )
+    if chosen.reference not in _REFERENCES:
+        raise ValueError(
+            f"unknown reference {chosen.reference!r}; choose one of {', '.join(_REFERENCES)}"
+        )
+    kernel = make_kernel(chosen.kernel)
+    return [
+        Objective.over(
+            phis[name],
+            cached_features(reference, phis[name], device=device).to(device),
+            kernel,
+            weight,
+        )
+        for name, weight in zip(chosen.features, weights, strict=True)
+    ]
+
+
+def _longer_chains(job: _Job) -> list[ChainConfig]:
+    """The base's chain at other numbers of steps: the same sampler, the same spacing."""
+    return [
+        resolve_times(
+            dataclasses.replace(job.config.chain, steps=steps, times=()),
+            job.model.denoiser.schedule,
+        )
+        for steps in job.config.compare_steps
+        if steps != len(job.chain.times)
+    ]

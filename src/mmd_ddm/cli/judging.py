@@ -1,0 +1,86 @@
+"""What ``finetune``, ``evaluate`` and ``demo`` judge with, under one progress bar each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from mmd_ddm.bank import cached_features
+from mmd_ddm.build import Model, build_sampler
+from mmd_ddm.cli.console import console, progress_bar
+from mmd_ddm.config import ChainConfig
+from mmd_ddm.data import ImageSet
+from mmd_ddm.evaluate import Space, draw, judge, result_row
+from mmd_ddm.features import FeatureExtractor
+from mmd_ddm.report import table_lines, verdict
+
+__all__ = ["build_spaces", "evaluate_chain", "print_results", "protocol"]
+
+
+def build_spaces(
+    phis: Mapping[str, FeatureExtractor],
+    roles: Mapping[str, str],
+    reference: ImageSet,
+    heldout: ImageSet,
+    samples: int,
+    device: torch.device,
+) -> list[Space]:
+    """Every space with its held-out features, and other reals as many as samples (floor)."""
+    spaces = []
+    other_images = ImageSet(reference.pixels[:samples], reference.source)
+    with progress_bar("features of the data", len(phis)) as bar:
+        for name, phi in phis.items():
+            real, other = (
+                cached_features(images, phi, device=device) for images in (heldout, other_images)
+            )
+            spaces.append(Space(name, roles[name], phi, real, other))
+            bar(advance=1, note=name)
+    return spaces
+
+
+def evaluate_chain(
+    name: str, model: Model, chain: ChainConfig, n: int, seed: int, spaces: Sequence[Space]
+) -> tuple[dict[str, Any], Tensor]:
+    """Draw n images through this chain and judge them: a row of results, and the images."""
+    sampler = build_sampler(chain, model.denoiser)
+    with progress_bar(f"{name}, {len(sampler.times)} steps", n) as bar:
+        pixels, speed = draw(sampler, n, seed=seed, on_batch=lambda k: bar(advance=k))
+        bar(note="judging")
+        metrics = judge(pixels, spaces, model.denoiser.device)
+        bar()
+    return result_row(name, model.name, chain, sampler, speed, metrics), pixels
+
+
+def protocol(heldout: ImageSet, n: int, seed: int) -> dict[str, Any]:
+    """What every number of ``results.json`` was measured with."""
+    return {
+        "data": heldout.source,
+        "data_sha256": heldout.sha256,
+        "real": len(heldout),
+        "samples": n,
+        "seed": seed,
+        "rounding": "uint8",
+        "kid": "unbiased MMD^2, (x.y/d + 1)^3, whole sets, first-order standard error",
+        "fd": "Frechet distance, float64, not corrected for the number of samples",
+    }
+
+
+def print_results(results: dict[str, Any]) -> None:
+    """The before/after table and, where there is an after, the verdict."""
+    header, *lines = table_lines(results)
+    table = Table(*header[:-1], box=box.SIMPLE, padding=(0, 1), collapse_padding=True)
+    for line in lines:
+        table.add_row(*line[:-1])
+    console.print(table)
+    speedup = results.get("speedup")
+    if speedup is None:
+        return
+    if speedup["base_steps"]:
+        reach = f"draw what took the base {speedup['base_steps']}"
+    else:
+        reach = f"beat the base's {max(speedup['searched'])}"
+    console.print(f"{speedup['finetuned_steps']} steps now {reach} (KID in {speedup['space']}).")
+    console.print(verdict(results).sentence)

@@ -1,0 +1,142 @@
+"""Draw samples at a stated number of steps, and judge them in feature spaces, with the protocol.
+
+Every number is of images rounded to uint8, drawn from seeds ``seed, seed + 1, ...``, against
+real images that finetuning never saw. Beside it stands the *floor*: the same number between two
+sets of real images, which no model can honestly beat.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from mmd_ddm.bank import extract
+from mmd_ddm.config import ChainConfig
+from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.images import to_uint8
+from mmd_ddm.metrics import frechet_distance, kid
+from mmd_ddm.rng import sample_noise
+from mmd_ddm.samplers.base import Sampler
+
+__all__ = ["Space", "draw", "equal_quality_steps", "judge", "result_row"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A feature space with the held-out real images in it.
+
+    Attributes:
+        name: of the space.
+        role: optimised, selection or held-out.
+        phi: the extractor.
+        real: [m, d], the held-out images.
+        other_real: [n, d], other real images, as many as are drawn: for the floor.
+    """
+
+    name: str
+    role: str
+    phi: FeatureExtractor
+    real: Float[Tensor, "m d"]
+    other_real: Float[Tensor, "n d"]
+
+    def describe(self) -> dict[str, Any]:
+        """For ``results.json``: the role, the weights, the floor."""
+        return {
+            "role": self.role,
+            "dim": self.phi.dim,
+            "sha256": self.phi.sha256,
+            "floor": _metrics(self.other_real, self.real),
+        }
+
+
+@torch.no_grad()
+def draw(
+    sampler: Sampler,
+    n: int,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    on_batch: Callable[[int], None] | None = None,
+) -> tuple[UInt8[Tensor, "n c h w"], float]:
+    """Draw n images, image i from the generator of ``seed + i``, and the images drawn a second.
+
+    Args:
+        sampler: the chain, on its device.
+        n: how many.
+        seed: of the first image.
+        batch_size: images at once; the pictures do not depend on it.
+        on_batch: told how many images each batch had.
+    """
+    images, seconds = [], 0.0
+    device = sampler.denoiser.device
+    for start in range(seed, seed + n, batch_size):
+        seeds = range(start, min(start + batch_size, seed + n))
+        z = sample_noise(seeds, sampler.denoiser.shape, sampler.draws).to(device)
+        began = time.monotonic()
+        images.append(to_uint8(sampler(z[0], z[1:] if sampler.stochastic else None)).cpu())
+        seconds += time.monotonic() - began
+        if on_batch:
+            on_batch(len(seeds))
+    return torch.cat(images), n / seconds
+
+
+def judge(
+    pixels: UInt8[Tensor, "n c h w"], spaces: Sequence[Space], device: torch.device | str = "cpu"
+) -> dict[str, dict[str, float]]:
+    """FD and KID with its standard error of these images, in every space."""
+    return {
+        space.name: _metrics(extract(pixels, space.phi, device=device), space.real)
+        for space in spaces
+    }
+
+
+def result_row(
+    name: str,
+    model: str,
+    chain: ChainConfig,
+    sampler: Sampler,
+    images_per_second: float,
+    spaces: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """One row of ``results.json``."""
+    return {
+        "name": name,
+        "model": model,
+        "sampler": chain.sampler,
+        "spacing": chain.spacing,
+        "times": list(sampler.times),
+        "eta": chain.eta,
+        "clip": chain.clip,
+        "steps": len(sampler.times),
+        "nfe": sampler.nfe,
+        "images_per_second": round(images_per_second, 2),
+        "spaces": spaces,
+    }
+
+
+def equal_quality_steps(rows: Sequence[Mapping[str, Any]], space: str) -> dict[str, Any]:
+    """The fewest steps, of those searched, at which the base is as good as the finetuned model.
+
+    Args:
+        rows: of ``results.json``; those named ``base`` are searched.
+        space: where KID is compared.
+    """
+    (finetuned,) = (row for row in rows if row["name"] == "finetuned")
+    base = sorted((row for row in rows if row["name"] == "base"), key=lambda row: row["steps"])
+    target = finetuned["spaces"][space]["kid"]
+    reached = [row["steps"] for row in base if row["spaces"][space]["kid"] <= target]
+    return {
+        "space": space,
+        "base_steps": reached[0] if reached else None,
+        "finetuned_steps": finetuned["steps"],
+        "searched": [row["steps"] for row in base],
+    }
+
+
+def _metrics(x: Tensor, y: Tensor) -> dict[str, float]:
+    distance, error = kid(x, y)
+    return {"fd": frechet_distance(x, y), "kid": distance, "kid_se": error}

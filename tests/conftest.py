@@ -1,0 +1,58 @@
+"""Fixtures of the whole suite: one tiny seeded network, and the denoiser around it."""
+
+import os
+
+# Before diffusers is imported: a test that asks the network for something must fail at once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+
+from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.schedules import NoiseSchedule
+
+torch.set_num_threads(1)
+
+MakeUnet = Callable[..., UNet2DModel]
+
+
+@pytest.fixture(scope="session")
+def tiny_unet() -> MakeUnet:
+    """``tiny_unet(in_channels=1, size=8, seed=0, **config)``: a network of 40 thousand weights."""
+
+    def make(in_channels: int = 1, size: int = 8, seed: int = 0, **config) -> UNet2DModel:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            settings = {
+                "sample_size": size,
+                "in_channels": in_channels,
+                "out_channels": in_channels,
+                "block_out_channels": (8, 16),
+                "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+                "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+                "norm_num_groups": 4,
+                "layers_per_block": 1,
+            }
+            return UNet2DModel(**{**settings, **config}).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def schedule() -> NoiseSchedule:
+    return NoiseSchedule.linear()
+
+
+@pytest.fixture
+def denoiser(tiny_unet: MakeUnet, schedule: NoiseSchedule) -> Denoiser:
+    """Grey 8 x 8 images, float32; a fresh copy for each test."""
+    return Denoiser(tiny_unet(), schedule, shape=(1, 8, 8))
+
+
+@pytest.fixture
+def denoiser64(tiny_unet: MakeUnet, schedule: NoiseSchedule) -> Denoiser:
+    """The same in float64, for comparisons to the last digit and finite differences."""
+    return Denoiser(tiny_unet().double(), schedule, shape=(1, 8, 8))

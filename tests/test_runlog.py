@@ -1,0 +1,121 @@
+"""Run folders: written once, resumed with the same settings only, never half read."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mmd_ddm.runlog import OutputError, RunLog, describe_environment, read_json, write_json
+
+SETTINGS = {"steps": 5, "lr": 5e-6, "times": (800, 400, 0), "model": None}
+
+
+class TestRunLog:
+    def test_a_new_folder_records_the_run(self, tmp_path):
+        folder = tmp_path / "runs" / "one"
+        RunLog(folder, "finetune", SETTINGS)
+        record = read_json(folder / "run.json")
+        assert record["verb"] == "finetune"
+        assert record["settings"] == {**SETTINGS, "times": [800, 400, 0]}
+        assert set(record) > {"command", "python", "versions", "git"}
+
+    def test_an_empty_folder_is_taken(self, tmp_path):
+        RunLog(tmp_path, "finetune", SETTINGS)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["run.json"]
+
+    def test_events_come_back_in_order_and_across_resumption(self, tmp_path):
+        run = RunLog(tmp_path, "finetune", SETTINGS)
+        assert run.events() == []
+        run.write(event="train", step=1, loss=0.25)
+        again = RunLog(tmp_path, "finetune", SETTINGS)
+        again.write(event="eval", step=1, space="random")
+        events = again.events()
+        assert [e.pop("time") > 1e9 for e in events] == [True, True]
+        assert events == [
+            {"event": "train", "step": 1, "loss": 0.25},
+            {"event": "eval", "step": 1, "space": "random"},
+        ]
+        lines = (tmp_path / "log.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [1, 1]
+
+    def test_resuming_keeps_the_first_record(self, tmp_path):
+        RunLog(tmp_path, "finetune", SETTINGS)
+        before = (tmp_path / "run.json").read_bytes()
+        RunLog(tmp_path, "finetune", SETTINGS)
+        assert (tmp_path / "run.json").read_bytes() == before
+
+    def test_other_settings_are_refused_and_named(self, tmp_path):
+        RunLog(tmp_path, "finetune", SETTINGS)
+        with pytest.raises(OutputError, match=r"\(lr: 5e-06 -> 0.1\); give a new folder"):
+            RunLog(tmp_path, "finetune", {**SETTINGS, "lr": 0.1})
+        with pytest.raises(OutputError, match=r"steps: 5 -> None"):
+            RunLog(tmp_path, "finetune", {k: v for k, v in SETTINGS.items() if k != "steps"})
+        with pytest.raises(OutputError, match=r"seed: None -> 3"):
+            RunLog(tmp_path, "finetune", {**SETTINGS, "seed": 3})
+
+    def test_another_verb_is_refused(self, tmp_path):
+        RunLog(tmp_path, "pretrain", SETTINGS)
+        with pytest.raises(OutputError, match="holds a pretrain run"):
+            RunLog(tmp_path, "finetune", SETTINGS)
+
+    def test_a_folder_of_something_else_is_left_alone(self, tmp_path):
+        (tmp_path / "thesis.tex").write_text("my only copy")
+        with pytest.raises(OutputError, match="holds something else"):
+            RunLog(tmp_path, "finetune", SETTINGS)
+        assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+    def test_a_file_is_refused(self, tmp_path):
+        (tmp_path / "run").write_text("")
+        with pytest.raises(OutputError, match="run is a file; give a folder"):
+            RunLog(tmp_path / "run", "finetune", SETTINGS)
+
+    def test_a_damaged_record_is_named(self, tmp_path):
+        (tmp_path / "run.json").write_text('{"verb": "fine')
+        with pytest.raises(ValueError, match=r"cannot read .*run.json"):
+            RunLog(tmp_path, "finetune", SETTINGS)
+
+
+class TestJson:
+    def test_round_trip_by_way_of_new_folders(self, tmp_path):
+        path = tmp_path / "a" / "b.json"
+        write_json(path, {"x": [1, 2.5, None, "ä"]})
+        assert read_json(path) == {"x": [1, 2.5, None, "ä"]}
+        assert [p.name for p in path.parent.iterdir()] == ["b.json"]
+
+    def test_a_failed_write_leaves_the_old_content(self, tmp_path):
+        path = tmp_path / "a.json"
+        write_json(path, {"x": 1})
+        with pytest.raises(TypeError):
+            write_json(path, {"x": object()})
+        assert read_json(path) == {"x": 1}
+
+    @pytest.mark.parametrize("content", [None, b"", b"{", b"[1]", b"\xff\xfe\x00"])
+    def test_what_is_no_json_object_is_named(self, content, tmp_path):
+        path = tmp_path / "a.json"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a.json"):
+            read_json(path)
+
+
+def test_environment_names_every_version(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/mmd-ddm", "finetune", "--steps", "5"])
+    described = describe_environment()
+    assert described["command"] == ["mmd-ddm", "finetune", "--steps", "5"]
+    assert described["versions"]["torch"].startswith("2.")
+    assert described["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
+    assert json.loads(json.dumps(described)) == described
+
+
+def test_a_machine_without_git_has_no_revision(monkeypatch):
+    def missing(*args, **options):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    assert describe_environment()["git"] is None
+
+
+def test_reading_runs_needs_no_torch():
+    code = "import sys, mmd_ddm.runlog; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
