@@ -5,7 +5,7 @@
 
 Images are any source that mmd-ddm reads. Labels are an IDX file of bytes; without one, the names
 of the images' folders in a zip archive. The written file is float16 and is read back with
-``--features encoder:encoder.safetensors``.
+``--features encoder:encoder.safetensors``; its log lies beside it, a line an epoch.
 """
 
 import argparse
@@ -13,7 +13,11 @@ import gzip
 import json
 import time
 import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,18 +32,65 @@ from mmd_ddm.images import from_uint8
 from mmd_ddm.rng import generator
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """Images and their classes."""
+
+    pixels: Tensor  # uint8, [n, c, h, w]
+    labels: Tensor  # [n]
+
+    def split(self, held_out: int) -> tuple["Labelled", "Labelled"]:
+        """All but the last ``held_out``, and those."""
+        n = len(self.labels) - held_out
+        return (
+            Labelled(self.pixels[:n], self.labels[:n]),
+            Labelled(self.pixels[n:], self.labels[n:]),
+        )
+
+
+class Classifier(nn.Module):
+    """The encoder with a linear head on its last stage."""
+
+    def __init__(self, phi: MultiLevel, width: int, classes: int) -> None:
+        super().__init__()
+        self.phi = phi
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        return self.head(self.phi.levels(images)[-1].mean((2, 3)))
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128])
+    parser.add_argument("--held-out", type=int, default=5000, help="images for the accuracy")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
 def read_labels(images: Path, labels: Path | None) -> Tensor:
     """One class index an image, in the order that `load_images` reads them."""
     if labels is not None:
-        return torch.from_numpy(
-            np.frombuffer(gzip.decompress(labels.read_bytes()), np.uint8, offset=8).astype(
-                np.int64
-            )
-        )
+        content = np.frombuffer(gzip.decompress(labels.read_bytes()), np.uint8, offset=8)
+        return torch.from_numpy(content.astype(np.int64))
     with zipfile.ZipFile(images) as archive:
         folders = [Path(name).parent.name for name in sorted(archive.namelist()) if "." in name]
     index = {name: i for i, name in enumerate(sorted(set(folders)))}
     return torch.tensor([index[name] for name in folders])
+
+
+def read_shuffled(images: Path, labels: Path | None, seed: int, device: torch.device) -> Labelled:
+    pixels, classes = load_images(images).pixels, read_labels(images, labels)
+    if len(pixels) != len(classes):
+        raise SystemExit(f"{len(classes)} labels for the {len(pixels)} images of {images}")
+    order = torch.randperm(len(pixels), generator=generator(seed, 0, 0, "split"))
+    return Labelled(pixels[order].to(device), classes[order].to(device))
 
 
 def augment(x: Tensor, draw: torch.Generator) -> Tensor:
@@ -54,74 +105,81 @@ def augment(x: Tensor, draw: torch.Generator) -> Tensor:
     )[:, :, 2:-2, 2:-2]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--labels", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128])
-    parser.add_argument("--held-out", type=int, default=5000, help="images for the accuracy")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+@torch.no_grad()
+def accuracy(classifier: Classifier, held_out: Labelled) -> float:
+    classifier.eval()
+    batched = zip(held_out.pixels.split(500), held_out.labels.split(500), strict=True)
+    right = [(classifier(from_uint8(x)).argmax(1) == y).sum() for x, y in batched]
+    return float(sum(right)) / len(held_out.labels)
 
-    device = build_device("auto")
-    pixels, labels = load_images(args.images).pixels, read_labels(args.images, args.labels)
-    order = torch.randperm(len(pixels), generator=generator(args.seed, 0, 0, "split"))
-    pixels, labels = pixels[order].to(device), labels[order].to(device)
-    train = len(pixels) - args.held_out
 
-    torch.manual_seed(args.seed)
-    # IDX images are grey whatever the loader's default.
-    phi = MultiLevel(pixels.shape[1], tuple(args.widths)).to(device)
-    head = nn.Linear(args.widths[-1], int(labels.max()) + 1).to(device)
-    parameters = [*phi.parameters(), *head.parameters()]
-    steps = args.epochs * (train // args.batch_size)
-    optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.05)
+def train(
+    classifier: Classifier, data: Labelled, held_out: Labelled, args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """AdamW over one cycle of the learning rate; the log, a row an epoch."""
+    n, device = len(data.labels), data.pixels.device
+    an_epoch = n // args.batch_size
+    steps = args.epochs * an_epoch
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     loss_of = nn.CrossEntropyLoss(label_smoothing=0.1)
-
-    log, began, losses = [], time.monotonic(), []
-    for step, index in zip(range(1, steps + 1), batches(train, args.batch_size, args.seed)):
-        phi.train()
+    log: list[dict[str, Any]] = []
+    began, losses = time.monotonic(), []
+    order = islice(batches(n, args.batch_size, args.seed), steps)
+    for step, index in enumerate(order, start=1):
+        classifier.train()
         index = index.to(device)
         draw = generator(args.seed, 0, step, "encoder", device)
-        x = augment(from_uint8(pixels[index]), draw)
-        loss = loss_of(head(phi.levels(x)[-1].mean((2, 3))), labels[index])
+        x = augment(from_uint8(data.pixels[index]), draw)
+        loss = loss_of(classifier(x), data.labels[index])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         losses.append(loss.detach())
-        if step % max(1, steps // args.epochs) == 0 or step == steps:
-            phi.freeze()
-            with torch.no_grad():
-                right = [
-                    (head(phi.levels(from_uint8(x))[-1].mean((2, 3))).argmax(1) == y).sum()
-                    for x, y in zip(pixels[train:].split(500), labels[train:].split(500))
-                ]
-            phi.requires_grad_(True)
-            accuracy = float(sum(right)) / args.held_out
-            mean = float(torch.stack(losses).mean())
-            log.append(
-                {"step": step, "loss": mean, "held_out_accuracy": accuracy,
-                 "seconds": round(time.monotonic() - began, 1)}
-            )  # fmt: skip
-            print(json.dumps(log[-1]), flush=True)
+        if step % an_epoch == 0:
+            row = {
+                "step": step,
+                "loss": float(torch.stack(losses).mean()),
+                "held_out_accuracy": accuracy(classifier, held_out),
+                "seconds": round(time.monotonic() - began, 1),
+            }
+            print(json.dumps(row), flush=True)
+            log.append(row)
             losses.clear()
+    return log
 
+
+def standardise(phi: MultiLevel, pixels: Tensor) -> None:
+    """Set the mean and deviation of every dimension to those of these images."""
     phi.freeze()
-    features = extract(pixels[:train], phi, device=device)
+    features = extract(pixels, phi, device=pixels.device)
     phi.mean.copy_(features.mean(0))
     phi.std.copy_(features.std(0).clamp_min(1e-3))
+
+
+def write(phi: MultiLevel, log: list[dict[str, Any]], out: Path) -> None:
     state = {
         key: (value.half() if value.is_floating_point() else value).contiguous().cpu()
         for key, value in phi.state_dict().items()
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, args.out)
-    args.out.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, out)
+    out.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parse(arguments)
+    device = build_device("auto")
+    everything = read_shuffled(args.images, args.labels, args.seed, device)
+    data, held_out = everything.split(args.held_out)
+    torch.manual_seed(args.seed)
+    phi = MultiLevel(data.pixels.shape[1], tuple(args.widths))
+    classes = int(everything.labels.max()) + 1
+    classifier = Classifier(phi, args.widths[-1], classes).to(device)
+    log = train(classifier, data, held_out, args)
+    standardise(phi, data.pixels)
+    write(phi, log, args.out)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils.logging import disable_progress_bar
 from torch import nn
 
-from mmd_ddm.checkpoint import read_chain
-from mmd_ddm.config import ChainConfig, NetworkConfig
+from mmd_ddm.config import ChainConfig, NetworkConfig, from_mapping
 from mmd_ddm.data import ImageSet, load_images
 from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.rng import generator
@@ -97,6 +97,7 @@ def load_model(name: str, device: torch.device | str = "cpu", precision: str = "
             f"{' or '.join(BUNDLED_MODELS)}"
         )
     source = folder if folder.exists() else name
+    disable_progress_bar()
     try:
         denoiser = Denoiser.from_pretrained(source)
         scheduler_config = Denoiser.read_scheduler_config(source)
@@ -106,12 +107,17 @@ def load_model(name: str, device: torch.device | str = "cpu", precision: str = "
             f"cannot load {name}: {first} (offline? download the model once and give its folder)"
         ) from error
     denoiser.autocast = precision_dtype(precision)
-    chain = read_chain(folder)
+    if denoiser.shape[0] not in (1, 3):
+        raise ValueError(
+            f"{name} draws images of {denoiser.shape[0]} channels; a model of grey or colour "
+            "images is needed (latent diffusion is not supported)"
+        )
+    chain = scheduler_config.pop("_mmd_ddm", None)
     return Model(
         name,
         denoiser.to(device),
         scheduler_config,
-        ChainConfig(**{**chain, "times": tuple(chain["times"])}) if chain else None,
+        from_mapping(ChainConfig, chain) if chain else None,
     )
 
 
@@ -153,7 +159,11 @@ def build_data(
     """
     images = load_images(data, shape, resize=resize)
     if heldout:
-        return images, load_images(heldout, shape, resize=resize)
+        held_images = load_images(heldout, shape, resize=resize)
+        for found in (images, held_images):
+            if len(found) < 2:
+                raise ValueError(f"{found.source} holds one image; at least 2 are needed")
+        return images, held_images
     apart = len(images) // 5
     if apart < 2:
         raise ValueError(f"{data} holds {len(images)} images; at least 10 are needed")

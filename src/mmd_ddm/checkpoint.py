@@ -19,9 +19,13 @@ from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.runlog import write_json
 from mmd_ddm.schedules import select_times
 
-__all__ = ["export", "load_state", "read_chain", "save_state"]
+__all__ = ["export", "load_state", "save_state"]
 
 _MAX_SHARD = "15MB"
+_TRAINING = (
+    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"
+)  # fmt: skip
+_DDIM_BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -68,7 +72,7 @@ def export(
         denoiser: its network is written as it is.
         scheduler_config: of the base model.
         chain: the chain it was finetuned for, ``ChainConfig`` with its ``times`` filled in; kept
-            in ``scheduler_config.json`` under the key ``mmd_ddm``. None for a base model.
+            in ``scheduler_config.json`` under the key ``_mmd_ddm``. None for a base model.
         folder: replaced once the new one is complete.
         half: write float16 weights.
     """
@@ -77,27 +81,23 @@ def export(
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     network = copy.deepcopy(denoiser.network).half() if half else denoiser.network
-    if chain is None or _stock(chain, len(denoiser.schedule)):
-        scheduler = _stock_scheduler(scheduler_config, chain)
-        DDIMPipeline(network, scheduler).save_pretrained(temporary, max_shard_size=_MAX_SHARD)
+    if chain is None or _stock(chain, scheduler_config, len(denoiser.schedule)):
+        pipeline = DDIMPipeline(network, _stock_scheduler(scheduler_config, chain))
     else:
-        scheduler = _few_step_scheduler(denoiser, scheduler_config, chain)
-        DDPMPipeline(network, scheduler).save_pretrained(temporary, max_shard_size=_MAX_SHARD)
+        pipeline = DDPMPipeline(network, _few_step_scheduler(denoiser, scheduler_config, chain))
+    if chain is not None:
+        pipeline.scheduler.register_to_config(_mmd_ddm=dict(chain))
+    pipeline.save_pretrained(temporary, max_shard_size=_MAX_SHARD)
+    if isinstance(pipeline, DDPMPipeline):
         _ship_scheduler(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
 
 
-def read_chain(folder: Path) -> dict[str, Any] | None:
-    """The chain a folder was finetuned for; None for a base model."""
-    path = folder / "scheduler" / "scheduler_config.json"
-    if not path.is_file():
-        return None
-    return json.loads(path.read_text(encoding="utf-8")).get("mmd_ddm")
-
-
-def _stock(chain: Mapping[str, Any], num_train_timesteps: int) -> bool:
+def _stock(chain: Mapping[str, Any], config: Mapping[str, Any], num_train_timesteps: int) -> bool:
     """Whether diffusers' DDIMScheduler walks this chain's times, and steps right between them."""
+    if config.get("beta_schedule", "linear") not in _DDIM_BETAS:
+        return False
     steps = len(chain["times"])
     spacing = next(
         (
@@ -117,16 +117,15 @@ def _stock_scheduler(config: Mapping[str, Any], chain: Mapping[str, Any] | None)
     if chain is None:
         return DDIMScheduler.from_config(dict(config))
     leading = chain["times"][-1] == 0 and len(chain["times"]) > 0
-    scheduler = DDIMScheduler.from_config(
+    return DDIMScheduler.from_config(
         dict(config),
         clip_sample=chain["clip"],
+        clip_sample_range=1.0,
         timestep_spacing="leading" if leading else "trailing",
         steps_offset=0,
         set_alpha_to_one=True,
         thresholding=False,
     )
-    scheduler.register_to_config(mmd_ddm=dict(chain))
-    return scheduler
 
 
 def _few_step_scheduler(
@@ -138,15 +137,10 @@ def _few_step_scheduler(
         prediction_type=denoiser.prediction,
         sampler="ddim" if chain["eta"] == 0 else "stochastic ddim",
         clip_sample=chain["clip"],
-        **{
-            key: config[key]
-            for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
-            if key in config
-        },
+        **{key: config[key] for key in _TRAINING if key in config},
     )
     if chain["sampler"] != "ddim":
         scheduler.register_to_config(sampler=chain["sampler"])
-    scheduler.register_to_config(mmd_ddm=dict(chain))
     return scheduler
 
 

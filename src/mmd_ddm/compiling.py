@@ -54,7 +54,9 @@ def _gradient(denoiser: Denoiser, network: Callable[..., Any], x_t: Tensor, t: T
     with denoiser.precision():
         output = network(x_t, t)
     getattr(output, "sample", output).float().square().mean().backward()
-    parameters = denoiser.network.parameters()
-    flat = torch.cat([p.grad.float().flatten() for p in parameters if p.grad is not None])
+    gradients = [
+        torch.zeros_like(p) if p.grad is None else p.grad for p in denoiser.network.parameters()
+    ]
+    flat = torch.cat([gradient.float().flatten() for gradient in gradients])
     denoiser.network.zero_grad()
     return flat

@@ -51,6 +51,10 @@ class ObjectiveConfig:
     kernel: str = "cubic"  # linear, cubic or gaussian
     reference: str = "bank"  # cross term over the whole reference set, or a fresh minibatch
 
+    def __post_init__(self) -> None:
+        if not self.features:
+            raise ValueError("objective.features is empty; name at least one feature space")
+
 
 @dataclass(frozen=True)
 class SelectConfig:
@@ -59,6 +63,9 @@ class SelectConfig:
     features: str = "random"
     every: int = 50  # iterations between evaluations; 0 keeps the last
     samples: int = 1000  # images drawn for each
+
+    def __post_init__(self) -> None:
+        _at_least(self, "select.", every=0, samples=2)
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,12 @@ class FinetuneConfig:
     save_every: int = 50  # iterations between checkpoints to resume from
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
+
+    def __post_init__(self) -> None:
+        _at_least(self, batch_size=2, judge_samples=2, save_every=1)  # Eq. 7 needs 2 of a kind
+        _at_least(self, iterations=0, micro_batch=0, lr=0, ema_decay=0, grad_clip=0)
+        if self.ema_decay >= 1:
+            raise ValueError(f"ema_decay must be less than 1; got {self.ema_decay:g}")
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,10 @@ class PretrainConfig:
     save_every: int = 500
     seed: int = 0
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _at_least(self, iterations=1, batch_size=1, save_every=1)
+        _at_least(self, image_size=0, lr=0, warmup=0, ema_decay=0, minutes=0)
 
 
 def load(kind: type[T], path: Path | None = None, overrides: Sequence[str] = ()) -> T:
@@ -163,6 +180,13 @@ def to_mapping(config: Any) -> dict[str, Any]:
         key: list(value) if isinstance(value, tuple) else value
         for key, value in dataclasses.asdict(config).items()
     }
+
+
+def _at_least(config: Any, prefix: str = "", **limits: float) -> None:
+    for name, least in limits.items():
+        value = getattr(config, name)
+        if not value >= least:
+            raise ValueError(f"{prefix}{name} must be at least {least}; got {value:g}")
 
 
 def _assign(mapping: dict[str, Any], keys: list[str], value: Any) -> None:

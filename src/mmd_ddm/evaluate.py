@@ -8,6 +8,7 @@ sets of real images, which no model can honestly beat.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from mmd_ddm.bank import extract
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.images import to_uint8
-from mmd_ddm.metrics import frechet_distance, kid
+from mmd_ddm.metrics import Moments, frechet_distance, kid
 from mmd_ddm.rng import sample_noise
 from mmd_ddm.samplers.base import Sampler
 
@@ -33,7 +34,7 @@ class Space:
         name: of the space.
         role: optimised, selection or held-out.
         phi: the extractor.
-        real: [m, d], the held-out images.
+        real: [m, d], the held-out images, on the device that the metrics are computed on.
         other_real: [n, d], other real images, as many as are drawn: for the floor.
     """
 
@@ -49,8 +50,22 @@ class Space:
             "role": self.role,
             "dim": self.phi.dim,
             "sha256": self.phi.sha256,
-            "floor": _metrics(self.other_real, self.real),
+            "floor": self.metrics(self.other_real),
         }
+
+    def metrics(self, x: Float[Tensor, "k d"]) -> dict[str, float]:
+        """FD and KID with its standard error between these features and the real ones."""
+        x = x.to(self.real.device)
+        distance, error = kid(x, self.real)
+        return {
+            "fd": frechet_distance(Moments.of(x), self._real_moments),
+            "kid": distance,
+            "kid_se": error,
+        }
+
+    @cached_property
+    def _real_moments(self) -> Moments:
+        return Moments.of(self.real)
 
 
 @torch.no_grad()
@@ -59,7 +74,7 @@ def draw(
     n: int,
     *,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int = 0,
     on_batch: Callable[[int], None] | None = None,
 ) -> tuple[UInt8[Tensor, "n c h w"], float]:
     """Draw n images, image i from the generator of ``seed + i``, and the images drawn a second.
@@ -68,11 +83,13 @@ def draw(
         sampler: the chain, on its device.
         n: how many.
         seed: of the first image.
-        batch_size: images at once; the pictures do not depend on it.
+        batch_size: images at once; the pictures do not depend on it. 0 takes what is fast: 64 on
+            a CPU, whose caches hold no more, 512 on a GPU.
         on_batch: told how many images each batch had.
     """
     images, seconds = [], 0.0
     device = sampler.denoiser.device
+    batch_size = batch_size or (64 if device.type == "cpu" else 512)
     for start in range(seed, seed + n, batch_size):
         seeds = range(start, min(start + batch_size, seed + n))
         z = sample_noise(seeds, sampler.denoiser.shape, sampler.draws).to(device)
@@ -89,8 +106,7 @@ def judge(
 ) -> dict[str, dict[str, float]]:
     """FD and KID with its standard error of these images, in every space."""
     return {
-        space.name: _metrics(extract(pixels, space.phi, device=device), space.real)
-        for space in spaces
+        space.name: space.metrics(extract(pixels, space.phi, device=device)) for space in spaces
     }
 
 
@@ -135,8 +151,3 @@ def equal_quality_steps(rows: Sequence[Mapping[str, Any]], space: str) -> dict[s
         "finetuned_steps": finetuned["steps"],
         "searched": [row["steps"] for row in base],
     }
-
-
-def _metrics(x: Tensor, y: Tensor) -> dict[str, float]:
-    distance, error = kid(x, y)
-    return {"fd": frechet_distance(x, y), "kid": distance, "kid_se": error}

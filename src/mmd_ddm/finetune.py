@@ -177,7 +177,7 @@ def finetune(
         objectives: the spaces to match, on the same device.
         checkpoint_path: file of the training state.
         on_event: called with ``event="train", step=, loss=, grad_norm=, seconds=`` after each
-            iteration, and with ``event="eval", step=, kid=, kid_se=, best=`` after each evaluation.
+            iteration, with ``event="eval", step=, kid=, kid_se=, best=`` after each evaluation.
         evaluate: ``(KID, standard error)`` of the sampler as it stands; called every
             ``config.select.every`` iterations with the averaged weights in place.
 
@@ -191,6 +191,7 @@ def finetune(
         raise ValueError(f"batch_size must be at least 2 (Eq. 7); got {config.batch_size}")
     # Dropout off: the chain that is trained is the chain that is sampled.
     network = sampler.denoiser.network.eval().requires_grad_(True)
+    network.to(memory_format=torch.channels_last)  # a fifth faster, on CPUs as well
     state = _State(config, network)
     state.load(checkpoint_path)
     reference = _reference_rows(config, len(objectives[0].bank), state.step)
@@ -222,11 +223,16 @@ def finetune(
             seconds=time.monotonic() - began,
         )
         last = state.step == config.iterations
-        if evaluate is not None and (last or state.step % config.select.every == 0):
+        if evaluate is not None and (last or _due(state.step, config.select.every)):
             _evaluate(state, evaluate, on_event)
-        if last or state.step % config.save_every == 0:
+        if last or _due(state.step, config.save_every):
             state.save(checkpoint_path)
     return state.finish()
+
+
+def _due(step: int, every: int) -> bool:
+    """Whether something is to be done now; 0 is never, but for the last iteration."""
+    return every > 0 and step % every == 0
 
 
 def _evaluate(

@@ -94,7 +94,7 @@ def pretrain(
         loss = denoising_loss(denoiser, forward, x_0, draw)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip)
+        nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip or math.inf)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         optimizer.step()
@@ -106,7 +106,8 @@ def pretrain(
             on_event(step=done, loss=mean, images=done * config.batch_size, seconds=elapsed)
             losses.clear()
         out_of_time = bool(config.minutes) and elapsed > 60 * config.minutes
-        if done % config.save_every == 0 or out_of_time:
+        due = config.save_every > 0 and done % config.save_every == 0
+        if due or out_of_time:
             save_state(checkpoint, _state(done, network, optimizer, ema))
         if out_of_time:
             return False

@@ -39,6 +39,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         beta_start: of the training schedule, for the record.
         beta_end: likewise.
         beta_schedule: likewise.
+        trained_betas: likewise.
     """
 
     order = 1
@@ -55,6 +56,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         beta_start: float = 1e-4,
         beta_end: float = 0.02,
         beta_schedule: str = "linear",
+        trained_betas: list[float] | None = None,
     ) -> None:
         self.init_noise_sigma = 1.0
         self.timesteps = torch.tensor(times or [])

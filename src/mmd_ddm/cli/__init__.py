@@ -5,14 +5,22 @@ A bad input ends in one line that names the value and the way out, and exit code
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
+from mmd_ddm import __version__
+from mmd_ddm.cli.bench import bench
 from mmd_ddm.cli.demo import demo
+from mmd_ddm.cli.evaluate import evaluate
 from mmd_ddm.cli.finetune import finetune
 from mmd_ddm.cli.pretrain import pretrain
+from mmd_ddm.cli.report import report
+from mmd_ddm.cli.sample import sample
 
 __all__ = ["app", "main"]
+
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 app = typer.Typer(
     name="mmd-ddm",
@@ -24,12 +32,25 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mmd-ddm {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def root() -> None:
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Turn a pretrained diffusion model into a K-step model by MMD finetuning."""
 
 
-for verb in (demo, finetune, pretrain):
+for verb in (demo, finetune, sample, evaluate, bench, report, pretrain):
     app.command()(verb)
 
 
@@ -38,8 +59,16 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError) as error:
-        print(f"mmd-ddm: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mmd-ddm: error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("mmd-ddm: interrupted; run the same command again to resume", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            print("mmd-ddm: interrupted; run the same command again to go on", file=sys.stderr)
+        raise
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    return " ".join(text.split())

@@ -1,5 +1,6 @@
 """What the verbs print with: one console, one look of progress bars, one way to read settings."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,4 +61,6 @@ def _toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(item) for item in value)}]"
-    return str(value) if isinstance(value, int | float) else repr(str(value))
+    # JSON's escapes are TOML's as well.
+    quoted = json.dumps(str(value), ensure_ascii=False)
+    return str(value) if isinstance(value, int | float) else quoted

@@ -5,13 +5,17 @@ from typing import Annotated
 
 import typer
 
+from mmd_ddm.cli.chain import SamplerOption, SpacingOption, TimesOption, parse_times
 from mmd_ddm.cli.console import console, settings
 
 __all__ = ["finetune"]
 
 
 def finetune(
-    model: Annotated[str, typer.Argument(help="Diffusers folder, hub id, run, or fashion-mnist.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Diffusers folder, hub id, run, or fashion-mnist."),
+    ],
     data: Annotated[
         str, typer.Option(help="Images: folder, zip, IDX, .npy/.npz, or fashion-mnist.")
     ],
@@ -21,13 +25,9 @@ def finetune(
         str | None, typer.Option(help="Images only evaluation sees; default: a fifth of DATA.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="ddim, ddpm-small, dpm-solver++-2m ...")
-    ] = None,
-    spacing: Annotated[
-        str | None, typer.Option(help="leading, trailing, quadratic-code ...")
-    ] = None,
-    times: Annotated[str | None, typer.Option(help="A custom list: 999,640,320,80")] = None,
+    sampler: SamplerOption = None,
+    spacing: SpacingOption = None,
+    times: TimesOption = None,
     features: Annotated[
         list[str] | None, typer.Option(help="Space to optimise; repeat for several.")
     ] = None,
@@ -66,7 +66,7 @@ def finetune(
         "chain.steps": steps,
         "chain.sampler": sampler,
         "chain.spacing": spacing,
-        "chain.times": [float(t) for t in times.split(",")] if times else None,
+        "chain.times": parse_times(times),
         "objective.features": features or None,
         "objective.kernel": kernel,
         "objective.reference": reference,

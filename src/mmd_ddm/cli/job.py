@@ -30,7 +30,7 @@ __all__ = ["run_job"]
 
 _PAIRS, _REAL = 24, 16
 # Selection draws its images from other seeds than the verdict.
-_SELECTION_SEED = 10**9
+_SELECTION_SEED, _SELECTION_REALS = 10**9, 5000
 _REFERENCES = ("bank", "minibatch")
 
 
@@ -48,9 +48,6 @@ class _Job:
     phis: dict[str, FeatureExtractor]
     objectives: list[Objective]
     log: RunLog
-
-    def bank(self, name: str) -> Tensor:
-        return cached_features(self.reference, self.phis[name], device=self.device)
 
     def evaluate(
         self, name: str, chain: ChainConfig, spaces: list[Space]
@@ -116,7 +113,8 @@ def _train(job: _Job) -> int:
     """The training with its progress bar; the iteration that was kept."""
     config, space = job.config, job.config.select.features
     sampler = build_sampler(job.chain, job.model.denoiser, recompute=config.recompute)
-    selection_bank = job.bank(space)
+    reals = ImageSet(job.reference.pixels[:_SELECTION_REALS], job.reference.source)
+    selection_bank = cached_features(reals, job.phis[space], device=job.device)
 
     def select() -> tuple[float, float]:
         pixels, _ = draw(sampler, config.select.samples, seed=_SELECTION_SEED + config.seed)

@@ -1,6 +1,6 @@
 """Distances between two sets of feature vectors, in the space those vectors come from."""
 
-from mmd_ddm.metrics.frechet import frechet_distance
+from mmd_ddm.metrics.frechet import Moments, frechet_distance
 from mmd_ddm.metrics.kid import kid
 
-__all__ = ["frechet_distance", "kid"]
+__all__ = ["Moments", "frechet_distance", "kid"]

@@ -1,0 +1,80 @@
+"""``mmd-ddm sample``: images from a model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmd_ddm.cli.chain import (
+    ClipOption,
+    EtaOption,
+    SamplerOption,
+    SpacingOption,
+    TimesOption,
+    choose_chain,
+    describe_chain,
+    parse_times,
+)
+from mmd_ddm.cli.console import console, progress_bar
+
+__all__ = ["sample"]
+
+_GRID = 64
+
+
+def sample(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Run, diffusers folder, hub id, or fashion-mnist."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the images; new, empty, or drawn before.")],
+    n: Annotated[int, typer.Option("-n", help="How many images.")] = 64,
+    steps: Annotated[
+        int | None, typer.Option(help="Sampling steps; default: what the model was finetuned for.")
+    ] = None,
+    sampler: SamplerOption = None,
+    spacing: SpacingOption = None,
+    times: TimesOption = None,
+    eta: EtaOption = None,
+    clip: ClipOption = None,
+    seed: Annotated[int, typer.Option(help="Of image 0; image i has SEED + i.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Images at once.")] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
+) -> None:
+    """Draw images 00000.png, 00001.png ... and grid.png.
+
+    A finetuned model draws with its own chain, unless another is given. Image i depends on
+    SEED + i alone, not on N or the batch size.
+
+    Example: mmd-ddm sample run -n 64 --out images
+    """
+    if n < 1 or batch_size < 1:
+        raise ValueError(f"-n and --batch-size must be at least 1; got {n} and {batch_size}")
+
+    import math
+    from dataclasses import asdict
+
+    import torch
+
+    from mmd_ddm.build import build_device, build_sampler, load_model
+    from mmd_ddm.evaluate import draw
+    from mmd_ddm.images import grid, save_png
+    from mmd_ddm.runlog import RunLog
+
+    given = {"steps": steps, "sampler": sampler, "spacing": spacing, "eta": eta, "clip": clip}
+    loaded = load_model(model, build_device(device))
+    chain = choose_chain(loaded, times=parse_times(times), **given)
+    RunLog(out, "sample", {"model": model, "n": n, "seed": seed, "chain": asdict(chain)})
+    console.print(f"{n} images in {describe_chain(loaded, chain)}")
+    walk = build_sampler(chain, loaded.denoiser)
+    shown: list[torch.Tensor] = []
+    with progress_bar("sampling", n) as bar:
+        for start in range(0, n, batch_size):
+            count = min(batch_size, n - start)
+            pixels, _ = draw(walk, count, seed=seed + start, batch_size=batch_size)
+            for i, image in enumerate(pixels, start):
+                save_png(image, out / f"{i:05d}.png")
+            shown += pixels[: max(0, _GRID - start)]
+            bar(advance=count)
+    save_png(grid(torch.stack(shown), math.ceil(len(shown) ** 0.5)), out / "grid.png")
+    console.print(f"saved {out}")

@@ -1,0 +1,99 @@
+"""The command line as a person meets it, and the small things it is given."""
+
+import contextlib
+import io
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from mmd_ddm.build import build_network, resolve_times
+from mmd_ddm.checkpoint import export
+from mmd_ddm.cli import main
+from mmd_ddm.config import ChainConfig, NetworkConfig
+from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.schedules import NoiseSchedule
+
+CACHE = ".cache"
+NETWORK = (
+    "--set", "network.channels=8,16", "--set", "network.attention=false,true",
+    "--set", "network.attention_head_dim=8", "--set", "network.norm_num_groups=4",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def mmd_ddm(folder: Path, *words: object) -> Done:
+    """Run ``mmd-ddm`` with these words in this folder."""
+    out, err = io.StringIO(), io.StringIO()
+    environment = {"MMD_DDM_CACHE": str(folder / CACHE), "COLUMNS": "200"}
+    with (
+        contextlib.chdir(folder),
+        mock.patch.dict(os.environ, environment),
+        mock.patch.object(sys, "argv", ["mmd-ddm", *map(str, words)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            return Done(end.code or 0, out.getvalue(), err.getvalue())
+    raise AssertionError("the command line did not say how it ended")
+
+
+def digits(n: int) -> np.ndarray:
+    """Handwritten digits, [n, 8, 8], uint8."""
+    return (load_digits().images[:n] * 15.9375).round().astype(np.uint8)
+
+
+def make_denoiser(
+    channels: int = 1, prediction: str = "epsilon", schedule: NoiseSchedule | None = None
+) -> Denoiser:
+    """An untrained network of 8 x 8 images."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = NetworkConfig((8, 16), (False, True), attention_head_dim=8, norm_num_groups=4)
+        network = build_network(config, (channels, 8, 8)).eval()
+    schedule = schedule or NoiseSchedule.linear()
+    return Denoiser(network, schedule, prediction, shape=(channels, 8, 8))
+
+
+def save_model(folder: Path, chain: ChainConfig | None = None, **options) -> Denoiser:
+    """Write that network as a diffusers folder, finetuned for a chain or not."""
+    denoiser = make_denoiser(**options)
+    config = {"num_train_timesteps": 1000, "prediction_type": denoiser.prediction}
+    resolved = asdict(resolve_times(chain, denoiser.schedule)) if chain else None
+    export(denoiser, config, resolved, folder)
+    return denoiser
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file below with its bytes, every folder; without the cache."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+        if CACHE not in path.parts
+    }
+
+
+def pictures(folder: Path) -> np.ndarray:
+    """The numbered images of a folder, [n, h, w], in their order."""
+    return np.stack([np.asarray(Image.open(p)) for p in sorted(folder.glob("[0-9]*.png"))])
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,190 @@
+"""One iteration's loss and gradient: the paper's algorithm in plain loops, in micro-batches."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from mmd_ddm.features.multilevel import random_encoder
+from mmd_ddm.features.pixels import Pixels
+from mmd_ddm.finetune import Objective, mmd_step
+from mmd_ddm.kernels import Gaussian, Linear, Polynomial
+from mmd_ddm.samplers import make_sampler
+
+TIMES = (800, 400, 0)
+N, M = 5, 11
+
+
+def noise(sampler, n=N, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn((sampler.draws, n, 1, 8, 8), generator=generator, dtype=dtype)
+    return z[0], z[1:] if sampler.stochastic else None
+
+
+def objectives(dtype=torch.float64, m=M):
+    generator = torch.Generator().manual_seed(7)
+    real = torch.rand((m, 1, 8, 8), generator=generator, dtype=dtype) * 2 - 1
+    made = []
+    for phi, kernel, weight in (
+        (random_encoder(1), Polynomial(), 1.0),
+        (Pixels(1), Gaussian(), 0.3),
+    ):
+        phi.to(dtype).freeze()
+        made.append(Objective.over(phi, phi(real), kernel, weight))
+    return made
+
+
+def loss_and_gradient(sampler, spaces, x_T, z, **options):
+    network = sampler.denoiser.network
+    network.zero_grad()
+    loss = mmd_step(sampler, spaces, x_T, z, **options)
+    loss.backward()
+    return loss.detach(), torch.cat([p.grad.flatten() for p in network.parameters()])
+
+
+def error(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+# The chain is asked in parts, the loss is not.
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("name", ["ddim", "ddpm-small", "dpm-solver++-2m"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_micro_batches_give_the_whole_batchs_gradient(
+    name, recompute, dtype, denoiser, denoiser64
+):
+    own = denoiser64 if dtype == torch.float64 else denoiser
+    sampler = make_sampler(name, own, TIMES)
+    spaces, (x_T, z) = objectives(dtype), noise(sampler, dtype=dtype)
+    loss, whole = loss_and_gradient(sampler, spaces, x_T, z)
+    sampler.recompute = recompute
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+    for micro_batch in (0, 1, 2, N, 100):
+        part_loss, parts = loss_and_gradient(sampler, spaces, x_T, z, micro_batch=micro_batch)
+        assert error(parts, whole) <= tolerance
+        assert error(part_loss, loss) <= tolerance
+
+
+def test_an_average_over_small_batches_would_be_another_gradient(denoiser64):
+    sampler = make_sampler("ddim", denoiser64, TIMES)
+    spaces, (x_T, _) = objectives(), noise(sampler, n=4)
+    whole = loss_and_gradient(sampler, spaces, x_T, None)[1]
+    halves = [loss_and_gradient(sampler, spaces, part, None)[1] for part in x_T.split(2)]
+    assert error(sum(halves) / 2, whole) > 1e-3
+
+
+# The paper's algorithm, written down once more.
+
+
+def naive_loss(network, phi, bank, x_T, kernel):
+    """DDIM (sigma_t = 0), image by image, then Eq. 7 with its constant, pair by pair."""
+    alpha_bar = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)
+    features = []
+    for x_t in x_T.split(1):
+        for t, s in pairwise((*TIMES, None)):
+            abar_t = alpha_bar[t]
+            abar_s = torch.ones(()) if s is None else alpha_bar[s]
+            eps = network(x_t, t).sample
+            x_0 = (x_t - (1 - abar_t).sqrt() * eps) / abar_t.sqrt()
+            x_t = abar_s.sqrt() * x_0 + (1 - abar_s).sqrt() * eps
+        inside = x_t.clamp(-1, 1)
+        features.append(phi(x_t + (inside - x_t).detach())[0])
+    n, m = len(features), len(bank)
+    within = sum(
+        kernel(features[i], features[j]) for i in range(n) for j in range(n) if i != j
+    ) / (n * (n - 1))
+    cross = sum(kernel(x, y) for x in features for y in bank) / (n * m)
+    constant = sum(kernel(bank[i], bank[j]) for i in range(m) for j in range(m) if i != j) / (
+        m * (m - 1)
+    )
+    return within - 2 * cross + constant
+
+
+KERNELS = [
+    (Polynomial(), lambda x, y: (x @ y / len(x) + 1) ** 3),
+    (Linear(), lambda x, y: x @ y),
+    (Gaussian(), lambda x, y: torch.exp(-((x - y) ** 2).sum() / len(x))),
+]
+
+
+@pytest.mark.parametrize(("kernel", "k"), KERNELS, ids=lambda value: getattr(value, "degree", ""))
+def test_loss_and_gradient_are_those_of_plain_loops(kernel, k, denoiser64):
+    sampler = make_sampler("ddim", denoiser64, TIMES)
+    space, (x_T, _) = objectives()[0], noise(sampler, n=3)
+    space = Objective.over(space.phi, space.bank[:4], kernel)
+    loss, gradient = loss_and_gradient(sampler, [space], x_T, None)
+    network = denoiser64.network
+    network.zero_grad()
+    expected = naive_loss(network, space.phi, space.bank, x_T, k)
+    expected.backward()
+    expected_gradient = torch.cat([p.grad.flatten() for p in network.parameters()])
+    assert float(loss) == pytest.approx(float(expected.detach()), rel=1e-9)
+    assert error(gradient, expected_gradient) < 1e-9
+
+
+def test_spaces_add_up_by_their_weights(denoiser64):
+    sampler = make_sampler("ddim", denoiser64, TIMES)
+    spaces, (x_T, _) = objectives(), noise(sampler)
+    loss, gradient = loss_and_gradient(sampler, spaces, x_T, None)
+    parts = [loss_and_gradient(sampler, [space], x_T, None) for space in spaces]
+    assert float(loss) == pytest.approx(float(parts[0][0] + parts[1][0]), rel=1e-12)
+    assert error(parts[0][1] + parts[1][1], gradient) < 1e-12
+    double = Objective.over(spaces[1].phi, spaces[1].bank, spaces[1].kernel, weight=0.6)
+    assert error(loss_and_gradient(sampler, [double], x_T, None)[1], 2 * parts[1][1]) < 1e-12
+
+
+def test_all_rows_of_the_bank_are_the_bank(denoiser64):
+    sampler = make_sampler("ddim", denoiser64, TIMES)
+    spaces, (x_T, _) = objectives(), noise(sampler)
+    whole = loss_and_gradient(sampler, spaces, x_T, None)
+    rows = torch.randperm(M, generator=torch.Generator().manual_seed(0))
+    minibatch = loss_and_gradient(sampler, spaces, x_T, None, rows=rows)
+    assert error(minibatch[0], whole[0]) < 1e-12
+    assert error(minibatch[1], whole[1]) < 1e-12
+    few = loss_and_gradient(sampler, spaces, x_T, None, rows=rows[:3])
+    assert error(few[1], whole[1]) > 1e-3
+
+
+def test_minibatches_give_the_banks_gradient_on_average(denoiser64):
+    """The cross term is a mean over the reals, and nothing else of the loss knows them."""
+    sampler = make_sampler("ddim", denoiser64, TIMES)
+    spaces, (x_T, _) = objectives(m=12), noise(sampler)
+    whole = loss_and_gradient(sampler, spaces, x_T, None)[1]
+    parts = [
+        loss_and_gradient(sampler, spaces, x_T, None, rows=rows)[1]
+        for rows in torch.arange(12).split(4)
+    ]
+    assert error(sum(parts) / 3, whole) < 1e-12
+
+
+def test_the_loss_is_seen_without_gradients(denoiser64):
+    sampler = make_sampler("ddim", denoiser64, TIMES, recompute=True)
+    spaces, (x_T, _) = objectives(), noise(sampler)
+    with torch.no_grad():
+        loss = mmd_step(sampler, spaces, x_T, None, micro_batch=2)
+    assert not loss.requires_grad
+    assert error(loss, loss_and_gradient(sampler, spaces, x_T, None)[0]) < 1e-12
+
+
+def test_one_image_is_refused(denoiser64):
+    sampler = make_sampler("ddim", denoiser64, TIMES)
+    with pytest.raises(ValueError, match="at least 2"):
+        mmd_step(sampler, objectives(), noise(sampler, n=1)[0])
+
+
+def test_recomputation_keeps_less(denoiser64):
+    """Counted in what autograd saves for the backward pass."""
+    sampler = make_sampler("ddim", denoiser64, TIMES)
+    spaces, (x_T, _) = objectives(), noise(sampler)
+
+    def kept(recompute):
+        sampler.recompute, sizes = recompute, []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: sizes.append(t.numel()) or t, lambda t: t
+        ):
+            mmd_step(sampler, spaces, x_T)
+        return sum(sizes)
+
+    assert kept(True) < kept(False) / 5
