@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 
 from mmd_ddm.build import build_network, resolve_times
@@ -19,6 +20,7 @@ from mmd_ddm.checkpoint import export
 from mmd_ddm.cli import main
 from mmd_ddm.config import ChainConfig, NetworkConfig
 from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.features import MultiLevel
 from mmd_ddm.schedules import NoiseSchedule
 
 CACHE = ".cache"
@@ -70,6 +72,13 @@ def make_denoiser(
         network = build_network(config, (channels, 8, 8)).eval()
     schedule = schedule or NoiseSchedule.linear()
     return Denoiser(network, schedule, prediction, shape=(channels, 8, 8))
+
+
+def save_encoder(path: Path, seed: int) -> None:
+    """Write the weights of a small feature space: the bundled one's covariance takes seconds."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        save_file(MultiLevel(1, (4, 8)).state_dict(), path)
 
 
 def save_model(folder: Path, chain: ChainConfig | None = None, **options) -> Denoiser:

@@ -17,6 +17,7 @@ from mmd_ddm.config import ChainConfig
 from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.evaluate import Space, draw, judge
 from mmd_ddm.features import make_features
+from mmd_ddm.features.multilevel import BUNDLED_ENCODER
 from mmd_ddm.metrics import Moments, frechet_distance
 from mmd_ddm.report.bench import bench_lines, write_bench_chart, write_bench_tables
 from mmd_ddm.samplers import SAMPLERS
@@ -323,12 +324,12 @@ def test_numbers_are_those_of_the_images_against_all_real_ones(workplace, tmp_pa
         (("--steps", "3", "--samplers", "f-pndm"), "F-PNDM needs at least 4 steps"),
         (("--spacing", "even"), "unknown spacing 'even'"),
         (("--run", "base"), "base is not a finetuned model"),
-        (("--run", "nowhere"), "no model at nowhere"),
+        (("--run", "nowhere"), "no model at"),
         (("--features", "taste"), "unknown feature space 'taste'"),
         (("-n", "1"), "-n must be from 2"),
         (("--seeds", "0"), "--seeds must be at least 1"),
         (("--precision", "float8"), "unknown precision 'float8'"),
-        (("--data", "nowhere"), "no data at nowhere"),
+        (("--data", "nowhere"), "no data at"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -338,6 +339,14 @@ def test_errors_are_one_line_and_leave_no_trace(workplace, tmp_path, capsys, wor
     assert line.startswith("mmd-ddm: error: ")
     assert says in line
     assert not (tmp_path / "table").exists()
+
+
+def test_an_encoder_of_ones_own_goes_by_its_name(workplace, tmp_path):
+    encoder = f"encoder:{BUNDLED_ENCODER}"
+    words = ("--samplers", "ddim", "--steps", "2", "--features", encoder)
+    assert workplace(*words) == 0
+    content = json.loads((tmp_path / "table" / "bench.json").read_text())
+    assert list(content["spaces"]) == ["pixels", "random", "encoder"]
 
 
 def test_other_counts_need_another_folder(workplace, capsys):

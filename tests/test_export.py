@@ -1,7 +1,7 @@
 """An exported folder in diffusers' hands draws the very images that this package draws."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -62,10 +62,15 @@ def largest_difference(folder, steps, n=3):
 
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("chain", [*STOCK, *SHIPPED], ids=lambda c: f"{c.spacing}{c.steps}")
+@pytest.mark.parametrize("chain", [STOCK[0], SHIPPED[0]], ids=lambda c: c.spacing)
 def test_same_images_as_the_sampler(chain, prediction, clip, tmp_path):
-    chain = ChainConfig(**{**asdict(chain), "clip": clip})
-    save_model(tmp_path / "model", chain, prediction=prediction)
+    save_model(tmp_path / "model", replace(chain, clip=clip), prediction=prediction)
+    assert largest_difference(tmp_path / "model", 5) <= 1e-5
+
+
+@pytest.mark.parametrize("chain", [*STOCK[1:], *SHIPPED[1:]], ids=lambda c: c.spacing)
+def test_same_images_at_other_times(chain, tmp_path):
+    save_model(tmp_path / "model", chain)
     steps = len(chain.times) or chain.steps
     assert largest_difference(tmp_path / "model", steps) <= 1e-5
 
@@ -174,7 +179,6 @@ BETAS = [1e-4 + 1e-5 * t for t in range(1000)]
     "training",
     [
         {"beta_schedule": "squaredcos_cap_v2"},
-        {"beta_schedule": "scaled_linear", "beta_start": 0.001, "beta_end": 0.012},
         {"beta_schedule": "sigmoid"},  # which DDIMScheduler does not know
         {"trained_betas": BETAS},
     ],

@@ -5,13 +5,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from mmd_ddm.features.multilevel import random_encoder
+from mmd_ddm.features.multilevel import MultiLevel
 from mmd_ddm.features.pixels import Pixels
 from mmd_ddm.finetune import Objective, mmd_step
 from mmd_ddm.kernels import Gaussian, Linear, Polynomial
 from mmd_ddm.samplers import make_sampler
 
-TIMES = (800, 400, 0)
+TIMES = (700, 300, 0)
 N, M = 5, 11
 
 
@@ -25,8 +25,9 @@ def objectives(dtype=torch.float64, m=M):
     generator = torch.Generator().manual_seed(7)
     real = torch.rand((m, 1, 8, 8), generator=generator, dtype=dtype) * 2 - 1
     made = []
+    torch.manual_seed(0)
     for phi, kernel, weight in (
-        (random_encoder(1), Polynomial(), 1.0),
+        (MultiLevel(1, (4, 8)), Polynomial(), 1.0),
         (Pixels(1), Gaussian(), 0.3),
     ):
         phi.to(dtype).freeze()
@@ -61,10 +62,10 @@ def test_micro_batches_give_the_whole_batchs_gradient(
     loss, whole = loss_and_gradient(sampler, spaces, x_T, z)
     sampler.recompute = recompute
     tolerance = 1e-12 if dtype == torch.float64 else 1e-6
-    for micro_batch in (0, 1, 2, N, 100):
+    for micro_batch in (2,) if recompute else (1, 2, 100):
         part_loss, parts = loss_and_gradient(sampler, spaces, x_T, z, micro_batch=micro_batch)
         assert error(parts, whole) <= tolerance
-        assert error(part_loss, loss) <= tolerance
+        assert abs(part_loss - loss) <= tolerance  # a difference of terms that are about 1
 
 
 def test_an_average_over_small_batches_would_be_another_gradient(denoiser64):

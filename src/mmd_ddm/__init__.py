@@ -28,7 +28,8 @@ _HOMES = {
     "mmd_ddm.rng": ("sample_noise",),
     "mmd_ddm.config": ("ChainConfig", "FinetuneConfig", "PretrainConfig"),
     "mmd_ddm.build": ("build_sampler", "load_model"),
-    "mmd_ddm.finetune": ("finetune", "mmd_step"),
+    "mmd_ddm.bank": ("cached_features",),
+    "mmd_ddm.finetune": ("Objective", "finetune", "mmd_step"),
     "mmd_ddm.evaluate": ("draw", "judge"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

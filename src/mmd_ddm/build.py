@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers.utils.logging import disable_progress_bar
+from huggingface_hub import snapshot_download
 from torch import nn
 
 from mmd_ddm.config import ChainConfig, NetworkConfig, from_mapping
@@ -60,7 +61,7 @@ def build_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device {name!r} is not available: {str(error).splitlines()[0]}"
@@ -85,28 +86,17 @@ def load_model(name: str, device: torch.device | str = "cpu", precision: str = "
     Raises:
         ValueError: nothing of that name, or no diffusion model.
     """
-    if not name:
-        raise ValueError(
-            "no model given: name a diffusers folder, a hub id, a run, or fashion-mnist"
-        )
-    path = BUNDLED_MODELS.get(name, Path(name))
-    folder = path / "model" if (path / "model" / "model_index.json").is_file() else path
-    if not folder.exists() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
-        raise ValueError(
-            f"no model at {name}: give a diffusers folder, a run, a hub id (owner/name), or "
-            f"{' or '.join(BUNDLED_MODELS)}"
-        )
-    source = folder if folder.exists() else name
+    autocast = precision_dtype(precision)
+    source = _find_model(name)
     disable_progress_bar()
     try:
         denoiser = Denoiser.from_pretrained(source)
         scheduler_config = Denoiser.read_scheduler_config(source)
-    except OSError as error:
-        first = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"cannot load {name}: {first} (offline? download the model once and give its folder)"
-        ) from error
-    denoiser.autocast = precision_dtype(precision)
+    except ValueError:
+        raise
+    except Exception as error:  # a damaged model raises a dozen kinds
+        raise ValueError(f"cannot load {name}: {_shorten(error)}") from error
+    denoiser.autocast = autocast
     if denoiser.shape[0] not in (1, 3):
         raise ValueError(
             f"{name} draws images of {denoiser.shape[0]} channels; a model of grey or colour "
@@ -119,6 +109,36 @@ def load_model(name: str, device: torch.device | str = "cpu", precision: str = "
         scheduler_config,
         from_mapping(ChainConfig, chain) if chain else None,
     )
+
+
+def _find_model(name: str) -> Path | str:
+    """The folder of that name, or a hub id that can be reached."""
+    path = BUNDLED_MODELS.get(name, Path(name))
+    if (path / "model" / "model_index.json").is_file():
+        return path / "model"
+    if name and (path / "run.json").is_file():
+        raise ValueError(f"{name} is a run without a model: finish it by repeating its command")
+    if name and path.exists():
+        return path
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"no model at {name!r}: give a diffusers folder, a run, a hub id (owner/name), or "
+            f"{' or '.join(BUNDLED_MODELS)}"
+        )
+    try:
+        # Asked first, and once: without a network diffusers would try every file for minutes.
+        snapshot_download(name, allow_patterns=["*.json"])
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"no folder {name}, and the hub does not give it (offline? download it elsewhere and "
+            f"give its folder): {_shorten(error)}"
+        ) from error
+    return name
+
+
+def _shorten(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def resolve_times(chain: ChainConfig, schedule: NoiseSchedule) -> ChainConfig:
@@ -190,6 +210,17 @@ def build_network(config: NetworkConfig, shape: Sequence[int]) -> nn.Module:
             f"images of {shape[1]}x{shape[2]} cannot be halved {levels - 1} times: use fewer "
             "network.channels, or --resize"
         )
+    for width, attends in zip(config.channels, [*config.attention[:-1], True], strict=True):
+        if width % config.norm_num_groups:
+            raise ValueError(
+                f"network.norm_num_groups = {config.norm_num_groups} does not divide {width} of "
+                "network.channels"
+            )
+        if attends and width < config.attention_head_dim:
+            raise ValueError(
+                f"network.attention_head_dim = {config.attention_head_dim} is more than the "
+                f"{width} of network.channels it attends over"
+            )
     return UNet2DModel(
         sample_size=shape[1] if shape[1] == shape[2] else (shape[1], shape[2]),
         in_channels=shape[0],

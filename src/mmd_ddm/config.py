@@ -22,6 +22,7 @@ __all__ = [
     "ObjectiveConfig",
     "PretrainConfig",
     "SelectConfig",
+    "check_seed",
     "from_mapping",
     "load",
     "to_mapping",
@@ -97,6 +98,7 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         _at_least(self, batch_size=2, judge_samples=2, save_every=1)  # Eq. 7 needs 2 of a kind
         _at_least(self, iterations=0, micro_batch=0, lr=0, ema_decay=0, grad_clip=0)
+        check_seed(self.seed)
         if self.ema_decay >= 1:
             raise ValueError(f"ema_decay must be less than 1; got {self.ema_decay:g}")
 
@@ -110,6 +112,12 @@ class NetworkConfig:
     layers_per_block: int = 1
     attention_head_dim: int = 56
     norm_num_groups: int = 8
+
+    def __post_init__(self) -> None:
+        sizes = ("layers_per_block", "attention_head_dim", "norm_num_groups")
+        _at_least(self, "network.", **dict.fromkeys(sizes, 1))
+        if min(self.channels, default=0) < 1:
+            raise ValueError(f"network.channels are at least 1; got {list(self.channels)}")
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, iterations=1, batch_size=1, save_every=1)
+        check_seed(self.seed)
         _at_least(self, image_size=0, lr=0, warmup=0, ema_decay=0, minutes=0)
 
 
@@ -180,6 +189,16 @@ def to_mapping(config: Any) -> dict[str, Any]:
         key: list(value) if isinstance(value, tuple) else value
         for key, value in dataclasses.asdict(config).items()
     }
+
+
+def check_seed(seed: int) -> None:
+    """Image i is drawn from ``seed + i``, which must be a seed as well.
+
+    Raises:
+        ValueError: a seed that is negative or too large.
+    """
+    if not 0 <= seed < 2**62:
+        raise ValueError(f"a seed is from 0 to 2^62; got {seed}")
 
 
 def _at_least(config: Any, prefix: str = "", **limits: float) -> None:

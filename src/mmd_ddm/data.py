@@ -51,6 +51,13 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def subset(self, n: int) -> "ImageSet":
+        """At most n of them, chosen at random but always the same: sources are often sorted."""
+        if n >= len(self):
+            return self
+        order = torch.randperm(len(self), generator=generator(0, 0, 0, "subset"))
+        return ImageSet(self.pixels[order[:n]], self.source)
+
     @property
     def sha256(self) -> str:
         """Of the pixels and their shape; what caches are keyed by."""

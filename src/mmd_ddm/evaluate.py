@@ -19,7 +19,7 @@ from mmd_ddm.bank import extract
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.images import to_uint8
-from mmd_ddm.metrics import Moments, frechet_distance, kid
+from mmd_ddm.metrics import Moments, frechet_distance, kid, kid_sums
 from mmd_ddm.rng import sample_noise
 from mmd_ddm.samplers.base import Sampler
 
@@ -56,12 +56,16 @@ class Space:
     def metrics(self, x: Float[Tensor, "k d"]) -> dict[str, float]:
         """FD and KID with its standard error between these features and the real ones."""
         x = x.to(self.real.device)
-        distance, error = kid(x, self.real)
+        distance, error = kid(x, self.real, y_sums=self._real_sums)
         return {
             "fd": frechet_distance(Moments.of(x), self._real_moments),
             "kid": distance,
             "kid_se": error,
         }
+
+    @cached_property
+    def _real_sums(self) -> Tensor:
+        return kid_sums(self.real)
 
     @cached_property
     def _real_moments(self) -> Moments:

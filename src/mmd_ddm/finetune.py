@@ -185,10 +185,8 @@ def finetune(
         The iteration whose weights the network now holds.
 
     Raises:
-        ValueError: a batch of 1, or a loss that stays non-finite.
+        ValueError: a gradient that stays non-finite, or a state that cannot be read.
     """
-    if config.batch_size < 2:
-        raise ValueError(f"batch_size must be at least 2 (Eq. 7); got {config.batch_size}")
     # Dropout off: the chain that is trained is the chain that is sampled.
     network = sampler.denoiser.network.eval().requires_grad_(True)
     network.to(memory_format=torch.channels_last)  # a fifth faster, on CPUs as well
@@ -223,16 +221,12 @@ def finetune(
             seconds=time.monotonic() - began,
         )
         last = state.step == config.iterations
-        if evaluate is not None and (last or _due(state.step, config.select.every)):
+        due = config.select.every > 0 and state.step % config.select.every == 0
+        if evaluate is not None and (last or due):
             _evaluate(state, evaluate, on_event)
-        if last or _due(state.step, config.save_every):
+        if last or state.step % config.save_every == 0:
             state.save(checkpoint_path)
     return state.finish()
-
-
-def _due(step: int, every: int) -> bool:
-    """Whether something is to be done now; 0 is never, but for the last iteration."""
-    return every > 0 and step % every == 0
 
 
 def _evaluate(

@@ -17,7 +17,14 @@ from torch import Tensor
 
 from mmd_ddm.kernels import Kernel
 
-__all__ = ["cross", "mmd2", "mmd2_standard_error", "within"]
+__all__ = [
+    "cross",
+    "mmd2",
+    "mmd2_standard_error",
+    "mmd2_with_error",
+    "off_diagonal_sums",
+    "within",
+]
 
 
 def within(
@@ -29,10 +36,8 @@ def within(
         ValueError: fewer than two vectors with ``unbiased``.
     """
     n = len(x)
-    if n < 2 and unbiased:
-        raise ValueError(f"the unbiased MMD needs at least 2 vectors in a set; got {n}")
     if unbiased:
-        return _row_sums_off_diagonal(x, kernel, block).sum() / (n * (n - 1))
+        return off_diagonal_sums(x, kernel, block).sum() / (n * (n - 1))
     return _row_sums(x, x, kernel, block).sum() / n**2
 
 
@@ -70,15 +75,51 @@ def mmd2(
 def mmd2_standard_error(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel, *, block: int = 4096
 ) -> Float[Tensor, ""]:
-    r"""The standard error of the unbiased `mmd2`, from its first Hoeffding projections.
+    """The standard error of the unbiased `mmd2`; see `mmd2_with_error`."""
+    return mmd2_with_error(x, y, kernel, block=block)[1]
+
+
+def mmd2_with_error(
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, "m d"],
+    kernel: Kernel,
+    *,
+    y_sums: Float[Tensor, " m"] | None = None,
+    block: int = 4096,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    r"""The unbiased `mmd2` and its standard error, from its first Hoeffding projections.
 
     With u_i = E_x' k(x_i, x') - E_y k(x_i, y) and v_j likewise from the other side, the variance
     is 4 Var(u) / n + 4 Var(v) / m to first order.
+
+    Args:
+        x: generated features.
+        y: real features.
+        kernel: a kernel of `mmd_ddm.kernels`.
+        y_sums: ``off_diagonal_sums(y, kernel)``, if known already.
+        block: columns of a kernel matrix held at once.
     """
     n, m = len(x), len(y)
-    u = _row_sums_off_diagonal(x, kernel, block) / (n - 1) - _row_sums(x, y, kernel, block) / m
-    v = _row_sums_off_diagonal(y, kernel, block) / (m - 1) - _row_sums(y, x, kernel, block) / n
-    return torch.sqrt(4 * u.var() / n + 4 * v.var() / m)
+    of_x = off_diagonal_sums(x, kernel, block) / (n - 1)
+    of_y = (off_diagonal_sums(y, kernel, block) if y_sums is None else y_sums) / (m - 1)
+    x_to_y = _row_sums(x, y, kernel, block) / m
+    y_to_x = _row_sums(y, x, kernel, block) / n
+    u, v = of_x - x_to_y, of_y - y_to_x
+    return u.mean() + v.mean(), torch.sqrt(4 * u.var() / n + 4 * v.var() / m)
+
+
+def off_diagonal_sums(
+    x: Float[Tensor, "n d"], kernel: Kernel, block: int = 4096
+) -> Float[Tensor, " n"]:
+    """sum_{j != i} k(x_i, x_j) for every i.
+
+    Raises:
+        ValueError: fewer than two vectors.
+    """
+    if len(x) < 2:
+        raise ValueError(f"the unbiased MMD needs at least 2 vectors in a set; got {len(x)}")
+    diagonal = [kernel(rows, rows).diagonal() for rows in x.split(min(block, 256))]
+    return _row_sums(x, x, kernel, block) - torch.cat(diagonal)
 
 
 def _row_sums(
@@ -86,11 +127,3 @@ def _row_sums(
 ) -> Float[Tensor, " n"]:
     """sum_j k(x_i, y_j) for every i; at most ``block`` columns are held at once."""
     return sum((kernel(x, rows).sum(1) for rows in y.split(block)), start=x.new_zeros(len(x)))
-
-
-def _row_sums_off_diagonal(
-    x: Float[Tensor, "n d"], kernel: Kernel, block: int
-) -> Float[Tensor, " n"]:
-    """sum_{j != i} k(x_i, x_j) for every i."""
-    diagonal = [kernel(rows, rows).diagonal() for rows in x.split(min(block, 256))]
-    return _row_sums(x, x, kernel, block) - torch.cat(diagonal)

@@ -106,8 +106,7 @@ def pretrain(
             on_event(step=done, loss=mean, images=done * config.batch_size, seconds=elapsed)
             losses.clear()
         out_of_time = bool(config.minutes) and elapsed > 60 * config.minutes
-        due = config.save_every > 0 and done % config.save_every == 0
-        if due or out_of_time:
+        if done % config.save_every == 0 or out_of_time:
             save_state(checkpoint, _state(done, network, optimizer, ema))
         if out_of_time:
             return False

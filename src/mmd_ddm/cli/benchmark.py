@@ -86,8 +86,7 @@ def run_bench(request: Request, out: Path) -> dict[str, Any]:
     _warm_up(missing, request.batch_size)
     with progress_bar("images", request.samples * len(missing)) as bar:
         for entry in missing:
-            note = f"{entry.name} {entry.chain.sampler}, {entry.chain.steps} steps"
-            ledger.add(_measure(entry, request, spaces, lambda k, n=note: bar(advance=k, note=n)))
+            ledger.add(_measure(entry, request, spaces, bar))
             write()
     write()
     write_bench_chart(results, out / "bench.png")
@@ -121,7 +120,9 @@ def _spaces(
     order = torch.randperm(len(images), generator=generator(0, 0, 0, "floor"))
     spaces, about = [], {}
     with progress_bar("features of the data", len(names)) as bar:
-        for name, phi in zip(names, phis, strict=True):
+        for given, phi in zip(names, phis, strict=True):
+            # encoder:PATH is "encoder" in the table, unless there is another encoder.
+            name = phi.name if [p.name for p in phis].count(phi.name) == 1 else given
             real = cached_features(images, phi, device=device)
             if device.type == "cuda":  # others have no float64, or are no faster at it
                 real = real.to(device)
@@ -173,15 +174,16 @@ def _warm_up(entries: Sequence[Entry], batch_size: int) -> None:
 
 
 def _measure(
-    entry: Entry, request: Request, spaces: Sequence[Space], on_batch: Callable[[int], None]
+    entry: Entry, request: Request, spaces: Sequence[Space], bar: Callable[..., None]
 ) -> dict[str, Any]:
     """Draw and judge one row."""
+    note = f"{entry.name} {entry.chain.sampler}, {entry.chain.steps} steps"
     pixels, speed = draw(
         entry.sampler,
         request.samples,
         seed=entry.seed * SEED_STRIDE,
         batch_size=request.batch_size,
-        on_batch=on_batch,
+        on_batch=lambda k: bar(advance=k, note=note),
     )
     metrics = judge(pixels, spaces, entry.model.denoiser.device)
     row = result_row(entry.name, entry.model.name, entry.chain, entry.sampler, speed, metrics)
@@ -189,11 +191,18 @@ def _measure(
 
 
 def _print(results: dict[str, Any]) -> None:
+    """The table; the spacing is a column only where it says something."""
     (_, header), *lines = bench_lines(results)
+    several = len({row["spacing"] for row in results["rows"]}) > 1
+    kept = [i for i, name in enumerate(header) if several or name != "spacing"]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="KID in thousandths, and FD")
-    for i, name in enumerate(header):
-        title = name.replace(" KID x1000", "\nKID").replace(" FD", "\nFD")
-        table.add_column(title, justify="left" if i < 2 else "right", no_wrap=i > 0)
+    for i in kept:
+        title = header[i].replace(" KID x1000", "\nKID").replace(" FD", "\nFD")
+        # Where the terminal is narrow, a score breaks before its error.
+        table.add_column(title, justify="left" if i < 2 else "right", no_wrap=i < 4)
     for strong, cells in lines:
-        table.add_row(*cells, style="bold" if strong else None)
+        table.add_row(
+            *(cells[i].replace("± ", "±\N{NO-BREAK SPACE}") for i in kept),
+            style="bold" if strong else None,
+        )
     console.print(table)

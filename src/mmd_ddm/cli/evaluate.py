@@ -16,6 +16,7 @@ from mmd_ddm.cli.chain import (
     parse_times,
 )
 from mmd_ddm.cli.console import console
+from mmd_ddm.config import check_seed
 
 __all__ = ["evaluate"]
 
@@ -59,6 +60,7 @@ def evaluate(
     Example: mmd-ddm evaluate base --data photos/ --steps 5 --steps 20 --out base.json
     """
     _refuse_foreign(out)
+    check_seed(seed)
 
     from mmd_ddm.build import build_device, load_model
     from mmd_ddm.cli.judging import print_results

@@ -22,7 +22,7 @@ from mmd_ddm.features import FeatureExtractor, make_features
 from mmd_ddm.finetune import Objective, finetune
 from mmd_ddm.images import pairs, save_png
 from mmd_ddm.kernels import make_kernel
-from mmd_ddm.metrics import kid
+from mmd_ddm.metrics import kid, kid_sums
 from mmd_ddm.report import write_report
 from mmd_ddm.runlog import RunLog, write_json
 
@@ -86,7 +86,7 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         "speedup": equal_quality_steps(rows, [*config.judges, *config.objective.features][0]),
     }
     write_json(out / "results.json", results)
-    picture = pairs(base_pixels[:_PAIRS], pixels[:_PAIRS], job.heldout.pixels[:_REAL])
+    picture = pairs(base_pixels[:_PAIRS], pixels[:_PAIRS], job.heldout.subset(_REAL).pixels)
     save_png(picture, out / "pairs.png", scale=2)
     write_report([out], out / "report.html")
     return results
@@ -113,12 +113,14 @@ def _train(job: _Job) -> int:
     """The training with its progress bar; the iteration that was kept."""
     config, space = job.config, job.config.select.features
     sampler = build_sampler(job.chain, job.model.denoiser, recompute=config.recompute)
-    reals = ImageSet(job.reference.pixels[:_SELECTION_REALS], job.reference.source)
+    reals = job.reference.subset(_SELECTION_REALS)
     selection_bank = cached_features(reals, job.phis[space], device=job.device)
+    bank_sums = kid_sums(selection_bank)
 
     def select() -> tuple[float, float]:
         pixels, _ = draw(sampler, config.select.samples, seed=_SELECTION_SEED + config.seed)
-        return kid(extract(pixels, job.phis[space], device=job.device), selection_bank)
+        features = extract(pixels, job.phis[space], device=job.device)
+        return kid(features, selection_bank, y_sums=bank_sums)
 
     with progress_bar("finetuning", config.iterations) as bar:
         note = ""

@@ -30,13 +30,13 @@ def build_spaces(
 ) -> list[Space]:
     """Every space with its held-out features, and other reals as many as samples (floor)."""
     spaces = []
-    other_images = ImageSet(reference.pixels[:samples], reference.source)
+    other_images = reference.subset(samples)
     with progress_bar("features of the data", len(phis)) as bar:
         for name, phi in phis.items():
             real, other = (
                 cached_features(images, phi, device=device) for images in (heldout, other_images)
             )
-            spaces.append(Space(name, roles[name], phi, real, other))
+            spaces.append(Space(name, roles[name], phi, real.to(device), other))
             bar(advance=1, note=name)
     return spaces
 
@@ -73,12 +73,18 @@ def print_results(results: dict[str, Any]) -> None:
     header, *lines = (line[:-1] for line in table_lines(results))
     # The selection space is neither optimised nor a judge; the report has it.
     lines = [line for line in lines if "selection" not in line] or lines
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="KID in thousandths, and FD")
-    columns = [c for c in zip(header, *lines, strict=True) if set(c[1:]) != {"\N{EN DASH}"}]
+    caption = "KID in thousandths"
+    if any("optimised" in line for line in lines):
+        caption = f"* optimised; no other space was. {caption}"
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
+    # A star instead of the role, and no column without a value: the rest fits a terminal.
+    lines = [[line[0] + " *" * ("optimised" in line), *line[2:]] for line in lines]
+    every = zip([header[0], *header[2:]], *lines, strict=True)
+    columns = [c for c in every if set(c[1:]) != {"\N{EN DASH}"}]
     for name, *_ in columns:
         table.add_column(name.replace(", ", "\n").replace(" vs ", "\nvs "), no_wrap=True)
     for cells in zip(*(column[1:] for column in columns), strict=True):
-        table.add_row(*(cell.replace("KID x1000", "KID") for cell in cells))
+        table.add_row(*(cell.removesuffix(" x1000") for cell in cells))
     console.print(table)
     speedup = results.get("speedup")
     if speedup is None:

@@ -79,7 +79,7 @@ def measure(
     phis = [make_features(name, model.denoiser.shape[0]).to(device) for name in roles]
     with progress_bar("features of the data", len(phis)) as bar:
         for (name, role), phi in zip(roles.items(), phis, strict=True):
-            real = cached_features(images, phi, device=device)
+            real = cached_features(images, phi, device=device).to(device)
             halves = real[order[:half]], real[order[half:]]
             spaces.append(Space(name, role, phi, real, real))
             about[name] = Space(name, role, phi, *halves).describe()

@@ -16,6 +16,7 @@ from mmd_ddm.cli.chain import (
     parse_times,
 )
 from mmd_ddm.cli.console import console, progress_bar
+from mmd_ddm.config import check_seed
 
 __all__ = ["sample"]
 
@@ -50,6 +51,7 @@ def sample(
     """
     if n < 1 or batch_size < 1:
         raise ValueError(f"-n and --batch-size must be at least 1; got {n} and {batch_size}")
+    check_seed(seed)
 
     import math
     from dataclasses import asdict

@@ -12,17 +12,34 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmd_ddm.kernels import Polynomial
-from mmd_ddm.mmd import mmd2, mmd2_standard_error
+from mmd_ddm.mmd import mmd2_with_error, off_diagonal_sums
 
-__all__ = ["kid"]
+__all__ = ["kid", "kid_sums"]
+
+_KERNEL = Polynomial(degree=3)
 
 
-def kid(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> tuple[float, float]:
+def kid(
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, "m d"],
+    *,
+    y_sums: Float[Tensor, " m"] | None = None,
+) -> tuple[float, float]:
     """``(KID, standard error)`` between two sets of features, in float64.
+
+    Args:
+        x: generated features.
+        y: real features.
+        y_sums: ``kid_sums(y)``, for a real set that is compared with many times.
 
     Raises:
         ValueError: fewer than two vectors in a set.
     """
-    kernel = Polynomial(degree=3)
     x, y = x.to(torch.float64), y.to(torch.float64)
-    return float(mmd2(x, y, kernel)), float(mmd2_standard_error(x, y, kernel))
+    distance, error = mmd2_with_error(x, y, _KERNEL, y_sums=y_sums)
+    return float(distance), float(error)
+
+
+def kid_sums(y: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
+    """What KID needs of the real set alone."""
+    return off_diagonal_sums(y.to(torch.float64), _KERNEL)

@@ -1,0 +1,100 @@
+"""What the command line says of itself: help with examples, version, completion."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import mmd_ddm
+
+import mmd_ddm as package
+from mmd_ddm.cli import app
+
+VERBS = ["demo", "finetune", "sample", "evaluate", "bench", "report", "pretrain"]
+OPTIONS = {
+    "demo": ["--out", "--set"],
+    "finetune": ["MODEL", "--data", "--steps", "--out", "--config", "--set", "--dry-run"],
+    "sample": ["MODEL", "-n", "--out", "--steps", "--seed", "--batch-size", "--device"],
+    "evaluate": ["MODEL", "--data", "--out", "--steps", "--features", "-n"],
+    "bench": ["--data", "--out", "--samplers", "--run"],
+    "report": ["RUN", "--out"],
+    "pretrain": ["--data", "--out", "--minutes"],
+}
+
+
+def test_every_verb_is_tested():
+    assert {command.callback.__name__ for command in app.registered_commands} == set(VERBS)
+
+
+def test_help_lists_every_verb(tmp_path):
+    for words in (("--help",), ("-h",)):
+        done = mmd_ddm(tmp_path, *words)
+        assert done.code == 0
+        for verb in VERBS:
+            assert re.search(rf"^│ {verb} +\w", done.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_has_its_options_and_an_example(verb, tmp_path):
+    done = mmd_ddm(tmp_path, verb, "--help")
+    assert done.code == 0
+    assert f"Example: mmd-ddm {verb} " in done.out
+    for option in OPTIONS[verb]:
+        assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", done.out), option
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_example_is_a_command_that_parses(verb, tmp_path):
+    """Each names options that exist, with values they take: what fails is what is not there."""
+    text = mmd_ddm(tmp_path, verb, "--help").out
+    for example in re.findall(r"Example: mmd-ddm (.+?) *$", text, re.MULTILINE):
+        if verb == "demo":
+            example += " --set nonsense=1"
+        done = mmd_ddm(tmp_path, *example.split())
+        assert done.code == 2
+        assert done.err.startswith("mmd-ddm: error: "), done.err
+
+
+def test_version(tmp_path):
+    done = mmd_ddm(tmp_path, "--version")
+    assert (done.code, done.out, done.err) == (0, f"mmd-ddm {package.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["smaple"], "No such command 'smaple'"),
+        (["sample"], "Missing argument 'MODEL'"),
+        (["sample", "m"], "Missing option '--out'"),
+        (["sample", "m", "--out", "o", "-n", "few"], "'few' is not a valid int"),
+        (["sample", "m", "--out", "o", "--setps", "5"], "--steps"),
+        (["report", "--out", "o"], "Missing argument 'RUN...'"),
+    ],
+    ids=" ".join,
+)
+def test_a_slip_of_the_pen_is_explained(words, said, tmp_path):
+    done = mmd_ddm(tmp_path, *words)
+    assert done.code == 2
+    assert said in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def complete(**environment: str) -> list[str]:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("mmd-ddm")], capture_output=True, text=True, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_bash_completes_verbs_and_options():
+    shell = {"_MMD_DDM_COMPLETE": "complete_bash"}
+    assert complete(**shell, COMP_WORDS="mmd-ddm sa", COMP_CWORD="1") == ["sample"]
+    assert complete(**shell, COMP_WORDS="mmd-ddm sample --se", COMP_CWORD="2") == ["--seed"]
+
+
+def test_completion_can_be_installed():
+    assert "_MMD_DDM_COMPLETE=complete_bash" in " ".join(complete(_MMD_DDM_COMPLETE="source_bash"))

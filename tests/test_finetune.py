@@ -1,0 +1,275 @@
+"""The training loop: what it optimises, keeps, refuses, and repeats when it is resumed."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from mmd_ddm.config import FinetuneConfig, ObjectiveConfig, SelectConfig
+from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.features import FeatureExtractor
+from mmd_ddm.features.pixels import Pixels
+from mmd_ddm.finetune import Objective, finetune, mmd_step
+from mmd_ddm.kernels import Polynomial
+from mmd_ddm.rng import generator
+from mmd_ddm.samplers import make_sampler
+from mmd_ddm.schedules import NoiseSchedule
+
+CONFIG = FinetuneConfig(
+    iterations=6, batch_size=4, lr=1e-2, ema_decay=0.5, save_every=3, grad_clip=1.0,
+    select=SelectConfig(every=2),
+)  # fmt: skip
+
+
+class SmallNet(nn.Module):
+    """An eps-prediction that is quick, sees the time, and has dropout."""
+
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1)
+        self.time = nn.Linear(1, 8)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Conv2d(8, 1, 3, padding=1)
+
+    def forward(self, x, t):
+        shift = self.time(t.to(x.dtype)[:, None] / 1000)[:, :, None, None]
+        return self.out(self.dropout(torch.tanh(self.conv(x) + shift)))
+
+
+class Broken(FeatureExtractor):
+    """Pixels, but not a number in the calls that are named."""
+
+    name, dim = "broken", 49
+
+    def __init__(self, bad_calls):
+        super().__init__()
+        self.bad_calls, self.calls = bad_calls, 0
+
+    def forward(self, images):
+        self.calls += 1
+        scale = math.nan if self.calls in self.bad_calls else 1.0
+        return nn.functional.adaptive_avg_pool2d(images, 7).flatten(1) * scale
+
+
+def make(sampler="ddim", dropout=0.0, phi=None, times=(600, 200)):
+    """A sampler of a fresh network, always the same, and an objective."""
+    torch.manual_seed(0)
+    denoiser = Denoiser(SmallNet(dropout), NoiseSchedule.linear(), shape=(1, 8, 8))
+    real = torch.rand((20, 1, 8, 8), generator=torch.Generator().manual_seed(1)) - 0.8
+    phi = phi or Pixels(1)
+    bank = nn.functional.adaptive_avg_pool2d(real, 7).flatten(1)
+    objective = Objective.over(phi, bank, Polynomial())
+    return make_sampler(sampler, denoiser, times), [objective]
+
+
+def weights(network):
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+def ignore(**event):
+    pass
+
+
+def train(config, path, on_event=ignore, evaluate=None, **options):
+    sampler, objectives = make(**options)
+    kept = finetune(config, sampler, objectives, path, on_event, evaluate)
+    return kept, weights(sampler.denoiser.network)
+
+
+def saved(path, key="network"):
+    return torch.load(path, weights_only=True)[key]
+
+
+def test_the_loss_goes_down(tmp_path):
+    events, config = [], replace(CONFIG, iterations=60, batch_size=16)
+    train(config, tmp_path / "c", lambda **event: events.append(event))
+    losses = [event["loss"] for event in events]
+    assert sum(losses[-5:]) < 0.1 * sum(losses[:5])
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm-small"])
+def test_the_loop_is_adam_on_the_named_draws(sampler, tmp_path):
+    """Three iterations by hand: Adam (0.9, 0.999, 1e-8), clipped, one draw an iteration."""
+    config = replace(CONFIG, iterations=3, ema_decay=0.0, grad_clip=0.01, seed=5)
+    events = []
+    _, trained = train(config, tmp_path / "c", lambda **e: events.append(e), sampler=sampler)
+    chain, objectives = make(sampler)
+    parameters = list(chain.denoiser.network.parameters())
+    mean = [torch.zeros_like(p) for p in parameters]
+    square = [torch.zeros_like(p) for p in parameters]
+    for step in range(3):
+        draws = 3 if sampler == "ddpm-small" else 1
+        z = torch.randn((draws, 4, 1, 8, 8), generator=generator(5, 0, step, "finetune"))
+        loss = mmd_step(chain, objectives, z[0], z[1:] if draws > 1 else None)
+        gradients = torch.autograd.grad(loss, parameters)
+        norm = torch.sqrt(sum(g.square().sum() for g in gradients))
+        assert events[step]["loss"] == pytest.approx(float(loss.detach()), rel=1e-4, abs=1e-6)
+        assert events[step]["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+        assert norm > 0.01
+        with torch.no_grad():
+            for i, g in enumerate(gradients):
+                g = g * 0.01 / norm
+                mean[i] = 0.9 * mean[i] + 0.1 * g
+                square[i] = 0.999 * square[i] + 0.001 * g * g
+                m, v = mean[i] / (1 - 0.9 ** (step + 1)), square[i] / (1 - 0.999 ** (step + 1))
+                parameters[i] -= config.lr * m / (v.sqrt() + 1e-8)
+    assert torch.allclose(trained, weights(chain.denoiser.network), atol=1e-5)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-12])
+def test_the_gradient_is_clipped_unless_the_limit_is_zero(clip, tmp_path):
+    """A gradient far below Adam's 1e-8 moves nothing."""
+    base = weights(make()[0].denoiser.network)
+    _, trained = train(replace(CONFIG, grad_clip=clip), tmp_path / "c")
+    assert ((trained - base).abs().max() > 1e-3) == (clip == 0)
+
+
+# Resuming
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_at(step):
+    def on_event(**event):
+        if event["step"] == step and event["event"] == "train":
+            raise Killed
+
+    return on_event
+
+
+def scripted(values):
+    """An evaluation that answers with these KIDs in turn."""
+    remaining = list(values)
+    return lambda: (remaining.pop(0), 0.1)
+
+
+@pytest.mark.parametrize("reference", ["bank", "minibatch"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm-small", "ipndm"])
+def test_a_resumed_run_is_the_uninterrupted_one(sampler, reference, tmp_path):
+    config = replace(CONFIG, objective=ObjectiveConfig(reference=reference))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    events, resumed = [], []
+    _, expected = train(config, whole, lambda **e: events.append(e), sampler=sampler)
+    with pytest.raises(Killed):
+        train(config, parts, kill_at(5), sampler=sampler)
+    assert saved(parts, "step") == 3
+    _, trained = train(config, parts, lambda **e: resumed.append(e), sampler=sampler)
+    assert torch.equal(trained, expected)
+    assert [e["step"] for e in resumed] == [4, 5, 6]
+    assert [e["loss"] for e in resumed] == [e["loss"] for e in events[3:]]
+    for key, value in saved(whole).items():
+        assert torch.equal(saved(parts)[key], value)
+
+
+def test_a_resumed_run_remembers_its_best(tmp_path):
+    kids = {0: 5.0, 2: 1.0, 4: 3.0, 6: 2.0}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    kept, expected = train(CONFIG, whole, evaluate=scripted(kids.values()))
+    assert kept == 2
+    with pytest.raises(Killed):
+        train(CONFIG, parts, kill_at(5), evaluate=scripted([5.0, 1.0, 3.0]))
+    # It goes on from the save at 3: the evaluation at 4 is repeated, those at 0 and 2 are not.
+    kept, trained = train(CONFIG, parts, evaluate=scripted([3.0, 2.0]))
+    assert kept == 2
+    assert torch.equal(trained, expected)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    kept, expected = train(CONFIG, tmp_path / "c", evaluate=scripted([5.0, 4.0, 3.0, 3.5]))
+    assert train(CONFIG, tmp_path / "c", kill_at(1), evaluate=scripted([]))[0] == kept == 4
+    assert torch.equal(train(CONFIG, tmp_path / "c")[1], expected)
+
+
+def test_minibatches_are_other_rows_every_time(tmp_path):
+    config = replace(CONFIG, objective=ObjectiveConfig(reference="minibatch"))
+    assert not torch.equal(train(config, tmp_path / "a")[1], train(CONFIG, tmp_path / "b")[1])
+
+
+# What is kept
+
+
+@pytest.mark.parametrize(
+    ("kids", "best"),
+    [([9, 5, 7, 6], 2), ([1, 5, 7, 6], 0), ([4, 3, 2, 1], 6), ([4, math.nan, 3, 3], 4)],
+)
+def test_the_best_averaged_weights_are_kept(kids, best, tmp_path):
+    sampler, objectives = make()
+    network, seen, events, answers = sampler.denoiser.network, {}, [], iter(kids)
+
+    def evaluate():
+        seen[2 * len(seen)] = weights(network)
+        return float(next(answers)), 0.1
+
+    kept = finetune(
+        CONFIG, sampler, objectives, tmp_path / "c", lambda **e: events.append(e), evaluate
+    )
+    assert kept == best
+    assert torch.equal(weights(network), seen[best])
+    judged = [event for event in events if event["event"] == "eval"]
+    assert [event["step"] for event in judged] == [0, 2, 4, 6]
+    assert [e["step"] for e in judged if e["best"]][-1] == best
+    # Looking on changes nothing: the training is that of a run which nobody watched.
+    train(CONFIG, tmp_path / "unseen")
+    assert torch.equal(saved(tmp_path / "c")["conv.weight"],
+                       saved(tmp_path / "unseen")["conv.weight"])  # fmt: skip
+
+
+def test_the_last_iteration_is_always_judged(tmp_path):
+    events, config = [], replace(CONFIG, iterations=5, select=SelectConfig(every=4))
+    train(config, tmp_path / "a", lambda **e: events.append(e), scripted([3.0, 2.0, 1.0]))
+    assert [e["step"] for e in events if e["event"] == "eval"] == [0, 4, 5]
+    config = replace(config, select=SelectConfig(every=0), save_every=4)
+    assert train(config, tmp_path / "b", evaluate=scripted([3.0, 1.0]))[0] == 5
+    assert saved(tmp_path / "b", "step") == 5
+
+
+def test_without_evaluation_the_last_average_is_kept(tmp_path):
+    kept, trained = train(CONFIG, tmp_path / "c")
+    assert kept == 6
+    average = torch.cat([p.flatten() for p in saved(tmp_path / "c", "ema")["shadow_params"]])
+    last = torch.cat([p.flatten() for p in saved(tmp_path / "c").values()])
+    assert torch.equal(trained, average)
+    assert not torch.allclose(trained, last, atol=1e-4)
+
+
+def test_no_average_at_decay_zero(tmp_path):
+    _, trained = train(replace(CONFIG, ema_decay=0.0), tmp_path / "c")
+    last = torch.cat([p.flatten() for p in saved(tmp_path / "c").values()])
+    assert torch.allclose(trained, last, atol=1e-7)
+
+
+def test_dropout_is_off(tmp_path):
+    sampler, objectives = make(dropout=0.9)
+    sampler.denoiser.network.train()
+    finetune(CONFIG, sampler, objectives, tmp_path / "a", ignore)
+    assert torch.equal(weights(sampler.denoiser.network), train(CONFIG, tmp_path / "b")[1])
+
+
+# What is refused
+
+
+def test_a_bad_gradient_is_skipped(tmp_path):
+    events, phi = [], Broken(bad_calls=(2, 3))
+    config = replace(CONFIG, iterations=3, ema_decay=0.0)
+    train(config, tmp_path / "c", lambda **e: events.append(e), phi=phi)
+    assert [math.isfinite(e["grad_norm"]) for e in events] == [True, False, False]
+    _, after_one = train(replace(config, iterations=1), tmp_path / "d")
+    last = torch.cat([p.flatten() for p in saved(tmp_path / "c").values()])
+    assert torch.allclose(last, after_one, atol=1e-7)
+
+
+def test_three_bad_gradients_in_a_row_are_refused(tmp_path):
+    apart = replace(CONFIG, iterations=7)
+    train(apart, tmp_path / "a", phi=Broken(bad_calls=(1, 2, 4, 5, 7)))
+    with pytest.raises(ValueError, match="not finite 3 times in a row: lower lr"):
+        train(apart, tmp_path / "b", phi=Broken(bad_calls=(2, 3, 4)))
+
+
+def test_a_damaged_state_is_refused(tmp_path):
+    (tmp_path / "c").write_bytes(b"no state")
+    with pytest.raises(ValueError, match="cannot resume from"):
+        train(CONFIG, tmp_path / "c")

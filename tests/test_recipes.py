@@ -1,0 +1,131 @@
+"""The recipes run, and say what their logs say."""
+
+import gzip
+import importlib.util
+import json
+import struct
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmd_ddm.build import build_network
+from mmd_ddm.config import PretrainConfig, load
+from mmd_ddm.data import load_images
+from mmd_ddm.features import MultiLevel, make_features
+from mmd_ddm.images import from_uint8
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def idx(path, array):
+    header = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(gzip.compress(header + array.tobytes()))
+    return str(path)
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Grey 8 x 8 images of two classes, bright above and bright below."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 160).astype(np.uint8)
+    images = rng.integers(0, 120, (160, 8, 8)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 * label : 4 * label + 4] += 130
+    return idx(tmp_path / "images.gz", images), idx(tmp_path / "labels.gz", labels)
+
+
+SHORT = ["--epochs", "6", "--batch-size", "16", "--held-out", "32", "--widths", "8", "16"]
+
+
+def test_the_encoder_learns_and_is_read_back(labelled, tmp_path, capsys):
+    images, labels = labelled
+    out = tmp_path / "new" / "encoder.safetensors"
+    script("train_encoder").main(
+        ["--images", images, "--labels", labels, "--out", str(out), *SHORT]
+    )
+    rows = [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [8, 16, 24, 32, 40, 48]
+    assert rows[-1]["held_out_accuracy"] > 0.9
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
+    phi = make_features(f"encoder:{out}", 1)
+    assert phi.dim == 5 * (8 + 16)
+    with torch.no_grad():
+        features = phi(from_uint8(load_images(images).pixels))
+    # Standardised by the images it was trained on, which are four fifths of these.
+    assert features.mean(0).abs().max() < 0.2
+    assert (features.std(0) - 1).abs().max() < 0.2
+
+
+def test_folders_of_a_zip_are_its_classes(tmp_path):
+    names = ["a/dog/1.png", "a/cat/1.png", "a/cat/0.png", "a/eel/0.png"]
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.mkdir("a")
+        for i, name in enumerate(names):
+            content = BytesIO()
+            Image.new("RGB", (4, 4), (40 * i, 0, 0)).save(content, "PNG")
+            archive.writestr(name, content.getvalue())
+    labels = script("train_encoder").read_labels(tmp_path / "z.zip", None)
+    assert labels.tolist() == [0, 0, 1, 2]
+    # In the order that the images are read: cat 0, cat 1, dog, eel.
+    assert load_images(tmp_path / "z.zip").pixels[:, 0, 0, 0].tolist() == [80, 40, 0, 120]
+
+
+def test_labels_of_another_set_are_refused(labelled, tmp_path):
+    few = idx(tmp_path / "few.gz", np.zeros(3, np.uint8))
+    with pytest.raises(SystemExit, match="3 labels for the 160 images"):
+        script("train_encoder").main(["--images", labelled[0], "--labels", few, "--out", "x"])
+
+
+@pytest.mark.parametrize("log", sorted(RECIPES.glob("*/*.jsonl")), ids=lambda p: str(p.parts[-2:]))
+def test_every_log_has_its_picture(log, tmp_path):
+    plot = script("plot_log")
+    plot.main([str(log), "--out", str(tmp_path / "new" / "curve.png")])
+    with (
+        Image.open(tmp_path / "new" / "curve.png") as drawn,
+        Image.open(log.with_suffix(".png")) as shipped,
+    ):
+        assert drawn.size == shipped.size
+    assert f"]({log.stem}.png)" in (log.parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "widths"),
+    [("fashion-mnist", (1, 28, 28), (32, 64, 128)), ("cifar10", (3, 32, 32), (64, 128, 256))],
+)
+def test_readmes_say_what_was_run(name, shape, widths):
+    text = (RECIPES / name / "README.md").read_text(encoding="utf-8")
+    base, encoder = (
+        [json.loads(line) for line in (RECIPES / name / f"{kind}.jsonl").read_text().splitlines()]
+        for kind in ("base", "encoder")
+    )
+    config, last = load(PretrainConfig, RECIPES / name / "base.toml"), base[-1]
+    network, phi = build_network(config.network, shape), MultiLevel(shape[0], widths)
+    assert config.iterations == last["step"]
+    assert config.batch_size * config.iterations == last["images"]
+    for fact in (
+        f"{config.iterations:,} iterations of {config.batch_size} images",
+        f"({last['images'] / 1e6:.2f} million",
+        f"{sum(p.numel() for p in network.parameters()):,} parameters",
+        f": {last['seconds']:.0f} s |",
+        f"| {last['loss']:.4f} (mean over the last {last['step'] - base[-2]['step']} iterations)",
+        f"{config.warmup} iterations of warm-up",
+        f"EMA {config.ema_decay}",
+        f"{sum(p.numel() for p in phi.parameters()):,} parameters; d = {phi.dim:,}",
+        f"| {100 * encoder[-1]['held_out_accuracy']:.1f} % on the 5,000",
+        f": {encoder[-1]['seconds']:.0f} s |",
+        f"{len(encoder)} epochs",
+    ):
+        assert fact in text, fact
