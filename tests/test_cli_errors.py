@@ -320,7 +320,7 @@ def test_evaluations_that_cannot_be(words, said, folder):
         "thesis": ("thesis holds something else", "give a new or empty folder"),
         "base": ("base holds something else",),
         "notes.txt": ("notes.txt is a file", "give a folder"),
-        "notes.txt/new": ("notes.txt/new", "Not a directory"),
+        "notes.txt/new": ("notes.txt is a file", "give a folder"),
         "unfinished": ("unfinished holds a",),
     }.items(),
 )
@@ -358,5 +358,4 @@ def test_reports_that_cannot_be(words, said, folder):
 
 
 def test_demos_that_cannot_be(folder):
-    refused(folder, ("demo", "--out", "thesis"), "thesis holds something else")
     refused(folder, ("demo", "--set", "iteratoins=1"), "did you mean iterations?")

@@ -277,7 +277,7 @@ class TestEvaluate:
             x, y = (extract(torch.from_numpy(a[:, None].copy()), phi) for a in (drawn, real))
             assert scores["fd"] == pytest.approx(frechet_distance(x, y), rel=1e-3)
             assert [scores["kid"], scores["kid_se"]] == pytest.approx(kid(x, y), rel=1e-3)
-        for said in ("finetuned", "real", "optimised", "held-out", "saved ev.json"):
+        for said in ("finetuned", "pixels", JUDGE, "optimised", "saved ev.json"):
             assert said in done.out
 
     def test_the_run_says_which_spaces_and_roles(self, folder):

@@ -6,7 +6,7 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from mmd_ddm.metrics import Moments, frechet_distance, kid
+from mmd_ddm.metrics import Moments, frechet_distance, kid, kid_sums
 
 # Asymmetric counts, more dimensions than vectors, a single dimension.
 SIZES = [(40, 60, 6), (60, 40, 6), (12, 30, 20), (9, 7, 20), (50, 50, 1)]
@@ -134,6 +134,16 @@ def test_moments_stand_for_their_set():
     assert frechet_distance(kept, x) == pytest.approx(fd, rel=1e-10)
     assert torch.allclose(kept.root @ kept.root, kept.cov, atol=1e-12)
     assert torch.allclose(kept.root, kept.root.T, atol=1e-12)
+
+
+def test_kept_sums_stand_for_their_set():
+    x, y = draw(20, 5, 0), draw(35, 5, 1, mean=0.5)
+    by_hand = [
+        float(sum((y[i] @ y[j] / 5 + 1) ** 3 for j in range(35) if j != i)) for i in range(35)
+    ]
+    assert kid_sums(y).tolist() == pytest.approx(by_hand, rel=1e-10)
+    assert kid(x, y, y_sums=kid_sums(y)) == pytest.approx(kid(x, y), rel=1e-12)
+    assert kid(x, y, y_sums=kid_sums(y) + 1) != pytest.approx(kid(x, y), rel=1e-6)
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 5), (5, 1)])

@@ -29,7 +29,7 @@ _HOMES = {
     "mmd_ddm.config": ("ChainConfig", "FinetuneConfig", "PretrainConfig"),
     "mmd_ddm.build": ("build_sampler", "load_model"),
     "mmd_ddm.bank": ("cached_features",),
-    "mmd_ddm.finetune": ("Objective", "finetune", "mmd_step"),
+    "mmd_ddm.finetune": ("Objective", "mmd_step"),
     "mmd_ddm.evaluate": ("draw", "judge"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -88,6 +88,7 @@ class FinetuneConfig:
     micro_batch: int = 0  # images through the chain at once; 0 is the whole batch
     recompute: bool = True  # recompute network calls in the backward pass: memory free of K
     lr: float = 5e-6  # Adam (0.9, 0.999, 1e-8)
+    cosine: bool = False  # lr falls to 0 on a cosine; a short run at a high lr ends less at random
     ema_decay: float = 0.99  # of the weights that are evaluated and saved; 0 is none
     grad_clip: float = 1.0  # largest gradient norm; 0 is none
     precision: str = "float32"  # or bfloat16: the network under autocast, weights in float32

@@ -208,6 +208,7 @@ def finetune(
         grad_norm = float(nn.utils.clip_grad_norm_(network.parameters(), limit))
         bad = 0 if math.isfinite(grad_norm) else bad + 1
         if bad == 0:
+            _set_learning_rate(state.optimizer, config, state.step)
             state.optimizer.step()
             state.ema.step(network.parameters())
         elif bad == _BAD_STEPS:
@@ -227,6 +228,15 @@ def finetune(
         if last or state.step % config.save_every == 0:
             state.save(checkpoint_path)
     return state.finish()
+
+
+def _set_learning_rate(
+    optimizer: torch.optim.Optimizer, config: FinetuneConfig, step: int
+) -> None:
+    """Constant, as in the paper, or a cosine from ``lr`` to 0."""
+    scale = 0.5 * (1 + math.cos(math.pi * step / config.iterations)) if config.cosine else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * scale
 
 
 def _evaluate(

@@ -14,7 +14,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["OutputError", "RunLog", "describe_environment", "read_json", "write_json"]
+__all__ = [
+    "OutputError",
+    "RunLog",
+    "check_folder",
+    "describe_environment",
+    "read_json",
+    "write_json",
+]
 
 _PACKAGES = ("mmd-ddm", "torch", "diffusers", "timm", "torch-fidelity", "numpy")
 
@@ -36,18 +43,11 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
+        check_folder(folder, verb, settings)
         self.folder = folder
-        if folder.is_file():
-            raise OutputError(f"{folder} is a file; give a folder")
-        existing = folder / "run.json"
-        if existing.is_file():
-            _refuse_other_run(existing, verb, settings)
-        elif folder.is_dir() and any(folder.iterdir()):
-            raise OutputError(f"{folder} holds something else; give a new or empty folder")
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "run.json").is_file():
             write_json(
-                existing,
+                folder / "run.json",
                 {"verb": verb, "settings": dict(settings), **describe_environment()},
             )
 
@@ -62,6 +62,21 @@ class RunLog:
         if not path.is_file():
             return []
         return list(_complete_lines(path))
+
+
+def check_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
+    """Whether a run may be written there; asked before anything slow, and by `RunLog` itself.
+
+    Raises:
+        OutputError: the folder holds something else, or another run.
+    """
+    for path in (folder, *folder.parents):
+        if path.is_file():
+            raise OutputError(f"{path} is a file; give a folder")
+    if (folder / "run.json").is_file():
+        _refuse_other_run(folder / "run.json", verb, settings)
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise OutputError(f"{folder} holds something else; give a new or empty folder")
 
 
 def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -38,7 +38,7 @@ def bench(
     OUT then holds bench.md, bench.csv, bench.json and bench.png, and rows.jsonl, the finished
     rows: the same command again, or one that asks for more, draws only what is missing.
 
-    Example: mmd-ddm bench fashion-mnist --data fashion-mnist-heldout --steps 5,10 --out table
+    Example: mmd-ddm bench base --data photos/ --steps 5,10 --run run --out table
     """
     from mmd_ddm.cli.benchmark import Request, run_bench
 

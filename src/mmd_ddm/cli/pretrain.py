@@ -46,6 +46,7 @@ def pretrain(
         "device": device,
     }
     chosen = settings(PretrainConfig, config, set_, given)
+    limited = replace(chosen, minutes=minutes)
 
     import torch
 
@@ -83,7 +84,7 @@ def pretrain(
             bar(done=step, note=f"loss {loss:.4f}")
 
         done = train(
-            replace(chosen, minutes=minutes),
+            limited,
             denoiser,
             images.pixels.to(place),
             out / "checkpoint.pt",

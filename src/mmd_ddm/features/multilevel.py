@@ -1,9 +1,9 @@
 r"""A small convolutional network read at every stage, for images of 28 to 32 pixels.
 
 Each of three stages contributes, for every channel, its mean over a 2 x 2 grid and its root mean
-square over the image: layout, and texture with contrast. All dimensions are then standardised,
-so that no stage drowns another. Reading several levels is harder to satisfy by a change nobody
-can see than a single penultimate layer.
+square over the image: layout, and texture with contrast. The dimensions of a trained one are then
+standardised, so that no stage drowns another. Reading several levels is harder to satisfy by a
+change nobody can see than a single penultimate layer.
 
 Three spaces come from it: the *encoder* that ships with the package (trained to classify
 Fashion-MNIST), one with weights of one's own (``encoder:PATH``), and a *random* one, which needs
