@@ -86,6 +86,7 @@ def _make_models(folder: Path) -> None:
     _change(base, folder / "zero-snr", scheduler, rescale_betas_zero_snr=True)
     save_model(folder / "tuned", ChainConfig())
     _change(folder / "tuned", folder / "other-chain", scheduler, _mmd_ddm={"stpes": 3})
+    _change(folder / "tuned", folder / "odd-chain", scheduler, _mmd_ddm=5)
     for name in ("half-written", "no-scheduler", "bad-config"):
         shutil.copytree(base, folder / name)
     weights = next((folder / "half-written" / "unet").glob("*.safetensors"))
@@ -196,6 +197,7 @@ def test_a_folder_that_may_not_be_read(folder):
         "flow": ("unknown prediction type 'flow'", "v_prediction"),
         "zero-snr": ("zero terminal SNR",),
         "grey-and-depth": ("images of 2 channels", "grey or colour"),
+        "odd-chain": ("is a table of settings; got 5",),
         "other-chain": ("unknown setting stpes", "did you mean steps?"),
     }.items(),
 )

@@ -39,7 +39,7 @@ def test_the_page_tells_the_whole_story(run, tmp_path):
     write_report([run], page)
     words = PageReader(page).words
     for phrase in (
-        "5 steps now draw what took the base 20",
+        "5 steps now draw what takes the base more than 10, at most 20",
         "3272 ± 30 → 1120 ± 20",
         "2152 ± 36",
         "Real gain:",

@@ -170,8 +170,16 @@ def load(kind: type[T], path: Path | None = None, overrides: Sequence[str] = ())
     return from_mapping(kind, mapping)
 
 
-def from_mapping(kind: type[T], mapping: Mapping[str, Any], prefix: str = "") -> T:
-    """Build a config from nested mappings, checking keys and types."""
+def from_mapping(kind: type[T], mapping: Any, prefix: str = "") -> T:
+    """Build a config from nested mappings, checking keys and types.
+
+    Raises:
+        ValueError: no mapping, an unknown key, a value of the wrong type.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ValueError(
+            f"{prefix.rstrip('.') or 'a config'} is a table of settings; got {mapping!r}"
+        )
     fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
     hints = typing.get_type_hints(kind)
     values = {}
@@ -227,8 +235,6 @@ def _parse(text: str) -> Any:
 
 def _convert(value: Any, hint: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{name} is a table of settings; got {value!r}")
         return from_mapping(typing.cast(type, hint), value, f"{name}.")
     if typing.get_origin(hint) is tuple:
         element = typing.get_args(hint)[0]

@@ -93,5 +93,7 @@ def print_results(results: dict[str, Any]) -> None:
     if reached is None and max(speedup["searched"]) > steps:
         console.print(f"{steps} steps now beat the base's {max(speedup['searched'])}.")
     elif reached and reached > steps:
-        console.print(f"{steps} steps now draw what took the base {reached}.")
+        below = max((tried for tried in speedup["searched"] if tried < reached), default=0)
+        takes = f"more than {below}, at most {reached}"
+        console.print(f"{steps} steps now draw what takes the base {takes}.")
     console.print(verdict(results).sentence)

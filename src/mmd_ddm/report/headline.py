@@ -86,7 +86,10 @@ def _finding(speedup: dict[str, Any]) -> tuple[str, str]:
         return f"{steps} steps now beat the base at every count tried, up to {max(searched)}", ""
     if base_steps <= steps:
         return f"The base draws as well in {base_steps} steps: no speed-up", ""
-    return f"{steps} steps now draw what took the base {base_steps}", f"{base_steps / steps:g}"
+    # The truth lies between two counts that were tried: neither end alone is claimed.
+    below = max((tried for tried in searched if tried < base_steps), default=0)
+    finding = f"{steps} steps now draw what takes the base more than {below}, at most {base_steps}"
+    return finding, f"{max(below / steps, 1):g} to {base_steps / steps:g}"
 
 
 def _measured(speedup: dict[str, Any]) -> str:
