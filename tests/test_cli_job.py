@@ -100,7 +100,7 @@ class TestFinetune:
     def test_ends_well_and_says_so(self, place):
         assert place.finetuned.code == 0, place.finetuned.err
         assert place.finetuned.err == ""
-        assert "80 images to match, 20 held out" in place.finetuned.out
+        assert "80 images to match, 20 held out" in " ".join(place.finetuned.out.split())
         assert "saved run" in place.finetuned.out
 
     def test_leaves_all_that_a_reader_needs(self, folder):

@@ -252,6 +252,16 @@ def test_lite0_recognises_photographs(lite0_weights):
     assert at_224[1] == daisy
 
 
+def test_lite0_takes_the_range_it_was_trained_on():
+    """Images of its size pass as they are, but for the mean and deviation that timm records."""
+    phi, x = make_features("efficientnet-lite0", 3), images(2, 3, 96)
+    trained = phi.network.default_cfg
+    mean, std = (torch.tensor(trained[key])[:, None, None] for key in ("mean", "std"))
+    unit = (x + 1) / 2
+    with torch.no_grad():
+        assert close(phi(x), phi.network((unit - mean) / std), 1e-6)
+
+
 def test_lite0_sees_grey_as_equal_colours():
     phi, grey = make_features("efficientnet-lite0", 1), images(2, 1)
     assert torch.equal(phi(grey), phi(grey.repeat(1, 3, 1, 1)))
