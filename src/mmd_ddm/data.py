@@ -83,10 +83,10 @@ def load_images(
             channels. The message names the file.
     """
     path = BUNDLED.get(str(source), Path(source))
-    if not path.exists():
+    if not str(source) or not path.exists():
         raise ValueError(
-            f"no data at {source}: give a folder or zip of images, an IDX, .npy or .npz file, "
-            f"or one of {', '.join(BUNDLED)}"
+            f"no data at {source or 'an empty name'}: give a folder or zip of images, an IDX, .npy "
+            f"or .npz file, or one of {', '.join(BUNDLED)}"
         )
     if path.is_dir() or path.suffix.lower() == ".zip":
         pixels = _read_pictures(path, shape, resize)

@@ -89,14 +89,17 @@ class Denoiser(nn.Module):
         if size is None:
             raise ValueError(f"{model} does not say its image size: set sample_size in its config")
         height, width = (size, size) if isinstance(size, int) else size
-        network = _read_part(
+        network, loading = _read_part(
             UNet2DModel.from_pretrained,
             model,
             "unet",
             use_safetensors=True,
             low_cpu_mem_usage=False,
             torch_dtype=torch.float32,
+            output_loading_info=True,
         )
+        if loading["missing_keys"]:  # diffusers fills them with whatever memory holds, and warns
+            raise ValueError(f"{model} lacks weights: {sorted(loading['missing_keys'])[0]} ...")
         return cls(
             # Weights mapped from a file lie unaligned, which changes the last digits of eps; a
             # copy answers as the network that was saved.

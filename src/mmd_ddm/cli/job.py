@@ -24,7 +24,7 @@ from mmd_ddm.images import pairs, save_png
 from mmd_ddm.kernels import make_kernel
 from mmd_ddm.metrics import kid, kid_sums
 from mmd_ddm.report import write_report
-from mmd_ddm.runlog import RunLog, write_json
+from mmd_ddm.runlog import RunLog, check_folder, write_json
 
 __all__ = ["run_job"]
 
@@ -69,7 +69,9 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         job.phis, _roles(config), job.reference, job.heldout, samples, job.device
     )
     before, base_pixels = job.evaluate("base", job.chain, spaces)
-    longer = [job.evaluate("base", chain, spaces)[0] for chain in _longer_chains(job)]
+    longer = [
+        job.evaluate("base", chain, spaces)[0] for chain in _longer_chains(config, job.model)
+    ]
     kept = _train(job)
     export(
         job.model.denoiser,
@@ -94,12 +96,14 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
 
 def _prepare(config: FinetuneConfig, out: Path) -> _Job:
     """Load everything and open the run folder, which comes last: bad settings leave no trace."""
+    check_folder(out, "finetune", to_mapping(config))
     roles = _roles(config)
     device = build_device(config.device)
     model = load_model(config.model, device, config.precision)
     shape = model.denoiser.shape
     chain = resolve_times(config.chain, model.denoiser.schedule)
-    build_sampler(chain, model.denoiser)
+    for planned in (chain, *_longer_chains(config, model)):
+        build_sampler(planned, model.denoiser)
     reference, heldout = build_data(
         config.data, config.heldout, shape, resize=config.resize, seed=config.seed
     )
@@ -191,13 +195,12 @@ def _objectives(
     ]
 
 
-def _longer_chains(job: _Job) -> list[ChainConfig]:
+def _longer_chains(config: FinetuneConfig, model: Model) -> list[ChainConfig]:
     """The base's chain at other numbers of steps: the same sampler, the same spacing."""
+    schedule = model.denoiser.schedule
+    own = len(resolve_times(config.chain, schedule).times)
     return [
-        resolve_times(
-            dataclasses.replace(job.config.chain, steps=steps, times=()),
-            job.model.denoiser.schedule,
-        )
-        for steps in job.config.compare_steps
-        if steps != len(job.chain.times)
+        resolve_times(dataclasses.replace(config.chain, steps=steps, times=()), schedule)
+        for steps in config.compare_steps
+        if steps != own
     ]
