@@ -85,8 +85,8 @@ def load_images(
     path = BUNDLED.get(str(source), Path(source))
     if not str(source) or not path.exists():
         raise ValueError(
-            f"no data at {source or 'an empty name'}: give a folder or zip of images, an IDX, .npy "
-            f"or .npz file, or one of {', '.join(BUNDLED)}"
+            f"no data at {source or 'an empty name'}: give a folder or zip of images, an IDX, "
+            f".npy or .npz file, or one of {', '.join(BUNDLED)}"
         )
     if path.is_dir() or path.suffix.lower() == ".zip":
         pixels = _read_pictures(path, shape, resize)
