@@ -103,6 +103,9 @@ def test_hash_is_that_of_the_weights(name):
 def test_hashes_tell_spaces_apart():
     spaces = [make_features(name, 1) for name in FEATURES] + [random_encoder(1, seed=1)]
     assert len({phi.sha256 for phi in spaces}) == len(spaces)
+    # The same weights under another name are another space: some have no weights at all.
+    before, spaces[0].name = spaces[0].sha256, "other"
+    assert spaces[0].sha256 != before
 
 
 def test_the_random_space_leaves_the_global_generator_alone():
