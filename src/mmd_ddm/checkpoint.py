@@ -116,7 +116,7 @@ def _stock_scheduler(config: Mapping[str, Any], chain: Mapping[str, Any] | None)
 
     if chain is None:
         return DDIMScheduler.from_config(dict(config))
-    leading = chain["times"][-1] == 0 and len(chain["times"]) > 0
+    leading = chain["times"][-1] == 0
     return DDIMScheduler.from_config(
         dict(config),
         clip_sample=chain["clip"],

@@ -8,7 +8,6 @@ An unknown key is an error that names the nearest one. No torch here.
 import dataclasses
 import difflib
 import tomllib
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -240,8 +239,6 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         element = typing.get_args(hint)[0]
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(item, element, name) for item in items)
-    if isinstance(hint, types.UnionType) or not isinstance(hint, type):
-        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not hint:

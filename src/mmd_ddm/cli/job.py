@@ -49,11 +49,15 @@ class _Job:
     objectives: list[Objective]
     log: RunLog
 
+    @property
+    def samples(self) -> int:
+        """Images drawn for a row: no more than there are real ones beside them."""
+        return min(self.config.judge_samples, len(self.heldout))
+
     def evaluate(
         self, name: str, chain: ChainConfig, spaces: list[Space]
     ) -> tuple[dict[str, Any], Tensor]:
-        samples = min(self.config.judge_samples, len(self.heldout))
-        return evaluate_chain(name, self.model, chain, samples, self.config.seed, spaces)
+        return evaluate_chain(name, self.model, chain, self.samples, self.config.seed, spaces)
 
 
 def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
@@ -64,9 +68,8 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         f"{list(job.chain.times)} on {job.device}; {len(job.reference):,} images to match, "
         f"{len(job.heldout):,} held out"
     )
-    samples = min(config.judge_samples, len(job.heldout))
     spaces = build_spaces(
-        job.phis, _roles(config), job.reference, job.heldout, samples, job.device
+        job.phis, _roles(config), job.reference, job.heldout, job.samples, job.device
     )
     before, base_pixels = job.evaluate("base", job.chain, spaces)
     longer = [
@@ -82,7 +85,7 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     after, pixels = job.evaluate("finetuned", job.chain, spaces)
     rows = [before, *longer, after]
     results = {
-        "protocol": {**protocol(job.heldout, samples, config.seed), "kept_iteration": kept},
+        "protocol": {**protocol(job.heldout, job.samples, config.seed), "kept_iteration": kept},
         "spaces": {space.name: space.describe() for space in spaces},
         "rows": rows,
         "speedup": equal_quality_steps(rows, [*config.judges, *config.objective.features][0]),
