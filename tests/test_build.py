@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from mmd_ddm.build import (
-    BUNDLED_MODELS,
     build_data,
     build_device,
     build_network,
@@ -20,6 +19,7 @@ from mmd_ddm.build import (
 )
 from mmd_ddm.checkpoint import export
 from mmd_ddm.config import ChainConfig, NetworkConfig
+from mmd_ddm.hub import BUNDLED_MODELS
 from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.schedules import NoiseSchedule
 

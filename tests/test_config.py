@@ -38,6 +38,18 @@ def toml(tmp_path):
     )
 
 
+# The model's own space
+
+
+def test_the_models_own_space_is_named_in_full():
+    config = load(FinetuneConfig, None, ["model=base", "judges=denoiser,pixels"])
+    assert config.objective.features == ("denoiser:base",)
+    assert config.judges == ("denoiser:base", "pixels")
+    other = load(FinetuneConfig, None, ["model=base", "objective.features=denoiser:other"])
+    assert other.objective.features == ("denoiser:other",)
+    assert from_mapping(FinetuneConfig, to_mapping(config)) == config
+
+
 # Reading
 
 

@@ -57,6 +57,20 @@ class TestForward:
         assert not torch.allclose(high, middle, atol=1e-6)
         assert torch.allclose(middle, (low + high) / 2, atol=1e-2)
 
+    @pytest.mark.parametrize("centred", [False, True])
+    def test_the_contracting_half_is_that_of_the_whole_call(self, tiny_unet, schedule, centred):
+        network = tiny_unet(center_input_sample=centred).double()
+        seen = []
+        watched = [network.down_blocks[0].resnets[0], network.down_blocks[1].attentions[0]]
+        for module in (*watched, network.mid_block):
+            module.register_forward_hook(lambda module, args, output: seen.append(output))
+        denoiser = Denoiser(network, schedule, shape=(1, 8, 8))
+        x_t = noisy()
+        denoiser(x_t, 50.0)
+        levels, expected = denoiser.encode(x_t, 50.0), seen[:3]
+        assert [level.shape[1:] for level in levels] == [(8, 8, 8), (16, 4, 4), (16, 4, 4)]
+        assert all(map(torch.equal, levels, expected))
+
     def test_learned_variance_is_left_out(self, tiny_unet, schedule):
         network = tiny_unet(in_channels=3, out_channels=6)
         x_t = noisy(channels=3, dtype=torch.float32)

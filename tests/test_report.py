@@ -7,7 +7,7 @@ import sys
 import pytest
 from runs import PageReader, make_results, make_run
 
-from mmd_ddm.report import before_after, table_lines, verdict, write_report
+from mmd_ddm.report import before_after, short_names, table_lines, verdict, write_report
 from mmd_ddm.report.figures import _series
 
 
@@ -142,3 +142,13 @@ def test_reading_needs_neither_torch_nor_diffusers():
     code = "import sys, mmd_ddm.report; print(sorted({'torch', 'diffusers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_names_are_shortened_while_they_stay_apart():
+    names = ["encoder:a/b.safetensors", "denoiser:base", "denoiser:other", "pixels"]
+    assert short_names(names) == {
+        "encoder:a/b.safetensors": "encoder",
+        "denoiser:base": "denoiser:base",
+        "denoiser:other": "denoiser:other",
+        "pixels": "pixels",
+    }

@@ -2,24 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.utils.logging import disable_progress_bar
-from huggingface_hub import snapshot_download
 from torch import nn
 
 from mmd_ddm.config import ChainConfig, NetworkConfig, from_mapping
 from mmd_ddm.data import ImageSet, load_images
 from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.hub import find_model, shorten
 from mmd_ddm.rng import generator
 from mmd_ddm.samplers import make_sampler
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.schedules import NoiseSchedule, check_times, select_times
 
 __all__ = [
-    "BUNDLED_MODELS",
     "Model",
     "build_data",
     "build_device",
@@ -30,7 +28,6 @@ __all__ = [
     "resolve_times",
 ]
 
-BUNDLED_MODELS = {"fashion-mnist": Path(__file__).parent / "bundled" / "base"}
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
@@ -87,7 +84,7 @@ def load_model(name: str, device: torch.device | str = "cpu", precision: str = "
         ValueError: nothing of that name, or no diffusion model.
     """
     autocast = precision_dtype(precision)
-    source = _find_model(name)
+    source = find_model(name)
     disable_progress_bar()
     try:
         denoiser = Denoiser.from_pretrained(source)
@@ -95,7 +92,7 @@ def load_model(name: str, device: torch.device | str = "cpu", precision: str = "
     except ValueError:
         raise
     except Exception as error:  # a damaged model raises a dozen kinds
-        raise ValueError(f"cannot load {name}: {_shorten(error)}") from error
+        raise ValueError(f"cannot load {name}: {shorten(error)}") from error
     denoiser.autocast = autocast
     if denoiser.shape[0] not in (1, 3):
         raise ValueError(
@@ -109,36 +106,6 @@ def load_model(name: str, device: torch.device | str = "cpu", precision: str = "
         scheduler_config,
         from_mapping(ChainConfig, chain) if chain else None,
     )
-
-
-def _find_model(name: str) -> Path | str:
-    """The folder of that name, or a hub id that can be reached."""
-    path = BUNDLED_MODELS.get(name, Path(name))
-    if (path / "model" / "model_index.json").is_file():
-        return path / "model"
-    if name and (path / "run.json").is_file():
-        raise ValueError(f"{name} is a run without a model: finish it by repeating its command")
-    if name and path.exists():
-        return path
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ValueError(
-            f"no model at {name!r}: give a diffusers folder, a run, a hub id (owner/name), or "
-            f"{' or '.join(BUNDLED_MODELS)}"
-        )
-    try:
-        # Asked first, and once: without a network diffusers would try every file for minutes.
-        snapshot_download(name, allow_patterns=["*.json"])
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"no folder {name}, and the hub does not give it (offline? download it elsewhere and "
-            f"give its folder): {_shorten(error)}"
-        ) from error
-    return name
-
-
-def _shorten(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def resolve_times(chain: ChainConfig, schedule: NoiseSchedule) -> ChainConfig:

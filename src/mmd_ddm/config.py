@@ -10,7 +10,7 @@ import difflib
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,9 +46,10 @@ class ChainConfig:
 class ObjectiveConfig:
     """What is minimised (Eq. 7)."""
 
-    features: tuple[str, ...] = ("efficientnet-lite0",)  # names of mmd_ddm.features.FEATURES
+    features: tuple[str, ...] = ("denoiser",)  # see mmd_ddm.features; denoiser is the model's own
     weights: tuple[float, ...] = ()  # one a space; default: equal
     kernel: str = "cubic"  # linear, cubic or gaussian
+    standardise: bool = True  # each space, by the data's mean and deviation; the paper does not
     reference: str = "bank"  # cross term over the whole reference set, or a fresh minibatch
 
     def __post_init__(self) -> None:
@@ -79,7 +80,7 @@ class FinetuneConfig:
     chain: ChainConfig = field(default_factory=ChainConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
-    judges: tuple[str, ...] = ("encoder",)  # spaces of the verdict, never optimised
+    judges: tuple[str, ...] = ("efficientnet-lite0",)  # spaces of the verdict, never optimised
     judge_samples: int = 3000  # images drawn for the verdict, or as many as held-out ones
     compare_steps: tuple[int, ...] = (10, 20)  # more steps of the base, for the equal-quality row
     iterations: int = 500
@@ -101,6 +102,19 @@ class FinetuneConfig:
         check_seed(self.seed)
         if self.ema_decay >= 1:
             raise ValueError(f"ema_decay must be less than 1; got {self.ema_decay:g}")
+        # The space of the model itself is recorded under its full name, which holds elsewhere too.
+        own = {"denoiser": f"denoiser:{self.model}"}
+        named = {
+            "objective": replace(
+                self.objective, features=tuple(own.get(f, f) for f in self.objective.features)
+            ),
+            "select": replace(
+                self.select, features=own.get(self.select.features, self.select.features)
+            ),
+            "judges": tuple(own.get(f, f) for f in self.judges),
+        }
+        for key, value in named.items():
+            object.__setattr__(self, key, value)
 
 
 @dataclass(frozen=True)

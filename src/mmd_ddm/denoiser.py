@@ -147,6 +147,25 @@ class Denoiser(nn.Module):
             return (x_t - alpha_t * output) / sigma_t
         return alpha_t * output + sigma_t * x_t
 
+    def encode(self, x_t: Float[Tensor, "n c h w"], t: float) -> list[Float[Tensor, "n _ _ _"]]:
+        """Activations of a `UNet2DModel`'s contracting half, one a resolution, and its middle's.
+
+        Args:
+            x_t: noisy images.
+            t: one time for all.
+        """
+        network = self.network
+        times = torch.full((len(x_t),), t, dtype=x_t.dtype, device=x_t.device)
+        with self.precision():
+            temb = network.time_embedding(network.time_proj(times).to(x_t.dtype))
+            hidden = network.conv_in(2 * x_t - 1 if network.config.center_input_sample else x_t)
+            levels = []
+            for block in network.down_blocks:
+                hidden, residuals = block(hidden_states=hidden, temb=temb)
+                levels.append(residuals[0].to(x_t.dtype))
+            levels.append(network.mid_block(hidden, temb).to(x_t.dtype))
+        return levels
+
     def _coefficients(self, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         unique, index = times.unique(return_inverse=True)
         pairs = [self.schedule(t) for t in unique.tolist()]

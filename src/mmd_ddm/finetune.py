@@ -35,6 +35,7 @@ from mmd_ddm.samplers.base import Sampler
 __all__ = ["Objective", "finetune", "mmd_step"]
 
 _BAD_STEPS = 3
+_LEAST_DEVIATION = 0.01  # of the mean one: dimensions in which the data hardly vary stay small
 
 
 @dataclass(frozen=True)
@@ -43,24 +44,52 @@ class Objective:
 
     Attributes:
         phi: the extractor.
-        bank: [m, d], features of the reference set.
+        bank: [m, d], features of the reference set, standardised if the space is.
         kernel: of the MMD.
         constant: the data's own term of the MMD (c in Eq. 7).
         weight: of this space in the loss.
+        mean: [d], subtracted from every vector.
+        std: [d], by which every vector is divided then.
     """
 
     phi: FeatureExtractor
     bank: Float[Tensor, "m d"]
     kernel: Kernel
     constant: float
-    weight: float = 1.0
+    weight: float
+    mean: Float[Tensor, " d"]
+    std: Float[Tensor, " d"]
 
     @classmethod
     def over(
-        cls, phi: FeatureExtractor, bank: Float[Tensor, "m d"], kernel: Kernel, weight: float = 1.0
+        cls,
+        phi: FeatureExtractor,
+        features: Float[Tensor, "m d"],
+        kernel: Kernel,
+        weight: float = 1.0,
+        *,
+        standardise: bool = True,
     ) -> "Objective":
-        """An objective over this bank, its constant computed."""
-        return cls(phi, bank, kernel, float(within(bank, kernel)), weight)
+        """An objective over these features of the data.
+
+        Args:
+            phi: the extractor.
+            features: [m, d], of the reference set.
+            kernel: of the MMD.
+            weight: of this space in the loss.
+            standardise: by the mean and deviation of the data, so that no dimension drowns the
+                others, and no space another one; False takes the features as they are.
+        """
+        mean, std = torch.zeros_like(features[0]), torch.ones_like(features[0])
+        if standardise:
+            mean, std = features.mean(0), features.std(0)
+            std = std.clamp_min(float(_LEAST_DEVIATION * std.mean()))
+        bank = (features - mean) / std if standardise else features
+        return cls(phi, bank, kernel, float(within(bank, kernel)), weight, mean, std)
+
+    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """What the kernel sees of these images."""
+        return (self.phi(images) - self.mean) / self.std
 
 
 def mmd_step(
@@ -90,7 +119,7 @@ def mmd_step(
     for i in range(0, len(x_T), size):
         z = None if noise is None else noise[:, i : i + size]
         images = clamp_straight_through(sampler(x_T[i : i + size], z))
-        parts.append([_features(o.phi, images, sampler.recompute) for o in objectives])
+        parts.append([_features(o, images, sampler.recompute) for o in objectives])
     loss = x_T.new_zeros(())
     for objective, chunks in zip(objectives, zip(*parts, strict=True), strict=True):
         bank = objective.bank if rows is None else objective.bank[rows]
@@ -100,10 +129,10 @@ def mmd_step(
     return loss
 
 
-def _features(phi: FeatureExtractor, images: Tensor, recompute: bool) -> Tensor:
+def _features(objective: Objective, images: Tensor, recompute: bool) -> Tensor:
     if recompute and torch.is_grad_enabled():
-        return checkpoint(phi, images, use_reentrant=False)
-    return phi(images)
+        return checkpoint(objective.features, images, use_reentrant=False)
+    return objective.features(images)
 
 
 class _State:

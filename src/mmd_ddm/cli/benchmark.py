@@ -17,6 +17,7 @@ from mmd_ddm.cli.judging import protocol
 from mmd_ddm.data import ImageSet, load_images
 from mmd_ddm.evaluate import Space, draw, judge, result_row
 from mmd_ddm.features import make_features
+from mmd_ddm.report import short_names
 from mmd_ddm.report.bench import bench_lines, write_bench_chart, write_bench_tables
 from mmd_ddm.rng import generator
 from mmd_ddm.runlog import RunLog, read_json, write_json
@@ -120,9 +121,7 @@ def _spaces(
     order = torch.randperm(len(images), generator=generator(0, 0, 0, "floor"))
     spaces, about = [], {}
     with progress_bar("features of the data", len(names)) as bar:
-        for given, phi in zip(names, phis, strict=True):
-            # encoder:PATH is "encoder" in the table, unless there is another encoder.
-            name = phi.name if [p.name for p in phis].count(phi.name) == 1 else given
+        for name, phi in zip(short_names(names).values(), phis, strict=True):
             real = cached_features(images, phi, device=device)
             if device.type == "cuda":  # others have no float64, or are no faster at it
                 real = real.to(device)

@@ -193,6 +193,7 @@ def _objectives(
             cached_features(reference, phis[name], device=device).to(device),
             kernel,
             weight,
+            standardise=chosen.standardise,
         )
         for name, weight in zip(chosen.features, weights, strict=True)
     ]

@@ -15,7 +15,7 @@ from mmd_ddm.config import ChainConfig
 from mmd_ddm.data import ImageSet
 from mmd_ddm.evaluate import Space, draw, judge, result_row
 from mmd_ddm.features import FeatureExtractor
-from mmd_ddm.report import table_lines, verdict
+from mmd_ddm.report import short_names, table_lines, verdict
 
 __all__ = ["build_spaces", "evaluate_chain", "print_results", "protocol"]
 
@@ -78,7 +78,8 @@ def print_results(results: dict[str, Any]) -> None:
         caption = f"* optimised; no other space was. {caption}"
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
     # A star instead of the role, and no column without a value: the rest fits a terminal.
-    lines = [[line[0] + " *" * ("optimised" in line), *line[2:]] for line in lines]
+    short = short_names(list(results["spaces"]))
+    lines = [[short[line[0]] + " *" * ("optimised" in line), *line[2:]] for line in lines]
     every = zip([header[0], *header[2:]], *lines, strict=True)
     columns = [c for c in every if set(c[1:]) != {"\N{EN DASH}"}]
     for name, *_ in columns:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.features.denoiser import DenoiserFeatures
 from mmd_ddm.features.efficientnet import EfficientNetLite0
 from mmd_ddm.features.multilevel import BUNDLED_ENCODER, MultiLevel, load_encoder, random_encoder
 from mmd_ddm.features.pixels import Pixels
@@ -25,7 +26,8 @@ def make_features(name: str, channels: int) -> FeatureExtractor:
     """The frozen extractor of that name.
 
     Args:
-        name: a key of `FEATURES`, or ``encoder:PATH`` for trained weights of one's own.
+        name: a key of `FEATURES`, ``encoder:PATH`` for trained weights of one's own, or
+            ``denoiser:MODEL`` for the contracting half of a diffusion model.
         channels: of the images it will see.
 
     Raises:
@@ -33,10 +35,12 @@ def make_features(name: str, channels: int) -> FeatureExtractor:
     """
     if name.startswith("encoder:"):
         phi: FeatureExtractor = load_encoder(Path(name.removeprefix("encoder:")))
+    elif name.startswith("denoiser:"):
+        phi = DenoiserFeatures(name.removeprefix("denoiser:"))
     elif name in FEATURES:
         phi = FEATURES[name](channels)
     else:
-        choices = ", ".join([*FEATURES, "encoder:PATH"])
+        choices = ", ".join([*FEATURES, "encoder:PATH", "denoiser:MODEL"])
         raise ValueError(f"unknown feature space {name!r}; choose one of {choices}")
     phi.freeze()
     return phi

@@ -2,11 +2,13 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["FeatureExtractor", "to_channels"]
+__all__ = ["FeatureExtractor", "pool_levels", "to_channels"]
 
 
 class FeatureExtractor(nn.Module, ABC):
@@ -49,3 +51,13 @@ def to_channels(images: Float[Tensor, "n c h w"], channels: int) -> Float[Tensor
     if channels == 1:
         return images.mean(1, keepdim=True)
     raise ValueError(f"cannot turn {images.shape[1]} channels into {channels}")
+
+
+def pool_levels(levels: Sequence[Float[Tensor, "n _ _ _"]]) -> Float[Tensor, "n d"]:
+    """Of every channel its mean over a 2 x 2 grid and its root mean square over the image."""
+    pooled = []
+    for level in levels:
+        pooled.append(nn.functional.adaptive_avg_pool2d(level, 2).flatten(1))
+        # The small constant keeps the gradient finite where a channel is silent.
+        pooled.append((level.square().mean((2, 3)) + 1e-6).sqrt())
+    return torch.cat(pooled, 1)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mmd_ddm.features.base import FeatureExtractor, to_channels
+from mmd_ddm.features.base import FeatureExtractor, pool_levels, to_channels
 
 __all__ = ["BUNDLED_ENCODER", "MultiLevel", "load_encoder", "random_encoder"]
 
@@ -60,13 +60,7 @@ class MultiLevel(FeatureExtractor):
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Pool every level and standardise."""
-        pooled = []
-        for level in self.levels(images):
-            grid = nn.functional.adaptive_avg_pool2d(level, 2).flatten(1)
-            # The small constant keeps the gradient finite where a channel is silent.
-            rms = (level.square().mean((2, 3)) + 1e-6).sqrt()
-            pooled += [grid, rms]
-        return (torch.cat(pooled, 1) - self.mean) / self.std
+        return (pool_levels(self.levels(images)) - self.mean) / self.std
 
 
 def _stage(before: int, width: int, stride: int) -> nn.Sequential:

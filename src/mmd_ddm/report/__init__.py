@@ -4,7 +4,16 @@ No room below reaches torch or diffusers, so a report can be made wherever a run
 """
 
 from mmd_ddm.report.page import write_report
-from mmd_ddm.report.table import Row, Score, before_after, table_lines
+from mmd_ddm.report.table import Row, Score, before_after, short_names, table_lines
 from mmd_ddm.report.verdict import Verdict, verdict
 
-__all__ = ["Row", "Score", "Verdict", "before_after", "table_lines", "verdict", "write_report"]
+__all__ = [
+    "Row",
+    "Score",
+    "Verdict",
+    "before_after",
+    "short_names",
+    "table_lines",
+    "verdict",
+    "write_report",
+]

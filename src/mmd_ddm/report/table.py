@@ -24,6 +24,7 @@ __all__ = [
     "format_score",
     "row_label",
     "score",
+    "short_names",
     "table_lines",
 ]
 
@@ -184,6 +185,15 @@ def table_lines(results: dict[str, Any]) -> list[list[str]]:
         "gap closed",
     ]
     return [header, *(_cells(row) for row in rows)]
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Spaces without what they were made from: ``encoder:PATH`` is ``encoder``, if only one is."""
+    kinds = [name.partition(":")[0] for name in names]
+    return {
+        name: kind if kinds.count(kind) == 1 else name
+        for name, kind in zip(names, kinds, strict=True)
+    }
 
 
 def _cells(row: Row) -> list[str]:

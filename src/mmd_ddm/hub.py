@@ -1,0 +1,44 @@
+"""Where a model lies: bundled with the package, in a run, in a diffusers folder, on the hub."""
+
+from pathlib import Path
+
+__all__ = ["BUNDLED_MODELS", "find_model", "shorten"]
+
+BUNDLED_MODELS = {"fashion-mnist": Path(__file__).parent / "bundled" / "base"}
+
+
+def find_model(name: str) -> Path | str:
+    """The folder of that name, or a hub id that can be reached.
+
+    Raises:
+        ValueError: nothing of that name.
+    """
+    path = BUNDLED_MODELS.get(name, Path(name))
+    if (path / "model" / "model_index.json").is_file():
+        return path / "model"
+    if name and (path / "run.json").is_file():
+        raise ValueError(f"{name} is a run without a model: finish it by repeating its command")
+    if name and path.exists():
+        return path
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"no model at {name!r}: give a diffusers folder, a run, a hub id (owner/name), or "
+            f"{' or '.join(BUNDLED_MODELS)}"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        # Asked first, and once: without a network diffusers would try every file for minutes.
+        snapshot_download(name, allow_patterns=["*.json"])
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"no folder {name}, and the hub does not give it (offline? download it elsewhere and "
+            f"give its folder): {shorten(error)}"
+        ) from error
+    return name
+
+
+def shorten(error: Exception) -> str:
+    """What an error says, in one line of bearable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}..."
