@@ -154,7 +154,7 @@ class Denoiser(nn.Module):
             x_t: noisy images.
             t: one time for all.
         """
-        network = self.network
+        network: Any = self.network
         times = torch.full((len(x_t),), t, dtype=x_t.dtype, device=x_t.device)
         with self.precision():
             temb = network.time_embedding(network.time_proj(times).to(x_t.dtype))

@@ -11,6 +11,8 @@ References:
     Distillation", 2024 (generative features as the space to match).
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -39,7 +41,7 @@ class DenoiserFeatures(FeatureExtractor):
     def __init__(self, model: str) -> None:
         super().__init__()
         self.denoiser = Denoiser.from_pretrained(find_model(model))
-        network = self.denoiser.network
+        network: Any = self.denoiser.network
         if network.mid_block is None or any(hasattr(b, "skip_conv") for b in network.down_blocks):
             raise ValueError(f"{model} has another layout than the denoiser space can read")
         network.up_blocks = network.conv_norm_out = network.conv_out = None  # not read
