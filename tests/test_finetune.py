@@ -11,8 +11,10 @@ from mmd_ddm.config import FinetuneConfig, ObjectiveConfig, SelectConfig
 from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.features import FeatureExtractor
 from mmd_ddm.features.pixels import Pixels
-from mmd_ddm.finetune import Objective, finetune, mmd_step
+from mmd_ddm.finetune import finetune
+from mmd_ddm.gradients import mmd_step
 from mmd_ddm.kernels import Polynomial
+from mmd_ddm.objective import Objective
 from mmd_ddm.rng import generator
 from mmd_ddm.samplers import make_sampler
 from mmd_ddm.schedules import NoiseSchedule

@@ -152,6 +152,10 @@ def test_the_block_size_changes_nothing(kernel, block, sets):
     assert torch.allclose(within(x, kernel, block=block), off_diagonal, rtol=1e-11)
     biased = within(x, kernel, unbiased=False, block=block)
     assert torch.allclose(biased, k_xx.mean(), rtol=1e-12)
+    x = x.clone().requires_grad_()
+    values = cross(x, y, kernel, block=block), cross(x, y, kernel)
+    gradients = [torch.autograd.grad(value, x)[0] for value in values]
+    assert torch.allclose(*gradients, rtol=1e-11)
     error = mmd2_standard_error(x, y, kernel, block=block)
     assert torch.allclose(error, mmd2_standard_error(x, y, kernel), rtol=1e-11)
 

@@ -9,8 +9,9 @@ import torch
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.features.multilevel import MultiLevel
 from mmd_ddm.features.pixels import Pixels
-from mmd_ddm.finetune import Objective, mmd_step
+from mmd_ddm.gradients import mmd_step
 from mmd_ddm.kernels import Gaussian, Linear, Polynomial
+from mmd_ddm.objective import Objective
 from mmd_ddm.samplers import make_sampler
 
 TIMES = (700, 300, 0)
@@ -175,6 +176,18 @@ def test_one_image_is_refused(denoiser64):
     sampler = make_sampler("ddim", denoiser64, TIMES)
     with pytest.raises(ValueError, match="at least 2"):
         mmd_step(sampler, objectives(), noise(sampler, n=1)[0])
+
+
+@pytest.mark.parametrize("keep", [0, 1, 2, 3])
+def test_each_call_that_is_kept_saves_a_recomputation(keep, denoiser64):
+    sampler = make_sampler("ipndm", denoiser64, TIMES, recompute=True)
+    spaces, (x_T, _) = objectives(), noise(sampler)
+    whole = loss_and_gradient(sampler, spaces, x_T, None)[1]
+    calls, sampler.keep = [], keep
+    with denoiser64.network.register_forward_pre_hook(lambda *_: calls.append(1)):
+        gradient = loss_and_gradient(sampler, spaces, x_T, None)[1]
+    assert len(calls) == 2 * len(TIMES) - keep
+    assert torch.equal(gradient, whole)
 
 
 def test_recomputation_keeps_less(denoiser64):

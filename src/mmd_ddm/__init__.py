@@ -29,7 +29,8 @@ _HOMES = {
     "mmd_ddm.config": ("ChainConfig", "FinetuneConfig", "PretrainConfig"),
     "mmd_ddm.build": ("build_sampler", "load_model"),
     "mmd_ddm.bank": ("cached_features",),
-    "mmd_ddm.finetune": ("Objective", "mmd_step"),
+    "mmd_ddm.objective": ("Objective",),
+    "mmd_ddm.gradients": ("mmd_step",),
     "mmd_ddm.evaluate": ("draw", "judge"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

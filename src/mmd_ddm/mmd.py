@@ -14,6 +14,7 @@ References:
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from mmd_ddm.kernels import Kernel
 
@@ -126,4 +127,12 @@ def _row_sums(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel, block: int
 ) -> Float[Tensor, " n"]:
     """sum_j k(x_i, y_j) for every i; at most ``block`` columns are held at once."""
-    return sum((kernel(x, rows).sum(1) for rows in y.split(block)), start=x.new_zeros(len(x)))
+
+    def of(rows: Tensor) -> Tensor:
+        return kernel(x, rows).sum(1)
+
+    if len(y) <= block:
+        return of(y)
+    # Recomputed in the backward pass, which would otherwise hold all the blocks.
+    sums = (checkpoint(of, rows, use_reentrant=False) for rows in y.split(block))
+    return sum(sums, start=x.new_zeros(len(x)))

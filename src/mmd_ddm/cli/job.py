@@ -19,10 +19,11 @@ from mmd_ddm.config import ChainConfig, FinetuneConfig, to_mapping
 from mmd_ddm.data import ImageSet
 from mmd_ddm.evaluate import Space, draw, equal_quality_steps
 from mmd_ddm.features import FeatureExtractor, make_features
-from mmd_ddm.finetune import Objective, finetune
+from mmd_ddm.finetune import finetune
 from mmd_ddm.images import pairs, save_png
 from mmd_ddm.kernels import make_kernel
 from mmd_ddm.metrics import kid, kid_sums
+from mmd_ddm.objective import Objective
 from mmd_ddm.report import write_report
 from mmd_ddm.runlog import RunLog, check_folder, write_json
 

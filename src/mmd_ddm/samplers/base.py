@@ -36,16 +36,17 @@ class Walk:
         history: for multistep families, whatever they keep of earlier steps.
     """
 
-    def __init__(self, denoiser: Denoiser, recompute: bool) -> None:
+    def __init__(self, denoiser: Denoiser, recompute: bool, keep: int = 0) -> None:
         self._denoiser = denoiser
         self._recompute = recompute
+        self._keep = keep
         self.nfe = 0
         self.history: list[Any] = []
 
     def eps(self, x_t: Float[Tensor, "n c h w"], t: float) -> Float[Tensor, "n c h w"]:
         """One network call at time t."""
         self.nfe += 1
-        if self._recompute and torch.is_grad_enabled():
+        if self._recompute and self.nfe > self._keep and torch.is_grad_enabled():
             return checkpoint(self._denoiser, x_t, t, use_reentrant=False)
         return self._denoiser(x_t, t)
 
@@ -62,6 +63,8 @@ class Sampler(nn.Module, ABC):
 
     Attributes:
         stochastic: whether a step adds noise (then `forward` needs ``noise``).
+        keep: with ``recompute``, the first so many network calls keep their activations all the
+            same: where memory allows, each saves one recomputation.
         nfe: network calls of the last walk.
     """
 
@@ -80,6 +83,7 @@ class Sampler(nn.Module, ABC):
         self.times = check_times(times, len(denoiser.schedule))
         self.clip = clip
         self.recompute = recompute
+        self.keep = 0
         self.nfe = 0
 
     @property
@@ -103,7 +107,7 @@ class Sampler(nn.Module, ABC):
         """
         if self.stochastic and noise is None:
             raise ValueError(f"{type(self).__name__} adds noise at every step: pass noise")
-        walk = Walk(self.denoiser, self.recompute)
+        walk = Walk(self.denoiser, self.recompute, self.keep)
         x_t = x_T
         for i, (t, s) in enumerate(zip(self.times, (*self.times[1:], None), strict=True)):
             z = noise[i] if self.stochastic and noise is not None else None
