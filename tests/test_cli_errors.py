@@ -151,6 +151,15 @@ def test_data_that_cannot_be_pretrained_on(data, folder):
 def test_data_that_cannot_be_held_out(folder):
     refused(folder, (*finetune(), "--heldout", "missing"), "no data at missing")
     refused(folder, (*finetune(), "--heldout", "one.npy"), "one.npy holds one image")
+    both = "40 of the 40 images of digits.npy are also in digits.npy"
+    refused(folder, (*finetune(), "--heldout", "digits.npy"), both, "hold out others")
+
+
+def test_one_network_under_two_names_is_no_judge(folder):
+    shutil.copy(folder / "judge.safetensors", folder / "copy.safetensors")
+    said = ("encoder:copy.safetensors and encoder:judge.safetensors are one feature space",)
+    words = (*finetune(), "--features", "encoder:judge.safetensors")
+    refused(folder, (*words, "--set", "judges=encoder:copy.safetensors"), *said)
 
 
 def test_a_file_that_may_not_be_read(folder, monkeypatch):

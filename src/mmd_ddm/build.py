@@ -9,13 +9,13 @@ from diffusers.utils.logging import disable_progress_bar
 from torch import nn
 
 from mmd_ddm.config import ChainConfig, NetworkConfig, from_mapping
-from mmd_ddm.data import ImageSet, load_images
+from mmd_ddm.data import load_images
 from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.hub import find_model, shorten
-from mmd_ddm.rng import generator
 from mmd_ddm.samplers import make_sampler
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.schedules import NoiseSchedule, check_times, select_times
+from mmd_ddm.split import Split, split_images
 
 __all__ = [
     "Model",
@@ -136,27 +136,16 @@ def build_sampler(chain: ChainConfig, denoiser: Denoiser, *, recompute: bool = F
 
 def build_data(
     data: str, heldout: str, shape: tuple[int, int, int], *, resize: bool, seed: int
-) -> tuple[ImageSet, ImageSet]:
-    """The images to match, and those that only evaluation sees.
-
-    Without ``heldout``, a seeded fifth of ``data`` is set apart.
+) -> Split:
+    """The images to match, and those that only evaluation sees; see `split_images`.
 
     Raises:
-        ValueError: too few images, or whatever `load_images` refuses.
+        ValueError: whatever `load_images` or `split_images` refuses.
     """
     images = load_images(data, shape, resize=resize)
-    if heldout:
-        held_images = load_images(heldout, shape, resize=resize)
-        for found in (images, held_images):
-            if len(found) < 2:
-                raise ValueError(f"{found.source} holds one image; at least 2 are needed")
-        return images, held_images
-    apart = len(images) // 5
-    if apart < 2:
-        raise ValueError(f"{data} holds {len(images)} images; at least 10 are needed")
-    order = torch.randperm(len(images), generator=generator(seed, 0, 0, "held-out"))
-    rest, held = images.pixels[order[apart:]], images.pixels[order[:apart]]
-    return ImageSet(rest, images.source), ImageSet(held, f"a fifth of {images.source}")
+    return split_images(
+        images, load_images(heldout, shape, resize=resize) if heldout else None, seed=seed
+    )
 
 
 def build_network(config: NetworkConfig, shape: Sequence[int]) -> nn.Module:

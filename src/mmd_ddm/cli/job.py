@@ -26,6 +26,7 @@ from mmd_ddm.metrics import kid, kid_sums
 from mmd_ddm.objective import Objective
 from mmd_ddm.report import write_report
 from mmd_ddm.runlog import RunLog, check_folder, write_json
+from mmd_ddm.split import Split
 
 __all__ = ["run_job"]
 
@@ -44,8 +45,7 @@ class _Job:
     device: torch.device
     model: Model
     chain: ChainConfig  # with its times
-    reference: ImageSet
-    heldout: ImageSet
+    data: Split
     phis: dict[str, FeatureExtractor]
     objectives: list[Objective]
     log: RunLog
@@ -53,7 +53,7 @@ class _Job:
     @property
     def samples(self) -> int:
         """Images drawn for a row: no more than there are real ones beside them."""
-        return min(self.config.judge_samples, len(self.heldout))
+        return min(self.config.judge_samples, len(self.data.heldout))
 
     def evaluate(
         self, name: str, chain: ChainConfig, spaces: list[Space]
@@ -66,11 +66,13 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     job = _prepare(config, out)
     console.print(
         f"finetuning [bold]{config.model}[/] to {len(job.chain.times)} {job.chain.sampler} steps "
-        f"{list(job.chain.times)} on {job.device}; {len(job.reference):,} images to match, "
-        f"{len(job.heldout):,} held out"
+        f"{list(job.chain.times)} on {job.device}; {len(job.data.reference):,} images to match, "
+        f"{len(job.data.heldout):,} held out"
     )
+    if job.data.dropped:
+        console.print(f"{job.data.dropped:,} more were among the images to match: left out")
     spaces = build_spaces(
-        job.phis, _roles(config), job.reference, job.heldout, job.samples, job.device
+        job.phis, _roles(config), job.data.reference, job.data.heldout, job.samples, job.device
     )
     before, base_pixels = job.evaluate("base", job.chain, spaces)
     longer = [
@@ -86,13 +88,17 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     after, pixels = job.evaluate("finetuned", job.chain, spaces)
     rows = [before, *longer, after]
     results = {
-        "protocol": {**protocol(job.heldout, job.samples, config.seed), "kept_iteration": kept},
+        "protocol": {
+            **protocol(job.data.heldout, job.samples, config.seed),
+            "heldout_dropped": job.data.dropped,
+            "kept_iteration": kept,
+        },
         "spaces": {space.name: space.describe() for space in spaces},
         "rows": rows,
         "speedup": equal_quality_steps(rows, [*config.judges, *config.objective.features][0]),
     }
     write_json(out / "results.json", results)
-    picture = pairs(base_pixels[:_PAIRS], pixels[:_PAIRS], job.heldout.subset(_REAL).pixels)
+    picture = pairs(base_pixels[:_PAIRS], pixels[:_PAIRS], job.data.heldout.subset(_REAL).pixels)
     save_png(picture, out / "pairs.png", scale=2)
     write_report([out], out / "report.html")
     return results
@@ -108,20 +114,19 @@ def _prepare(config: FinetuneConfig, out: Path) -> _Job:
     chain = resolve_times(config.chain, model.denoiser.schedule)
     for planned in (chain, *_longer_chains(config, model)):
         build_sampler(planned, model.denoiser)
-    reference, heldout = build_data(
-        config.data, config.heldout, shape, resize=config.resize, seed=config.seed
-    )
+    data = build_data(config.data, config.heldout, shape, resize=config.resize, seed=config.seed)
     phis = {name: make_features(name, shape[0]).to(device) for name in roles}
-    objectives = _objectives(config, phis, reference, device)
+    _check_distinct(phis)
+    objectives = _objectives(config, phis, data.reference, device)
     log = RunLog(out, "finetune", to_mapping(config))
-    return _Job(config, out, device, model, chain, reference, heldout, phis, objectives, log)
+    return _Job(config, out, device, model, chain, data, phis, objectives, log)
 
 
 def _train(job: _Job) -> int:
     """The training with its progress bar; the iteration that was kept."""
     config, space = job.config, job.config.select.features
     sampler = build_sampler(job.chain, job.model.denoiser, recompute=config.recompute)
-    reals = job.reference.subset(_SELECTION_REALS)
+    reals = job.data.reference.subset(_SELECTION_REALS)
     selection_bank = cached_features(reals, job.phis[space], device=job.device)
     bank_sums = kid_sums(selection_bank)
 
@@ -168,6 +173,18 @@ def _roles(config: FinetuneConfig) -> dict[str, str]:
                 )
             roles[name] = role
     return roles
+
+
+def _check_distinct(phis: dict[str, FeatureExtractor]) -> None:
+    """One network under two names would be its own judge."""
+    names: dict[str, str] = {}
+    for name, phi in phis.items():
+        other = names.setdefault(phi.sha256, name)
+        if other != name:
+            raise ValueError(
+                f"{name} and {other} are one feature space, with equal weights: choose another "
+                "for objective.features, select.features or judges"
+            )
 
 
 def _objectives(
