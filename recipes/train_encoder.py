@@ -15,7 +15,6 @@ import time
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 
 from mmd_ddm.bank import extract
 from mmd_ddm.build import build_device
-from mmd_ddm.data import batches, load_images
+from mmd_ddm.data import batch, load_images
 from mmd_ddm.features.multilevel import MultiLevel
 from mmd_ddm.images import from_uint8
 from mmd_ddm.rng import generator
@@ -125,10 +124,9 @@ def train(
     loss_of = nn.CrossEntropyLoss(label_smoothing=0.1)
     log: list[dict[str, Any]] = []
     began, losses = time.monotonic(), []
-    order = islice(batches(n, args.batch_size, args.seed), steps)
-    for step, index in enumerate(order, start=1):
+    for step in range(1, steps + 1):
         classifier.train()
-        index = index.to(device)
+        index = batch(n, args.batch_size, args.seed, step - 1).to(device)
         draw = generator(args.seed, 0, step, "encoder", device)
         x = augment(from_uint8(data.pixels[index]), draw)
         loss = loss_of(classifier(x), data.labels[index])

@@ -1,5 +1,6 @@
 """The whole of the main job through the command line, on 8 x 8 digits and a tiny network."""
 
+import shlex
 import shutil
 from types import SimpleNamespace
 
@@ -90,7 +91,8 @@ class TestPretrain:
             patch.setattr(RunLog, "write", interrupted)
             done = mmd_ddm(folder, *words)
         assert done.code == 130
-        assert done.err == "mmd-ddm: interrupted; run the same command again to go on\n"
+        command = shlex.join(["mmd-ddm", *map(str, words)])
+        assert done.err == f"mmd-ddm: interrupted; to go on, repeat: {command}\n"
         assert not (folder / "again" / "model").exists()
         assert mmd_ddm(folder, *words).code == 0
         assert same(weights(folder / "again"), weights(folder / "base"))

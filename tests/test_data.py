@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import io
 import zipfile
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, functional
 
-from mmd_ddm.data import BUNDLED, ImageSet, batches, load_images
+from mmd_ddm.data import BUNDLED, ImageSet, batch, load_images
 
 
 @pytest.fixture
@@ -291,26 +290,25 @@ class TestRefusals:
             load_images(tmp_path / "nowhere")
 
 
-class TestBatches:
+def order(n, batch_size, seed, batches):
+    return torch.cat([batch(n, batch_size, seed, step) for step in range(batches)])
+
+
+class TestBatch:
     def test_each_epoch_is_an_order_of_all(self):
-        stream = torch.cat(list(islice(batches(10, 4, seed=0), 15)))  # 60 indices, 6 epochs
-        epochs = stream.reshape(6, 10)
+        epochs = order(10, 4, seed=0, batches=15).reshape(6, 10)
         assert torch.equal(epochs.sort(dim=1).values, torch.arange(10).expand(6, 10))
         assert len({tuple(e) for e in epochs.tolist()}) == 6
 
     @pytest.mark.parametrize("batch_size", [1, 3, 10, 25])
-    def test_a_resumed_order_continues_exactly(self, batch_size):
-        whole = list(islice(batches(10, batch_size, seed=3), 12))
-        assert {len(b) for b in whole} == {batch_size}
-        for start in range(12):
-            rest = islice(batches(10, batch_size, seed=3, start=start), 12 - start)
-            assert all(torch.equal(a, b) for a, b in zip(whole[start:], rest, strict=True))
+    def test_a_batch_is_named_by_its_step_alone(self, batch_size):
+        whole = order(10, batch_size, seed=3, batches=12).split(batch_size)
+        for step in (11, 3, 0, 7):
+            assert torch.equal(batch(10, batch_size, 3, step), whole[step])
 
     def test_the_order_does_not_depend_on_the_batch_size(self):
-        by_two = torch.cat(list(islice(batches(7, 2, seed=1), 21)))
-        by_three = torch.cat(list(islice(batches(7, 3, seed=1), 14)))
-        assert torch.equal(by_two, by_three)
+        assert torch.equal(order(7, 2, seed=1, batches=21), order(7, 3, seed=1, batches=14))
 
     def test_the_seed_decides(self):
-        first = [next(batches(50, 50, seed=seed)).tolist() for seed in (0, 0, 1)]
+        first = [batch(50, 50, seed, 0).tolist() for seed in (0, 0, 1)]
         assert first[0] == first[1] != first[2]

@@ -1,12 +1,11 @@
 """The whole training state in and out, and the finished model as an ordinary diffusers folder.
 
 A state is written to a temporary name, synced and renamed, so that a crash leaves either the old
-file or the new one. It is read with ``weights_only``: nothing is unpickled.
+file or the new one. It is read with ``weights_only``: no pickled code is run.
 """
 
 import copy
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +15,7 @@ import torch
 
 from mmd_ddm import scheduling_few_step
 from mmd_ddm.denoiser import Denoiser
-from mmd_ddm.fingerprint import weights_sha256
-from mmd_ddm.gamma import gamma_file
-from mmd_ddm.runlog import write_json
+from mmd_ddm.runlog import atomic_write, write_json
 from mmd_ddm.schedules import select_times
 
 __all__ = ["export", "load_state", "save_state"]
@@ -30,29 +27,53 @@ _TRAINING = (
 _DDIM_BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 
 
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write nested mappings of tensors and plain values."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def save_state(path: Path, state: Mapping[str, Any], keep: int = 1) -> None:
+    """Write nested mappings of tensors and plain values.
+
+    Args:
+        path: of the newest state, ``checkpoint.pt``; older ones become ``checkpoint.1.pt``,
+            ``checkpoint.2.pt`` ... once the new one is written.
+        state: what to write.
+        keep: how many to keep, the newest included.
+
+    Raises:
+        OSError: a full disk, a folder that cannot be written; what was there is still there.
+    """
+    with atomic_write(path) as file:
+        try:
+            torch.save(dict(state), file)
+        except RuntimeError as error:  # what torch makes of a failed write
+            raise OSError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
+        for age in reversed(range(keep - 1)):
+            if _aged(path, age).exists():
+                _aged(path, age).replace(_aged(path, age + 1))
 
 
 def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """Read what `save_state` wrote; None if there is nothing.
+    """Read the newest state that `save_state` wrote there; None if there is none.
 
     Raises:
         ValueError: the file is damaged or no such state.
     """
-    if not path.is_file():
+    older = sorted(path.parent.glob(f"{path.stem}.[0-9]*{path.suffix}"), key=_age)
+    newest = next((file for file in (path, *older) if file.is_file()), None)
+    if newest is None:
         return None
     try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged file
-        raise ValueError(f"cannot resume from {path}: {error}") from error
+        return dict(torch.load(newest, map_location=device, weights_only=True))
+    except Exception as error:  # torch raises many types, and advises to run what it refused
+        raise ValueError(
+            f"cannot resume from {newest}: it is damaged or no training state (pickled code is "
+            "never run); remove it to go on from an older one or from the start"
+        ) from error
+
+
+def _aged(path: Path, age: int) -> Path:
+    return path.with_name(f"{path.stem}.{age}{path.suffix}") if age else path
+
+
+def _age(path: Path) -> int:
+    return int(path.stem.rpartition(".")[2])
 
 
 def export(
@@ -68,7 +89,7 @@ def export(
     A deterministic DDIM chain on leading times, or on trailing ones where K divides T, is held by
     diffusers' own `DDIMScheduler`. Any other chain gets `FewStepScheduler` beside the weights,
     which refuses every other number of steps and every sampler but DDIM: no folder is written
-    that would silently sample on another grid. The Gamma of an analytic sampler comes along.
+    that would silently sample on another grid.
 
     Args:
         denoiser: its network is written as it is.
@@ -92,9 +113,6 @@ def export(
     pipeline.save_pretrained(temporary, max_shard_size=_MAX_SHARD)
     if isinstance(pipeline, DDPMPipeline):
         _ship_scheduler(temporary)
-    if chain is not None and chain["sampler"].startswith("analytic"):
-        gamma = denoiser.gamma.for_finetuned(weights_sha256(network))
-        gamma.save(gamma_file(temporary))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
 

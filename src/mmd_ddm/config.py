@@ -7,6 +7,7 @@ An unknown key is an error that names the nearest one. No torch here.
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -64,9 +65,10 @@ class SelectConfig:
     features: str = "random"
     every: int = 50  # iterations between evaluations; 0 keeps the last
     samples: int = 1000  # images drawn for each
+    diverged: float = 2.0  # stop at this many times the base's KID, plus 5 errors; 0 is never
 
     def __post_init__(self) -> None:
-        _at_least(self, "select.", every=0, samples=2)
+        _at_least(self, "select.", every=0, samples=2, diverged=0)
 
 
 @dataclass(frozen=True)
@@ -93,15 +95,14 @@ class FinetuneConfig:
     grad_clip: float = 1.0  # largest gradient norm; 0 is none
     precision: str = "float32"  # or bfloat16: the network under autocast, weights in float32
     save_every: int = 50  # iterations between checkpoints to resume from
+    keep: int = 1  # checkpoints that are kept, the newest included
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
 
     def __post_init__(self) -> None:
-        _at_least(self, batch_size=2, judge_samples=2, save_every=1)  # Eq. 7 needs 2 of a kind
-        _at_least(self, iterations=0, micro_batch=0, lr=0, ema_decay=0, grad_clip=0)
-        check_seed(self.seed)
-        if self.ema_decay >= 1:
-            raise ValueError(f"ema_decay must be less than 1; got {self.ema_decay:g}")
+        _at_least(self, batch_size=2, judge_samples=2)  # Eq. 7 needs 2 of a kind
+        _at_least(self, iterations=0, micro_batch=0)
+        _check_training(self)
         # The space of the model itself is recorded under its full name, which holds elsewhere too.
         own = {"denoiser": f"denoiser:{self.model}"}
         named = {
@@ -153,14 +154,14 @@ class PretrainConfig:
     precision: str = "float32"
     compile: bool = False  # torch.compile, after its gradient has agreed with eager's
     minutes: float = 0  # stop (and resume later) after so long; 0 is never
-    save_every: int = 500
+    save_every: int = 500  # iterations between checkpoints to resume from
+    keep: int = 1  # checkpoints that are kept, the newest included
     seed: int = 0
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        _at_least(self, iterations=1, batch_size=1, save_every=1)
-        check_seed(self.seed)
-        _at_least(self, image_size=0, lr=0, warmup=0, ema_decay=0, minutes=0)
+        _at_least(self, iterations=1, batch_size=1, image_size=0, warmup=0, minutes=0)
+        _check_training(self)
 
 
 def load(kind: type[T], path: Path | None = None, overrides: Sequence[str] = ()) -> T:
@@ -223,6 +224,14 @@ def check_seed(seed: int) -> None:
         raise ValueError(f"a seed is from 0 to 2^62; got {seed}")
 
 
+def _check_training(config: FinetuneConfig | PretrainConfig) -> None:
+    """What both kinds of training ask for."""
+    _at_least(config, save_every=1, keep=1, lr=0, ema_decay=0, grad_clip=0)
+    check_seed(config.seed)
+    if config.ema_decay >= 1:
+        raise ValueError(f"ema_decay must be less than 1; got {config.ema_decay:g}")
+
+
 def _at_least(config: Any, prefix: str = "", **limits: float) -> None:
     for name, least in limits.items():
         value = getattr(config, name)
@@ -255,6 +264,8 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         return tuple(_convert(item, element, name) for item in items)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite; got {value}")
     if type(value) is not hint:
         raise ValueError(f"{name} takes {hint.__name__}; got {value!r}")
     return value

@@ -15,6 +15,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from mmd_ddm.rng import generator
 
-__all__ = ["BUNDLED", "ImageSet", "batches", "load_images"]
+__all__ = ["BUNDLED", "ImageSet", "batch", "load_images"]
 
 _BUNDLED_DIR = Path(__file__).parent / "bundled" / "fashion-mnist"
 BUNDLED = {
@@ -97,27 +98,29 @@ def load_images(
     return ImageSet(pixels, str(source))
 
 
-def batches(n: int, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
-    """Endless index batches, each epoch in a new order named by (seed, epoch).
+def batch(n: int, batch_size: int, seed: int, step: int) -> Tensor:
+    """The indices of one batch of an endless order, in which every epoch has an order of its own.
+
+    Named by (seed, step) alone, so that a resumed run continues the order.
 
     Args:
         n: how many images there are.
         batch_size: indices a batch; batches run across the end of an epoch.
         seed: of the order.
-        start: the batch to begin with, so that a resumed run continues the order.
+        step: which batch.
     """
-    position, epoch, order = start * batch_size, -1, torch.empty(0, dtype=torch.long)
-    while True:
-        parts: list[Tensor] = []
-        missing = batch_size
-        while missing:
-            if position // n != epoch:
-                epoch = position // n
-                order = torch.randperm(n, generator=generator(seed, 0, epoch, "order"))
-            part = order[position % n : position % n + missing]
-            parts.append(part)
-            position, missing = position + len(part), missing - len(part)
-        yield torch.cat(parts)
+    parts: list[Tensor] = []
+    position, missing = step * batch_size, batch_size
+    while missing:
+        order = _order(n, seed, position // n)
+        parts.append(order[position % n : position % n + missing])
+        position, missing = position + len(parts[-1]), missing - len(parts[-1])
+    return torch.cat(parts)
+
+
+@lru_cache(maxsize=2)
+def _order(n: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(n, generator=generator(seed, 0, epoch, "order"))
 
 
 def _entries(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -9,20 +9,18 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers.training_utils import EMAModel
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from mmd_ddm.checkpoint import load_state, save_state
 from mmd_ddm.compiling import compile_checked
 from mmd_ddm.config import PretrainConfig
-from mmd_ddm.data import batches
+from mmd_ddm.data import batch
 from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.images import from_uint8
 from mmd_ddm.rng import generator
+from mmd_ddm.training import TrainingState, Update, train
 
 __all__ = ["denoising_loss", "learning_rate", "pretrain"]
 
@@ -71,78 +69,50 @@ def pretrain(
         denoiser: holds the averaged weights at the end.
         pixels: the images, on the device.
         checkpoint: file of the training state.
-        on_event: called with ``step=, loss=, images=, seconds=`` every 20 iterations.
+        on_event: called with ``event="train", step=, loss=, images=, seconds=`` every 20
+            iterations, with ``event="fault", step=, message=`` when one is skipped.
 
     Returns:
         Whether all iterations are done (False: the minutes ran out; call again to go on).
+
+    Raises:
+        ValueError: a gradient that stays non-finite, or a state that cannot be read.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, once the state is saved.
     """
     network = denoiser.network.train()
-    fused = denoiser.device.type == "cuda"
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, fused=fused)
-    ema = EMAModel(network.parameters(), decay=config.ema_decay, foreach=True)
-    start = _resume(checkpoint, network, optimizer, ema)
     if denoiser.device.type == "cuda":
         network.to(memory_format=torch.channels_last)
+    state = TrainingState(config, network, checkpoint)
     forward = compile_checked(denoiser, config.batch_size) if config.compile else network
-    began, losses, step = time.monotonic(), [], start
-    order = batches(len(pixels), config.batch_size, config.seed, start)
-    for step in range(start, config.iterations):
+    began, losses = time.monotonic(), []
+
+    def loss_at(step: int) -> Tensor:
         draw = generator(config.seed, 0, step, "pretrain", denoiser.device)
-        x_0 = from_uint8(pixels[next(order).to(pixels.device)])
-        if config.flip:
-            x_0 = _flip(x_0, draw)
-        loss = denoising_loss(denoiser, forward, x_0, draw)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.grad_clip or math.inf)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        optimizer.step()
-        ema.step(network.parameters())
-        losses.append(loss.detach())
-        done, elapsed = step + 1, time.monotonic() - began
-        if done % 20 == 0 or done == config.iterations:
-            mean = float(torch.stack(losses).mean())
-            on_event(step=done, loss=mean, images=done * config.batch_size, seconds=elapsed)
+        rows = batch(len(pixels), config.batch_size, config.seed, step)
+        x_0 = from_uint8(pixels[rows.to(pixels.device)])
+        return denoising_loss(denoiser, forward, _flip(x_0, draw) if config.flip else x_0, draw)
+
+    def after(update: Update) -> bool:
+        losses.append(update.loss)
+        done, elapsed = update.step, time.monotonic() - began
+        if done % 20 == 0 or state.finished:
+            on_event(
+                event="train",
+                step=done,
+                loss=float(torch.stack(losses).mean()),
+                images=done * config.batch_size,
+                seconds=elapsed,
+            )
             losses.clear()
-        out_of_time = bool(config.minutes) and elapsed > 60 * config.minutes
-        if done % config.save_every == 0 or out_of_time:
-            save_state(checkpoint, _state(done, network, optimizer, ema))
-        if out_of_time:
-            return False
-    save_state(checkpoint, _state(config.iterations, network, optimizer, ema))
-    ema.copy_to(network.parameters())
-    network.eval()
-    return True
+        return bool(config.minutes) and elapsed > 60 * config.minutes
+
+    if train(state, loss_at, lambda step: learning_rate(config, step), after, on_event):
+        state.finish()
+        network.eval()
+    return state.finished
 
 
 def _flip(x_0: Float[Tensor, "n c h w"], draw: torch.Generator) -> Float[Tensor, "n c h w"]:
     """Mirror each image with probability 1/2."""
     mirrored = torch.rand(len(x_0), generator=draw, device=x_0.device) < 0.5
     return torch.where(mirrored[:, None, None, None], x_0.flip(3), x_0)
-
-
-def _state(
-    step: int, network: nn.Module, optimizer: torch.optim.Optimizer, ema: EMAModel
-) -> dict[str, Any]:
-    return {
-        "step": step,
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "ema": ema.state_dict(),
-    }
-
-
-def _resume(
-    checkpoint: Path, network: nn.Module, optimizer: torch.optim.Optimizer, ema: EMAModel
-) -> int:
-    """Load the state if there is one; the step to go on with."""
-    device = next(network.parameters()).device
-    state = load_state(checkpoint, device)
-    if state is None:
-        return 0
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    ema.load_state_dict(state["ema"])
-    ema.to(device)
-    return int(state["step"])

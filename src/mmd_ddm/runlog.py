@@ -6,17 +6,20 @@ A run folder holds ``run.json`` (verb, resolved settings, versions, command line
 
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 __all__ = [
     "OutputError",
     "RunLog",
+    "atomic_write",
     "check_folder",
     "describe_environment",
     "read_json",
@@ -130,12 +133,42 @@ def _git_revision() -> str | None:
     return done.stdout.strip()
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON by way of a temporary name, so that a reader never sees half of it."""
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name once it is whole and on the disk; nobody ever sees half of it.
+
+    Whatever had the name stays until then, and for good if the writing fails.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the new name to the disk as well."""
+    if os.name == "nt":  # which opens no folders, and needs none of this
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, atomically."""
+    text = json.dumps(content, indent=2) + "\n"
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def read_json(path: Path) -> dict[str, Any]:

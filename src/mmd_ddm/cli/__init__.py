@@ -4,6 +4,7 @@ A bad input ends in one line that names the value and the way out, and exit code
 130. Heavy imports stay inside the verbs, so that ``--help`` is instant.
 """
 
+import shlex
 import sys
 from typing import Annotated
 
@@ -14,10 +15,10 @@ from mmd_ddm.cli.bench import bench
 from mmd_ddm.cli.demo import demo
 from mmd_ddm.cli.evaluate import evaluate
 from mmd_ddm.cli.finetune import finetune
-from mmd_ddm.cli.gamma import gamma
 from mmd_ddm.cli.pretrain import pretrain
 from mmd_ddm.cli.report import report
 from mmd_ddm.cli.sample import sample
+from mmd_ddm.interrupts import sigterm_as_interrupt
 
 __all__ = ["app", "main"]
 
@@ -52,20 +53,22 @@ def root(
     """Turn a pretrained diffusion model into a K-step model by MMD finetuning."""
 
 
-for verb in (demo, finetune, sample, evaluate, bench, gamma, report, pretrain):
+for verb in (demo, finetune, sample, evaluate, bench, report, pretrain):
     app.command()(verb)
 
 
 def main() -> None:
     """Run the command line."""
     try:
-        app()
+        with sigterm_as_interrupt():
+            app()
     except (ValueError, OSError) as error:
         print(f"mmd-ddm: error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
         if end.code == _INTERRUPTED:
-            print("mmd-ddm: interrupted; run the same command again to go on", file=sys.stderr)
+            again = shlex.join(["mmd-ddm", *sys.argv[1:]])
+            print(f"mmd-ddm: interrupted; to go on, repeat: {again}", file=sys.stderr)
         raise
 
 

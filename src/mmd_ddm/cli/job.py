@@ -143,8 +143,11 @@ def _train(job: _Job) -> int:
             if event["event"] == "eval":
                 job.log.write(**event, space=space)
                 note = f"{space} KID {1000 * event['kid']:.3g}e-3"
+                return
+            job.log.write(**event)
+            if event["event"] == "fault":
+                console.print(event["message"])
             else:
-                job.log.write(**event)
                 bar(done=event["step"], note=f"MMD² {event['loss']:+.3f} {note}")
 
         return finetune(

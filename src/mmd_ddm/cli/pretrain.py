@@ -1,7 +1,7 @@
 """``mmd-ddm pretrain``: a base model from images."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -77,11 +77,12 @@ def pretrain(
     )
     with progress_bar("denoising loss", chosen.iterations) as bar:
 
-        def on_event(*, step: int, loss: float, images: int, seconds: float) -> None:
-            log.write(
-                event="train", step=step, loss=loss, images=images, seconds=round(seconds, 2)
-            )
-            bar(done=step, note=f"loss {loss:.4f}")
+        def on_event(**event: Any) -> None:
+            log.write(**event)
+            if event["event"] == "fault":
+                console.print(event["message"])
+            else:
+                bar(done=event["step"], note=f"loss {event['loss']:.4f}")
 
         done = train(
             limited,

@@ -7,15 +7,13 @@ name                       network calls at K steps    file
 =========================  ==========================  ========================================
 ddim                       K                           ddim.py; takes eta
 ddpm-small, ddpm-large     K                           ddpm.py; adds noise
-analytic-dpm               K                           analytic.py; adds noise; needs Gamma
-analytic-ddim              K                           analytic.py; same; takes eta
 s-pndm                     K + 1 (K >= 2)              pndm.py
 f-pndm                     K + 9 (K >= 4)              pndm.py
 ipndm                      K                           pndm.py
 fastdpm-step               K                           fastdpm.py; takes eta, there called kappa
 fastdpm-var[-quadratic]    K (K >= 2)                  fastdpm.py; takes eta; has its own times
 dpm-solver-1, -2, -3       K, 2K, 3K (see there)       dpm_solver.py
-dpm-solver-fast[-type-2]   K                           dpm_solver.py; has its own times
+dpm-solver-fast            K                           dpm_solver.py; has its own times
 dpm-solver++-2m, -3m       K                           dpm_solver_pp.py
 unipc                      K                           unipc.py
 deis                       K                           deis.py
@@ -31,7 +29,6 @@ from inspect import signature
 from typing import Any
 
 from mmd_ddm.denoiser import Denoiser
-from mmd_ddm.samplers.analytic import AnalyticDDIM, AnalyticDPM
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.samplers.ddpm import DDPM
@@ -49,8 +46,6 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "ddim": DDIM,
     "ddpm-small": partial(DDPM, variance="fixed-small"),
     "ddpm-large": partial(DDPM, variance="fixed-large"),
-    "analytic-dpm": AnalyticDPM,
-    "analytic-ddim": AnalyticDDIM,
     "s-pndm": SPNDM,
     "f-pndm": FPNDM,
     "ipndm": IPNDM,
@@ -61,7 +56,6 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "dpm-solver-2": partial(DPMSolver, order=2),
     "dpm-solver-3": partial(DPMSolver, order=3),
     "dpm-solver-fast": DPMSolverFast,
-    "dpm-solver-fast-type-2": partial(DPMSolverFast, conversion="type-2"),
     "dpm-solver++-2m": partial(DPMSolverPP, order=2),
     "dpm-solver++-3m": partial(DPMSolverPP, order=3),
     "unipc": UniPC,

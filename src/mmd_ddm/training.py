@@ -1,0 +1,252 @@
+"""The one training loop: Adam, averaged weights, checkpoints, and what is done about faults.
+
+An iteration is named by its number alone: ``loss_at(step)`` draws whatever it needs from (seed,
+step). So a run that is resumed, or rolled back, repeats what it would have done.
+
+- An iteration whose loss or gradient is not finite changes nothing and is told.
+- After three in a row the last checkpoint is loaded and the learning rate is a tenth from there;
+  at three more the run ends. A checkpoint is never written among them, so that the last one
+  is good.
+- Ctrl-C and SIGTERM wait for the end of the iteration, and the state is saved.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.training_utils import EMAModel
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmd_ddm.checkpoint import load_state, save_state
+from mmd_ddm.config import FinetuneConfig, PretrainConfig
+from mmd_ddm.interrupts import held_signals
+
+__all__ = ["TrainingState", "Update", "train"]
+
+_BAD_STEPS = 3
+_SMALLER = 0.1
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one iteration did.
+
+    Attributes:
+        step: how many iterations are done.
+        loss: of the batch, detached.
+        grad_norm: before clipping.
+        seconds: that it took.
+    """
+
+    step: int
+    loss: Float[Tensor, ""]
+    grad_norm: float
+    seconds: float
+
+
+class TrainingState:
+    """All that is trained and kept; resumes from ``path`` if a state was saved there.
+
+    Args:
+        config: Adam's rate, the decay of the average, the clipping, how many states to keep.
+        network: what is trained, on its device.
+        path: file of the newest state.
+
+    Attributes:
+        step: iterations done.
+        best: KID, step and averaged weights of the best evaluation.
+        first_kid: of the network as it was given; None if it was not judged.
+        rate_scale: what rollbacks have made of the learning rate.
+        stopped: why training ends before its last iteration; empty if it does not.
+
+    Raises:
+        ValueError: a state that cannot be read, or is of another network.
+    """
+
+    _PLAIN = ("step", "best", "first_kid", "rate_scale", "stopped")
+
+    def __init__(
+        self, config: FinetuneConfig | PretrainConfig, network: nn.Module, path: Path
+    ) -> None:
+        self.config = config
+        self.network = network
+        self.path = path
+        fused = self._device.type == "cuda"
+        self.optimizer = torch.optim.Adam(
+            network.parameters(), config.lr, betas=(0.9, 0.999), eps=1e-8, fused=fused
+        )
+        self.ema = EMAModel(network.parameters(), decay=config.ema_decay, foreach=True)
+        self.step = 0
+        self.best: dict[str, Any] = {"kid": math.inf, "step": 0, "weights": None}
+        self.first_kid: float | None = None
+        self.rate_scale = 1.0
+        self.stopped = ""
+        self.bad_steps = 0  # in a row; no state is saved among them
+        self._load()
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.step >= self.config.iterations or bool(self.stopped)
+
+    def save(self) -> None:
+        """Write everything that a resumed run needs."""
+        parts = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict(),
+        }
+        plain = {name: getattr(self, name) for name in self._PLAIN}
+        save_state(self.path, {**parts, **plain}, self.config.keep)
+
+    def _load(self) -> None:
+        state = load_state(self.path, self._device)
+        if state is None:
+            return
+        try:
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.ema.load_state_dict(state["ema"])
+            for name in self._PLAIN:
+                setattr(self, name, state[name])
+        except Exception as error:  # foreign content raises a dozen kinds
+            raise ValueError(
+                f"{self.path} is no training state of this network: {str(error).splitlines()[0]}"
+            ) from error
+        self.ema.to(self._device)
+
+    def update(self, loss: Float[Tensor, ""], rate: float) -> float:
+        """One step of Adam, or none if loss or gradient is not finite; the gradient's norm."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        parameters = list(self.network.parameters())
+        limit = self.config.grad_clip or math.inf
+        grad_norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+        if math.isfinite(grad_norm) and math.isfinite(loss.detach()):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * self.rate_scale
+            self.optimizer.step()
+            self.ema.step(parameters)
+            self.bad_steps = 0
+        else:
+            self.bad_steps += 1
+        self.step += 1
+        return grad_norm
+
+    def roll_back(self) -> None:
+        """Return to the last checkpoint, with a smaller learning rate.
+
+        Raises:
+            ValueError: that was tried before.
+        """
+        tried = self.rate_scale < 1
+        self._load()
+        if tried:
+            raise ValueError(
+                f"loss or gradient was not finite {_BAD_STEPS} times in a row, again at "
+                f"{_SMALLER:g} of lr {self.config.lr:g}: lower lr in a new run; {self.path} holds "
+                f"the last good state, of iteration {self.step}"
+            )
+        self.rate_scale = _SMALLER
+        self.bad_steps = 0
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the network holds the averaged weights."""
+        parameters = list(self.network.parameters())
+        self.ema.store(parameters)
+        self.ema.copy_to(parameters)
+        try:
+            yield
+        finally:
+            self.ema.restore(parameters)
+
+    def consider(self, kid: float) -> bool:
+        """Keep the averaged weights if they are the best so far."""
+        better = kid < self.best["kid"]
+        if better:
+            weights = [p.detach().clone() for p in self.ema.shadow_params]
+            self.best = {"kid": kid, "step": self.step, "weights": weights}
+        return better
+
+    def finish(self) -> int:
+        """Put the best weights into the network, or the last average if none was judged.
+
+        Returns:
+            The iteration that they are of.
+        """
+        if self.best["weights"] is None:
+            self.ema.copy_to(self.network.parameters())
+            return self.step
+        with torch.no_grad():
+            for p, best in zip(self.network.parameters(), self.best["weights"], strict=True):
+                p.copy_(best)
+        return int(self.best["step"])
+
+
+def train(
+    state: TrainingState,
+    loss_at: Callable[[int], Float[Tensor, ""]],
+    rate_at: Callable[[int], float],
+    after: Callable[[Update], bool | None],
+    on_event: Callable[..., None],
+) -> bool:
+    """Train until the last iteration, or until the state is stopped.
+
+    Args:
+        state: to go on from.
+        loss_at: the loss of iteration ``step``, which depends on nothing else.
+        rate_at: the learning rate of iteration ``step``.
+        after: told of every iteration before the state is saved, so that what it does to the
+            state is saved with it; True saves and pauses.
+        on_event: called with ``event="fault", step=, message=`` when an iteration is skipped or
+            the run is rolled back.
+
+    Returns:
+        Whether nothing is left to train.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM, once the state is saved.
+        ValueError: a loss or gradient that stays non-finite.
+    """
+    if state.step == 0:
+        state.save()  # a way back, and a full disk is found at once
+    with held_signals() as interrupted:
+        while not state.finished:
+            began = time.monotonic()
+            loss = loss_at(state.step)
+            grad_norm = state.update(loss, rate_at(state.step))
+            seconds = time.monotonic() - began
+            paused = after(Update(state.step, loss.detach(), grad_norm, seconds))
+            if state.bad_steps:
+                _handle_fault(state, on_event)
+            due = state.step % state.config.save_every == 0 or paused or interrupted()
+            if state.finished or (due and not state.bad_steps):
+                state.save()
+            if interrupted() and not state.finished:
+                raise KeyboardInterrupt
+            if paused:
+                break
+    return state.finished
+
+
+def _handle_fault(state: TrainingState, on_event: Callable[..., None]) -> None:
+    step = state.step
+    message = f"iteration {step} skipped: its loss or gradient is not finite"
+    if state.bad_steps == _BAD_STEPS:
+        state.roll_back()
+        message += (
+            f", the third in a row: back to iteration {state.step}, with lr times "
+            f"{state.rate_scale:g}"
+        )
+    on_event(event="fault", step=step, message=message)
