@@ -57,9 +57,7 @@ def finetune(
     """
     # Dropout off: the chain that is trained is the chain that is sampled.
     network = sampler.denoiser.network.eval().requires_grad_(True)
-    # A fifth faster; but a third slower in bfloat16 on CPUs.
-    if sampler.denoiser.autocast is None or sampler.denoiser.device.type != "cpu":
-        network.to(memory_format=torch.channels_last)
+    sampler.denoiser.use_fast_layout()
     state = TrainingState(config, network, checkpoint_path)
     if evaluate is not None and state.first_kid is None:
         _evaluate(config.select, state, evaluate, on_event)

@@ -77,7 +77,7 @@ class TrainingState:
         self.config = config
         self.network = network
         self.path = path
-        fused = self._device.type == "cuda"
+        fused = self._device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam(
             network.parameters(), config.lr, betas=(0.9, 0.999), eps=1e-8, fused=fused
         )

@@ -1,0 +1,63 @@
+"""The benchmarks run on a tiny model, and their figures mean what they say."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch, tmp_path, tiny_unet, capsys):
+    """``bench(name, *options)`` runs one on a tiny model; what it printed, and its JSON's row."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    DDPMPipeline(tiny_unet(), DDPMScheduler()).save_pretrained(tmp_path / "model")
+    capsys.readouterr()
+
+    def run(name, *options):
+        small = ("--features=pixels", "--batch-size=4", "--steps=2", "--bank=8", "--repeats=1")
+        places = (f"--model={tmp_path / 'model'}", f"--out={tmp_path / 'out'}")
+        monkeypatch.setattr(sys, "argv", [name, *small, *places, *options])
+        importlib.import_module(name).main()
+        written = sorted((tmp_path / "out").glob("*.json"))
+        return capsys.readouterr().out, [json.loads(path.read_text()) for path in written]
+
+    return run
+
+
+def test_sampling_and_iteration_compare_with_their_base(bench):
+    table, [sampling] = bench("sampling")
+    assert sampling["rows"][0]["ratio"] == 1
+    assert sampling["rows"][1]["what"] == "drawing"
+    assert f"torch {torch.__version__}" in sampling["machine"]
+    assert table.startswith("| what | seconds |")
+    _, [iteration, _] = bench("iteration", "--precision=bfloat16")
+    assert [row["precision"] for row in iteration["rows"]] == ["float32", "bfloat16"]
+    assert len(iteration["rows"][1]["all"]) == 1
+
+
+def test_the_bound_counts_recomputation(bench):
+    """Forward and backward are three times a forward pass; a recomputation is one more."""
+    _, [plain] = bench("bound", "--micro-batch=2")
+    _, [recomputed] = bench("bound", "--micro-batch=2", "--keep=0")
+    ratio = recomputed["rows"][0]["GFLOP"] / plain["rows"][0]["GFLOP"]
+    assert 1.25 < ratio < 1.36
+    assert recomputed["rows"][0]["ratio"] > 1
+
+
+def test_a_point_of_memory(bench):
+    printed, _ = bench("memory", "--point", "--micro-batch=2")
+    row = json.loads(printed)
+    assert (row["steps"], row["batch"]) == (2, 4)
+    assert row["peak MiB"] > 100
+
+
+@pytest.mark.parametrize("way", ["one backward", "two passes", "two passes, recomputed"])
+def test_both_exact_ways_are_exact(bench, way):
+    printed, _ = bench("two_passes", "--point", "--micro-batch=2", f"--way={way}")
+    assert float(json.loads(printed)["gradient error"]) < 1e-6
