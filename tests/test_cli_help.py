@@ -12,13 +12,14 @@ from commands import mmd_ddm
 import mmd_ddm as package
 from mmd_ddm.cli import app
 
-VERBS = ["demo", "finetune", "sample", "evaluate", "bench", "report", "pretrain"]
+VERBS = ["demo", "finetune", "sample", "evaluate", "bench", "gamma", "report", "pretrain"]
 OPTIONS = {
     "demo": ["--out", "--set"],
     "finetune": ["MODEL", "--data", "--steps", "--out", "--config", "--set", "--dry-run"],
     "sample": ["MODEL", "-n", "--out", "--steps", "--seed", "--batch-size", "--device"],
     "evaluate": ["MODEL", "--data", "--out", "--steps", "--features", "-n"],
     "bench": ["--data", "--out", "--samplers", "--run"],
+    "gamma": ["MODEL", "--data", "-n"],
     "report": ["RUN", "--out"],
     "pretrain": ["--data", "--out", "--minutes"],
 }

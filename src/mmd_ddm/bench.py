@@ -10,7 +10,6 @@ Over S seeds a score is the mean, with the standard error sd / sqrt(S); of one s
 the standard error it has.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from torch import nn
-
 from mmd_ddm.build import Model, build_sampler, resolve_times
 from mmd_ddm.config import ChainConfig
+from mmd_ddm.fingerprint import weights_sha256
 from mmd_ddm.samplers import SAMPLERS
 from mmd_ddm.samplers.base import Sampler
 
@@ -31,7 +29,7 @@ SEED_STRIDE = 1_000_000
 # Other names of DDIM at eta 0.
 _DUPLICATES = ("fastdpm-step", "dpm-solver-1")
 # Ancestral sampling as its authors do it; the others as theirs do, without.
-_CLIPPED = ("ddpm-small", "ddpm-large")
+_CLIPPED = ("ddpm-small", "ddpm-large", "analytic-dpm", "analytic-ddim")
 _KEY = ("weights", "sampler", "steps", "times", "eta", "clip", "seed")
 
 
@@ -161,10 +159,10 @@ def plan(
     for run in runs:
         chain = _own_chain(run, base)
         walks.append(
-            ("finetuned", run, _sha256(run.denoiser.network), chain,
+            ("finetuned", run, weights_sha256(run.denoiser.network), chain,
              build_sampler(chain, run.denoiser))
         )  # fmt: skip
-    weights, notes = _sha256(base.denoiser.network), []
+    weights, notes = weights_sha256(base.denoiser.network), []
     for chain in _chains(base, samplers, spacings, steps):
         try:
             walks.append(("base", base, weights, chain, build_sampler(chain, base.denoiser)))
@@ -239,11 +237,3 @@ def _chains(
 
 def _key(row: Mapping[str, Any]) -> str:
     return json.dumps([row[key] for key in _KEY])
-
-
-def _sha256(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()

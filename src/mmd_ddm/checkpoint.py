@@ -15,6 +15,8 @@ import torch
 
 from mmd_ddm import scheduling_few_step
 from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.fingerprint import weights_sha256
+from mmd_ddm.gamma import gamma_file
 from mmd_ddm.runlog import atomic_write, write_json
 from mmd_ddm.schedules import select_times
 
@@ -89,7 +91,7 @@ def export(
     A deterministic DDIM chain on leading times, or on trailing ones where K divides T, is held by
     diffusers' own `DDIMScheduler`. Any other chain gets `FewStepScheduler` beside the weights,
     which refuses every other number of steps and every sampler but DDIM: no folder is written
-    that would silently sample on another grid.
+    that would silently sample on another grid. The Gamma of an analytic sampler comes along.
 
     Args:
         denoiser: its network is written as it is.
@@ -113,6 +115,9 @@ def export(
     pipeline.save_pretrained(temporary, max_shard_size=_MAX_SHARD)
     if isinstance(pipeline, DDPMPipeline):
         _ship_scheduler(temporary)
+    if chain is not None and chain["sampler"].startswith("analytic"):
+        gamma = denoiser.gamma.for_finetuned(weights_sha256(network))
+        gamma.save(gamma_file(temporary))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
 

@@ -13,6 +13,7 @@ float32; x_t and eps are float32 as well, also under autocast.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmd_ddm.fingerprint import weights_sha256
+from mmd_ddm.gamma import Gamma, read_gamma
 from mmd_ddm.schedules import NoiseSchedule
 
 __all__ = ["PREDICTIONS", "Denoiser"]
@@ -37,6 +40,9 @@ class Denoiser(nn.Module):
         prediction: one of `PREDICTIONS`.
         shape: of one image, (c, h, w).
         autocast: the type that the network computes in (``torch.bfloat16``); None for float32.
+
+    Attributes:
+        source: the folder or hub id it was loaded from; empty if it was not.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class Denoiser(nn.Module):
         self.prediction = prediction
         self.shape = shape
         self.autocast = autocast
+        self.source = ""
 
     @classmethod
     def from_pretrained(cls, model: str | Path) -> "Denoiser":
@@ -100,7 +107,7 @@ class Denoiser(nn.Module):
         )
         if loading["missing_keys"]:  # diffusers fills them with whatever memory holds, and warns
             raise ValueError(f"{model} lacks weights: {sorted(loading['missing_keys'])[0]} ...")
-        return cls(
+        denoiser = cls(
             # Weights mapped from a file lie unaligned, which changes the last digits of eps; a
             # copy answers as the network that was saved.
             deepcopy(network).eval(),
@@ -108,6 +115,8 @@ class Denoiser(nn.Module):
             scheduler.get("prediction_type", "epsilon"),
             shape=(network.config.in_channels, height, width),
         )
+        denoiser.source = str(model)
+        return denoiser
 
     @staticmethod
     def read_scheduler_config(model: str | Path) -> dict[str, Any]:
@@ -120,6 +129,15 @@ class Denoiser(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.network.parameters()).device
+
+    @cached_property
+    def gamma(self) -> Gamma:
+        """Second moments of the network as it was loaded: finetuning keeps them as constants.
+
+        Raises:
+            ValueError: the model's folder has none, or that of other weights.
+        """
+        return read_gamma(self.source, weights_sha256(self.network), len(self.schedule))
 
     def precision(self) -> AbstractContextManager[Any]:
         """The autocast context that the network runs in."""

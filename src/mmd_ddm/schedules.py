@@ -128,6 +128,17 @@ class NoiseSchedule:
             return float(self.alpha_bar[int(t)])
         return float(np.exp(np.interp(t, np.arange(len(self)), self._log_alpha_bar)))
 
+    @property
+    def betas(self) -> np.ndarray:
+        """beta_t for t = 0 ... T-1."""
+        return -np.expm1(np.diff(self._log_alpha_bar, prepend=0.0))
+
+    @property
+    def has_linear_betas(self) -> bool:
+        """Whether the betas are equally spaced, as in Ho et al., 2020."""
+        steps = np.diff(self.betas)
+        return bool(np.allclose(steps, steps.mean(), rtol=1e-3, atol=0))
+
     def rho(self, t: float | None) -> float:
         """rho_t = sigma_t / alpha_t, the noise level; 0 for ``t = None``."""
         alpha_t, sigma_t = self(t)

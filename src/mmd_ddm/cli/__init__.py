@@ -15,6 +15,7 @@ from mmd_ddm.cli.bench import bench
 from mmd_ddm.cli.demo import demo
 from mmd_ddm.cli.evaluate import evaluate
 from mmd_ddm.cli.finetune import finetune
+from mmd_ddm.cli.gamma import gamma
 from mmd_ddm.cli.pretrain import pretrain
 from mmd_ddm.cli.report import report
 from mmd_ddm.cli.sample import sample
@@ -53,7 +54,7 @@ def root(
     """Turn a pretrained diffusion model into a K-step model by MMD finetuning."""
 
 
-for verb in (demo, finetune, sample, evaluate, bench, report, pretrain):
+for verb in (demo, finetune, sample, evaluate, bench, gamma, report, pretrain):
     app.command()(verb)
 
 

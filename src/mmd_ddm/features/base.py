@@ -1,12 +1,13 @@
 """What every feature extractor is: a differentiable map phi from images to vectors."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from mmd_ddm.fingerprint import weights_sha256
 
 __all__ = ["FeatureExtractor", "pool_levels", "to_channels"]
 
@@ -35,11 +36,7 @@ class FeatureExtractor(nn.Module, ABC):
     @property
     def sha256(self) -> str:
         """Of all weights and buffers; names the space in caches and protocols."""
-        digest = hashlib.sha256(self.name.encode())
-        for key, value in sorted(self.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return weights_sha256(self, self.name)
 
 
 def to_channels(images: Float[Tensor, "n c h w"], channels: int) -> Float[Tensor, "n k h w"]:

@@ -7,6 +7,8 @@ name                       network calls at K steps    file
 =========================  ==========================  ========================================
 ddim                       K                           ddim.py; takes eta
 ddpm-small, ddpm-large     K                           ddpm.py; adds noise
+analytic-dpm               K                           analytic.py; adds noise; needs Gamma
+analytic-ddim              K                           analytic.py; same; takes eta
 s-pndm                     K + 1 (K >= 2)              pndm.py
 f-pndm                     K + 9 (K >= 4)              pndm.py
 ipndm                      K                           pndm.py
@@ -29,6 +31,7 @@ from inspect import signature
 from typing import Any
 
 from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.samplers.analytic import AnalyticDDIM, AnalyticDPM
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.samplers.ddpm import DDPM
@@ -46,6 +49,8 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "ddim": DDIM,
     "ddpm-small": partial(DDPM, variance="fixed-small"),
     "ddpm-large": partial(DDPM, variance="fixed-large"),
+    "analytic-dpm": AnalyticDPM,
+    "analytic-ddim": AnalyticDDIM,
     "s-pndm": SPNDM,
     "f-pndm": FPNDM,
     "ipndm": IPNDM,

@@ -62,6 +62,7 @@ class Sampler(nn.Module, ABC):
             activations.
 
     Attributes:
+        schedule: what the steps take alpha_t and sigma_t from; the denoiser's.
         stochastic: whether a step adds noise (then `forward` needs ``noise``).
         keep: with ``recompute``, the first so many network calls keep their activations all the
             same: where memory allows, each saves one recomputation.
@@ -80,6 +81,7 @@ class Sampler(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
+        self.schedule = denoiser.schedule
         self.times = check_times(times, len(denoiser.schedule))
         self.clip = clip
         self.recompute = recompute
@@ -129,6 +131,6 @@ class Sampler(nn.Module, ABC):
 
     def x_0(self, x_t: Tensor, eps: Tensor, t: float) -> Tensor:
         """The prediction of x_0 from eps, clamped if the sampler clips."""
-        alpha_t, sigma_t = self.denoiser.schedule(t)
+        alpha_t, sigma_t = self.schedule(t)
         x_0 = (x_t - sigma_t * eps) / alpha_t
         return clamp_straight_through(x_0) if self.clip else x_0

@@ -39,9 +39,17 @@ class DDIM(Sampler):
     def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
         """One step of Eq. 12; eps is not recomputed after x_0 is clipped, as in diffusers."""
         eps = walk.eps(x_t, t)
-        schedule = self.denoiser.schedule
-        (_, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
-        ratio = schedule.abar(t) / schedule.abar(s)
-        w = self.eta * sigma_s / sigma_t * (1 - ratio) ** 0.5
-        x_s = alpha_s * self.x_0(x_t, eps, t) + max(sigma_s**2 - w**2, 0.0) ** 0.5 * eps
-        return x_s if z is None else x_s + w * z
+        alpha_s, sigma_s = self.schedule(s)
+        kept = max(sigma_s**2 - self.w(t, s) ** 2, 0.0) ** 0.5
+        x_s = alpha_s * self.x_0(x_t, eps, t) + kept * eps
+        return x_s if z is None else x_s + self.std(t, s) * z
+
+    def w(self, t: float, s: float | None) -> float:
+        """The part of sigma_s that eta replaces by new noise."""
+        (_, sigma_t), (_, sigma_s) = self.schedule(t), self.schedule(s)
+        ratio = self.schedule.abar(t) / self.schedule.abar(s)
+        return self.eta * sigma_s / sigma_t * (1 - ratio) ** 0.5
+
+    def std(self, t: float, s: float | None) -> float:
+        """Standard deviation of the noise that the step adds."""
+        return self.w(t, s)

@@ -55,12 +55,17 @@ class DDPM(Sampler):
     def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
         """One draw from the posterior."""
         x_0 = self.x_0(x_t, walk.eps(x_t, t), t)
-        schedule = self.denoiser.schedule
+        schedule = self.schedule
         (_, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
         ratio = schedule.abar(t) / schedule.abar(s)
         beta = 1 - ratio
         mean = (alpha_s * beta * x_0 + ratio**0.5 * sigma_s**2 * x_t) / sigma_t**2
-        if s is None or z is None:
-            return mean
-        small = sigma_s**2 / sigma_t**2 if self.variance == "fixed-small" else 1.0
-        return mean + (beta * small) ** 0.5 * z
+        return mean if z is None else mean + self.std(t, s) * z
+
+    def std(self, t: float, s: float | None) -> float:
+        """Standard deviation of the noise that the step adds; 0 towards the data."""
+        if s is None:
+            return 0.0
+        (_, sigma_t), (_, sigma_s) = self.schedule(t), self.schedule(s)
+        beta = 1 - self.schedule.abar(t) / self.schedule.abar(s)
+        return beta**0.5 * (sigma_s / sigma_t if self.variance == "fixed-small" else 1.0)

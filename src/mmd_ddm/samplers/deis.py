@@ -57,4 +57,4 @@ class DEIS(SlopeSampler):
         """The mean of the polynomial through the newest ``order`` eps."""
         walk.history = [(t, walk.eps(x_t, t)), *walk.history][: self.order]
         known, eps = zip(*walk.history, strict=True)
-        return combine(slope_weights(self.denoiser.schedule, known, s), eps)
+        return combine(slope_weights(self.schedule, known, s), eps)

@@ -80,7 +80,7 @@ class DPMSolver(SlopeSampler):
         order = self.orders[t] if aim < t else 1
         if order == 1:
             return eps
-        schedule = self.denoiser.schedule
+        schedule = self.schedule
         start = schedule.log_snr(t)
         h = schedule.log_snr(aim) - start
         r_1 = 1 / order

@@ -57,7 +57,7 @@ class DPMSolverPP(Sampler):
         """One step of the highest order that the walk allows."""
         x_0 = self.x_0(x_t, walk.eps(x_t, t), t)
         walk.history = [(t, x_0), *walk.history][: self.order]
-        schedule = self.denoiser.schedule
+        schedule = self.schedule
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
         ratio = sigma_s / sigma_t
         return ratio * x_t + (alpha_s - alpha_t * ratio) * self._mean(walk.history, s)
@@ -69,7 +69,7 @@ class DPMSolverPP(Sampler):
         order = min(len(known), left)
         if s is None or order == 1:
             return m_0
-        clock = [self.denoiser.schedule.log_snr(t) for t in (s, *times)]
+        clock = [self.schedule.log_snr(t) for t in (s, *times)]
         h = clock[0] - clock[1]
         r_0 = (clock[1] - clock[2]) / h
         first = (m_0 - older[0]) / r_0

@@ -45,7 +45,7 @@ class SlopeSampler(Sampler):
 
     def phi(self, x_t: Tensor, eps: Tensor, t: float, s: float | None) -> Tensor:
         """The transfer from t to s."""
-        alpha_s, sigma_s = self.denoiser.schedule(s)
+        alpha_s, sigma_s = self.schedule(s)
         return alpha_s * self.x_0(x_t, eps, t) + sigma_s * eps
 
 

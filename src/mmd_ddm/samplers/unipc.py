@@ -39,7 +39,7 @@ class UniPC(Sampler):
     def _scheduler(self) -> Any:
         from diffusers import UniPCMultistepScheduler
 
-        schedule = self.denoiser.schedule
+        schedule = self.schedule
         scheduler: Any = UniPCMultistepScheduler(
             num_train_timesteps=len(schedule),
             prediction_type="sample" if self.clip else "epsilon",

@@ -1,0 +1,128 @@
+r"""Analytic-DPM and Analytic-DDIM: the variance of each step that is optimal for the network.
+
+A step that predicts x_0 as a point forgets how uncertain x_0 is. Its variance given x_t is, in the
+mean over pixels and x_t,
+
+    cov_t = (sigma_t / alpha_t)^2 (1 - Gamma_t)      clipped to 0 ... 1, as data lie in [-1, 1],
+
+with Gamma_t of `mmd_ddm.gamma`. The steps are those of `DDPM` and `DDIM`; the noise they add has
+
+    Analytic-DPM     beta sigma_s^2 / sigma_t^2 + (alpha_s beta / sigma_t^2)^2 cov_t
+    Analytic-DDIM    w^2 + (alpha_s - sqrt(sigma_s^2 - w^2) alpha_t / sigma_t)^2 cov_t
+
+as its variance, beta and w as there; so Analytic-DDIM adds noise at eta = 0 as well. With eta = 1
+and without clipping of x_0 the two are one. Into the last time, the noise is at most what moves a
+pixel by c of its 255 levels in the mean: c = 2 for Analytic-DPM on linear betas, else 1.
+
+References:
+    Bao, Li, Zhu, Zhang, "Analytic-DPM: an Analytic Estimate of the Optimal Reverse Variance in
+    Diffusion Probabilistic Models", 2022, Theorem 1 and Section 3.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import pi
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.images import from_uint8
+from mmd_ddm.rng import generator
+from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.ddim import DDIM
+from mmd_ddm.samplers.ddpm import DDPM
+
+__all__ = ["AnalyticDDIM", "AnalyticDPM", "second_moments"]
+
+
+def second_moments(
+    denoiser: Denoiser, pixels: Tensor, samples: int, *, seed: int, start: int, batch_size: int
+) -> Iterator[float]:
+    """Gamma_t for t = start ... T-1, each from noisy images of its own.
+
+    Args:
+        denoiser: on its device.
+        pixels: uint8, [n, c, h, w]; chosen from at random.
+        samples: noisy images a time.
+        seed: of the choice and the noise; with t, it names the draw.
+        start: the first time wanted.
+        batch_size: images at once.
+    """
+    for t in range(start, len(denoiser.schedule)):
+        draw = generator(seed, 0, t, "gamma")
+        alpha_t, sigma_t = denoiser.schedule(t)
+        total = 0.0
+        for rows in torch.randint(len(pixels), (samples,), generator=draw).split(batch_size):
+            x_0 = from_uint8(pixels[rows])
+            x_t = alpha_t * x_0 + sigma_t * torch.randn(x_0.shape, generator=draw)
+            with torch.no_grad():
+                eps = denoiser(x_t.to(denoiser.device), t)
+            total += float(eps.square().mean((1, 2, 3)).sum())
+        yield total / samples
+
+
+def _optimal_std(
+    sampler: Sampler, t: float, s: float | None, *, fixed: float, by_x_0: float, levels: float
+) -> float:
+    """The root of fixed^2 + by_x_0^2 cov_t, bounded by the levels at the last noisy step."""
+    if s is None:
+        return 0.0
+    cov_t = sampler.schedule.rho(t) ** 2 * (1 - sampler.denoiser.gamma.at(t))
+    std = float((fixed**2 + by_x_0**2 * min(max(cov_t, 0.0), 1.0)) ** 0.5)
+    # The mean of |std z| is std sqrt(2 / pi).
+    bound = levels / 127.5 * (pi / 2) ** 0.5
+    return min(std, bound) if s == sampler.times[-1] else std
+
+
+class AnalyticDPM(DDPM):
+    """DDPM with the optimal variance.
+
+    Args:
+        denoiser: as in `Sampler`; with its Gamma.
+        times: as in `Sampler`.
+        options: of `Sampler`.
+
+    Raises:
+        ValueError: a denoiser without Gamma.
+    """
+
+    def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
+        super().__init__(denoiser, times, variance="fixed-small", **options)
+        _ = denoiser.gamma  # read it, or say that it is missing, before anything is drawn
+
+    def std(self, t: float, s: float | None) -> float:
+        """The optimal one, bounded at the last noisy step."""
+        (_, sigma_t), (alpha_s, _) = self.schedule(t), self.schedule(s)
+        beta = 1 - self.schedule.abar(t) / self.schedule.abar(s)
+        levels = 2 if self.schedule.has_linear_betas else 1
+        fixed, by_x_0 = super().std(t, s), alpha_s * beta / sigma_t**2
+        return _optimal_std(self, t, s, fixed=fixed, by_x_0=by_x_0, levels=levels)
+
+
+class AnalyticDDIM(DDIM):
+    """DDIM with the optimal variance.
+
+    Args:
+        denoiser: as in `Sampler`; with its Gamma.
+        times: as in `Sampler`.
+        eta: as in `DDIM`.
+        options: of `Sampler`.
+
+    Raises:
+        ValueError: a denoiser without Gamma.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, times: Sequence[float], *, eta: float = 0.0, **options: Any
+    ) -> None:
+        super().__init__(denoiser, times, eta=eta, **options)
+        self.stochastic = True
+        _ = denoiser.gamma
+
+    def std(self, t: float, s: float | None) -> float:
+        """The optimal one, bounded at the last noisy step."""
+        w, (alpha_s, sigma_s) = self.w(t, s), self.schedule(s)
+        kept = max(sigma_s**2 - w**2, 0.0) ** 0.5
+        by_x_0 = alpha_s - kept / self.schedule.rho(t)
+        return _optimal_std(self, t, s, fixed=w, by_x_0=by_x_0, levels=1)
