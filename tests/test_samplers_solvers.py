@@ -11,7 +11,7 @@ from gaussian import GaussianDenoiser, TimeDenoiser, fine_schedule, march, noise
 from mmd_ddm.samplers import make_sampler
 from mmd_ddm.samplers.base import Walk
 from mmd_ddm.samplers.deis import slope_weights
-from mmd_ddm.samplers.dpm_solver import fast_orders
+from mmd_ddm.samplers.dpm_solver import ContinuousSchedule, DPMSolver, fast_orders
 from mmd_ddm.schedules import NoiseSchedule, log_snr_times
 
 SCHEDULE = NoiseSchedule.linear()
@@ -116,6 +116,59 @@ def test_fast_has_a_grid_of_its_own_uniform_in_log_snr():
     edges = [SCHEDULE.log_snr(t) for t in (*sampler.times, 0)]
     np.testing.assert_allclose(np.diff(edges), (edges[-1] - edges[0]) / 3, rtol=1e-4)
     assert list(sampler.orders.values()) == [3, 2, 1]
+
+
+def test_type_2_is_the_continuous_process_of_the_betas():
+    continuous = ContinuousSchedule(SCHEDULE)
+    times = np.array([0.01, 1, 37.5, 400, 998.5, 999])
+    clock = np.array([continuous.log_snr(t) for t in times])
+    np.testing.assert_allclose(continuous.time_of(clock), times, rtol=1e-9)
+    # The paper's process, beta from 0.1 to 20, at the time t / 999 that its Type-2 maps to t.
+    u = times / 999
+    log_alpha = -(u**2) * (20 - 0.1) / 4 - u * 0.1 / 2
+    expected = log_alpha - 0.5 * np.log(1 - np.exp(2 * log_alpha))
+    np.testing.assert_allclose(clock, expected, rtol=1e-9)
+    assert (continuous(None), continuous(0)) == ((1, 0), (1, 0))
+    for t in (100, 500, 999):
+        assert continuous.abar(t) == pytest.approx(SCHEDULE.abar(t), rel=0.1)
+        assert continuous.abar(t) != SCHEDULE.abar(t)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_type_2_walks_it_from_end_to_end(order):
+    """On the continuous process's own eps, the solver converges to its own flow."""
+    denoiser, x = GaussianDenoiser(ContinuousSchedule(SCHEDULE)), noise()
+    discrete = TimeDenoiser(None)
+    discrete.forward = denoiser.forward
+    errors = []
+    for steps in (20, 40):
+        times = log_snr_times(denoiser.schedule, 800, 20, steps + 1).tolist()
+        sampler = DPMSolver(discrete, times, order=order, conversion="type-2")
+        errors.append((march(sampler, x) - denoiser.flow(x, 800, 20)).abs().max().item())
+    assert order - 0.2 < log2(errors[0] / errors[1]) < order + 0.5
+
+
+@pytest.mark.parametrize("steps", [5, 6])
+def test_fast_type_2_spends_its_calls_between_the_start_and_1_of_t(steps):
+    sampler = make_sampler(
+        "dpm-solver-fast-type-2", GaussianDenoiser(SCHEDULE), range(999, 0, -10)[:steps]
+    )
+    edges = [sampler.schedule.log_snr(t) for t in (*sampler.times, 0.999)]
+    assert sampler.times[0] == 999
+    np.testing.assert_allclose(
+        np.diff(edges), (edges[-1] - edges[0]) / len(sampler.times), rtol=1e-4
+    )
+    assert list(sampler.orders.values()) == fast_orders(steps)
+    sampler(noise())
+    assert sampler.nfe == steps
+
+
+def test_type_2_needs_linear_betas():
+    cosine = NoiseSchedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
+    with pytest.raises(ValueError, match="Type-2 times are for linear betas"):
+        make_sampler("dpm-solver-fast-type-2", GaussianDenoiser(cosine), TIMES)
+    with pytest.raises(ValueError, match="unknown conversion 'type-3'; choose one of type-1"):
+        DPMSolver(GaussianDenoiser(SCHEDULE), TIMES, order=1, conversion="type-3")
 
 
 def test_the_last_dpm_solver_step_drops_the_noise_left_at_time_0():

@@ -15,7 +15,7 @@ ipndm                      K                           pndm.py
 fastdpm-step               K                           fastdpm.py; takes eta, there called kappa
 fastdpm-var[-quadratic]    K (K >= 2)                  fastdpm.py; takes eta; has its own times
 dpm-solver-1, -2, -3       K, 2K, 3K (see there)       dpm_solver.py
-dpm-solver-fast            K                           dpm_solver.py; has its own times
+dpm-solver-fast[-type-2]   K                           dpm_solver.py; has its own times
 dpm-solver++-2m, -3m       K                           dpm_solver_pp.py
 unipc                      K                           unipc.py
 deis                       K                           deis.py
@@ -61,6 +61,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "dpm-solver-2": partial(DPMSolver, order=2),
     "dpm-solver-3": partial(DPMSolver, order=3),
     "dpm-solver-fast": DPMSolverFast,
+    "dpm-solver-fast-type-2": partial(DPMSolverFast, conversion="type-2"),
     "dpm-solver++-2m": partial(DPMSolverPP, order=2),
     "dpm-solver++-3m": partial(DPMSolverPP, order=3),
     "unipc": UniPC,

@@ -17,9 +17,14 @@ it is of order 1. K steps of order p thus cost p K calls, less p - 1 where the l
 *fast* instead spends exactly K calls: its steps, of orders 3 ... 3 with 2, 1 or both at the end,
 start at times of its own, uniform in lambda from the first given time to 0.
 
-Times are the network's and may be fractional, log abar being linear between the training times:
-the authors' Type-1 conversion, which keeps the training grid. Their Type-2, which takes the
-network's times from a continuous schedule that the network was not trained on, is not offered.
+Times are the network's and may be fractional. *Type-1*, the default, has log abar linear between
+the training times, and so keeps the training grid. *Type-2* (for linear betas) takes alpha and
+sigma from the continuous process that the betas discretise,
+
+    log alpha = -u^2 (b_1 - b_0) / 4 - u b_0 / 2,    b_0 = T beta_0,  b_1 = T beta_{T-1},
+
+with u = t / (T-1). The data lie at time 0 itself, where lambda is infinite; so its last step aims
+at u = 1 / T.
 
 diffusers' ``DPMSolverSinglestepScheduler`` rounds its times and has another grid; hence ours.
 
@@ -29,17 +34,49 @@ References:
 """
 
 from collections.abc import Sequence
-from math import expm1
+from math import exp, expm1
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.samplers.base import Walk
 from mmd_ddm.samplers.ode import SlopeSampler
-from mmd_ddm.schedules import check_times, log_snr_times
+from mmd_ddm.schedules import NoiseSchedule, check_times, log_snr_times
 
-__all__ = ["DPMSolver", "DPMSolverFast", "fast_orders"]
+__all__ = ["CONVERSIONS", "ContinuousSchedule", "DPMSolver", "DPMSolverFast", "fast_orders"]
+
+CONVERSIONS = ("type-1", "type-2")
+
+
+class ContinuousSchedule(NoiseSchedule):
+    """The continuous process of linear betas: alpha and sigma of the Type-2 conversion.
+
+    Args:
+        discrete: the schedule of the training.
+
+    Raises:
+        ValueError: betas that are not linear.
+    """
+
+    def __init__(self, discrete: NoiseSchedule) -> None:
+        if not discrete.has_linear_betas:
+            raise ValueError("Type-2 times are for linear betas; this model has others")
+        super().__init__(discrete.alpha_bar)
+        self._b_0, self._b_1 = len(discrete) * discrete.betas[[0, -1]]
+
+    def abar(self, t: float | None) -> float:
+        """abar_t as a Python float; 1 for ``t = None`` and at time 0."""
+        u = (t or 0) / (len(self) - 1)
+        return exp(-(u**2) * (self._b_1 - self._b_0) / 2 - u * self._b_0)
+
+    def time_of(self, log_snr: float | np.ndarray) -> np.ndarray:
+        """The t that has this lambda_t."""
+        # The root of the quadratic in u that -log abar is, without cancellation.
+        fall = np.logaddexp(0, -2 * np.asarray(log_snr))
+        root = np.sqrt(self._b_0**2 + 2 * (self._b_1 - self._b_0) * fall)
+        return np.asarray((len(self) - 1) * 2 * fall / (root + self._b_0))
 
 
 def fast_orders(nfe: int) -> list[int]:
@@ -62,13 +99,28 @@ class DPMSolver(SlopeSampler):
         denoiser: as in `Sampler`.
         times: where the steps start.
         order: 1, 2 or 3.
+        conversion: of times, one of `CONVERSIONS`.
         options: of `Sampler`.
     """
 
     def __init__(
-        self, denoiser: Denoiser, times: Sequence[float], *, order: int, **options: Any
+        self,
+        denoiser: Denoiser,
+        times: Sequence[float],
+        *,
+        order: int,
+        conversion: str = "type-1",
+        **options: Any,
     ) -> None:
         super().__init__(denoiser, times, **options)
+        if conversion not in CONVERSIONS:
+            raise ValueError(
+                f"unknown conversion {conversion!r}; choose one of {', '.join(CONVERSIONS)}"
+            )
+        self.end = 0.0  # lambda there is finite, and the last that is aimed at
+        if conversion == "type-2":
+            self.schedule = ContinuousSchedule(self.schedule)
+            self.end = (len(self.schedule) - 1) / len(self.schedule)
         if order not in (1, 2, 3):
             raise ValueError(f"DPM-Solver has orders 1, 2 and 3; got {order}")
         self.orders = dict.fromkeys(self.times, order)
@@ -76,7 +128,7 @@ class DPMSolver(SlopeSampler):
     def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
         """The slope of the order at t."""
         eps = walk.eps(x_t, t)
-        aim = s or 0
+        aim = max(s or 0, self.end)
         order = self.orders[t] if aim < t else 1
         if order == 1:
             return eps
@@ -100,13 +152,13 @@ class DPMSolverFast(DPMSolver):
     Args:
         denoiser: as in `Sampler`.
         times: the first is where the walk starts; their number is the number of network calls.
-        options: of `Sampler`.
+        options: of `DPMSolver`, but for the order.
     """
 
     def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
         super().__init__(denoiser, times, order=3, **options)
         orders = fast_orders(len(self.times))
-        schedule = denoiser.schedule
-        edges = log_snr_times(schedule, self.times[0], 0, len(orders) + 1)
-        self.times = check_times(edges[:-1].tolist(), len(schedule))
+        start = max(self.times[0], self.end)
+        edges = log_snr_times(self.schedule, start, self.end, len(orders) + 1)
+        self.times = check_times(edges[:-1].tolist(), len(self.schedule))
         self.orders = dict(zip(self.times, orders, strict=True))
