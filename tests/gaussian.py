@@ -25,7 +25,10 @@ class GaussianDenoiser(Denoiser):
         self.weight = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
 
     def forward(self, x_t, t):
-        alpha_t, sigma_t = self.schedule(t)
+        if isinstance(t, torch.Tensor):  # to differentiate by
+            alpha_t, sigma_t = self.coefficients(t.expand(len(x_t)))
+        else:
+            alpha_t, sigma_t = self.schedule(t)
         return self.weight * x_t * sigma_t / (alpha_t**2 * VARIANCE + sigma_t**2)
 
     def flow(self, x_t, t, s):

@@ -134,7 +134,7 @@ def gamma(folder, *words):
     return mmd_ddm(folder, "gamma", "base", "--data", "digits.npy", "-n", 2, *words)
 
 
-def forged(folder, **changes):
+def forge_gamma(folder, **changes):
     """A complete file, as the verb would have written it."""
     network = load_model(str(folder / "base")).denoiser.network
     values = tuple(np.linspace(0.1, 0.99, 1000))
@@ -175,7 +175,7 @@ def draw_from(folder, model):
 )
 def test_a_gamma_that_cannot_be_used(change, said, folder):
     if change is not None:
-        forged(folder, **change)
+        forge_gamma(folder, **change)
     done = draw_from(folder, "base")
     assert done.code == 2
     assert done.err.startswith("mmd-ddm: error: ")
@@ -196,7 +196,7 @@ def test_impossible_counts(words, folder):
 
 
 def test_a_finetuned_model_keeps_the_gamma_of_its_chain(folder):
-    forged(folder)
+    forge_gamma(folder)
     save_encoder(folder / "judge.safetensors", 0)
     words = ("finetune", "base", "--data", "digits.npy", "--out", "run", "--steps", 3, *SMALL)
     done = mmd_ddm(
@@ -212,7 +212,7 @@ def test_a_finetuned_model_keeps_the_gamma_of_its_chain(folder):
 
 
 def test_gamma_travels_with_a_copy_of_the_folder_only(folder):
-    forged(folder)
+    forge_gamma(folder)
     shutil.copytree(folder / "base", folder / "copy")
     assert draw_from(folder, "copy").code == 0
     other = save_model(folder / "other", ChainConfig(), channels=1)

@@ -19,6 +19,7 @@ NFE = {  # at five times that do not end at 0
     "s-pndm": 6,
     "f-pndm": 14,
     "heun": 9,
+    "genie": 10,
     "dpm-solver-2": 10,
     "dpm-solver-3": 15,
 }

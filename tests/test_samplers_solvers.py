@@ -32,6 +32,7 @@ def equal_log_snr(schedule, count):
         ("ddim", equal_times, 1),
         ("dpm-solver-1", equal_log_snr, 1),
         ("heun", equal_times, 2),
+        ("genie", equal_times, 2),
         ("s-pndm", equal_times, 2),
         ("f-pndm", equal_times, 2),
         ("ipndm", equal_times, 2),

@@ -165,7 +165,7 @@ class Denoiser(nn.Module):
         output = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)
         if self.prediction == "epsilon":
             return output
-        alpha_t, sigma_t = self._coefficients(times, x_t.dtype)
+        alpha_t, sigma_t = self.coefficients(times.to(x_t.dtype))
         if self.prediction == "sample":
             return (x_t - alpha_t * output) / sigma_t
         return alpha_t * output + sigma_t * x_t
@@ -189,12 +189,13 @@ class Denoiser(nn.Module):
             levels.append(network.mid_block(hidden, temb).to(x_t.dtype))
         return levels
 
-    def _coefficients(self, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        unique, index = times.unique(return_inverse=True)
-        pairs = [self.schedule(t) for t in unique.tolist()]
-        table = torch.tensor(pairs, dtype=dtype, device=times.device)[index]
-        alpha_t, sigma_t = table[:, :, None, None, None].unbind(1)
-        return alpha_t, sigma_t
+    def coefficients(self, times: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        """alpha_t and sigma_t of many times, [n, 1, 1, 1]; differentiable in them, from below."""
+        log_alpha_bar = self.schedule.alpha_bar.log().to(times)
+        table = torch.cat([log_alpha_bar.new_zeros(1), log_alpha_bar])  # begins with the data
+        i = times.ceil().long()
+        log_abar = torch.lerp(table[i], table[i + 1], times - (i - 1))[:, None, None, None]
+        return (log_abar / 2).exp(), (-log_abar.expm1()).sqrt()
 
 
 def _is_model(root: Path) -> bool:

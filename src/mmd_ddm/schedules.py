@@ -39,6 +39,7 @@ References:
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,12 @@ class NoiseSchedule:
         """rho_t = sigma_t / alpha_t, the noise level; 0 for ``t = None``."""
         alpha_t, sigma_t = self(t)
         return sigma_t / alpha_t
+
+    def rho_slope(self, t: float) -> float:
+        """The derivative of rho by t, from below: log abar is linear between training times."""
+        i = ceil(t)
+        fall = self._log_alpha_bar[i] - (self._log_alpha_bar[i - 1] if i else 0.0)
+        return float(-fall / (2 * self.abar(t) * self.rho(t)))  # as rho^2 = 1 / abar - 1
 
     def log_snr(self, t: float) -> float:
         """lambda_t = log(alpha_t / sigma_t), half the log signal-to-noise ratio."""

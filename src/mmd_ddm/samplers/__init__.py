@@ -20,6 +20,7 @@ dpm-solver++-2m, -3m       K                           dpm_solver_pp.py
 unipc                      K                           unipc.py
 deis                       K                           deis.py
 heun                       2K - 1                      ode.py
+genie                      2K                          genie.py; half of them with derivatives
 =========================  ==========================  ========================================
 
 All can be differentiated with respect to the weights and to x_T.
@@ -39,6 +40,7 @@ from mmd_ddm.samplers.deis import DEIS
 from mmd_ddm.samplers.dpm_solver import DPMSolver, DPMSolverFast
 from mmd_ddm.samplers.dpm_solver_pp import DPMSolverPP
 from mmd_ddm.samplers.fastdpm import FastDPMVar
+from mmd_ddm.samplers.genie import GENIE
 from mmd_ddm.samplers.ode import Heun
 from mmd_ddm.samplers.pndm import FPNDM, IPNDM, SPNDM
 from mmd_ddm.samplers.unipc import UniPC
@@ -67,6 +69,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "unipc": UniPC,
     "deis": DEIS,
     "heun": Heun,
+    "genie": GENIE,
 }
 
 
