@@ -16,12 +16,18 @@ from mmd_ddm.rng import sample_noise
 from mmd_ddm.schedules import NoiseSchedule
 
 CUSTOM = (990.0, 612.5, 250.0, 31.0)
-STOCK = [ChainConfig(steps=5), ChainConfig(steps=7), ChainConfig(steps=1)]
+STOCK = [
+    ChainConfig(steps=5), ChainConfig(steps=7), ChainConfig(steps=1),
+    ChainConfig(steps=5, spacing="midpoint"), ChainConfig(steps=15, spacing="midpoint"),
+    ChainConfig(steps=5, spacing="trailing")
+]  # fmt: skip
 SHIPPED = [
     ChainConfig(steps=5, spacing="quadratic-code"),
     ChainConfig(steps=5, spacing="quadratic-formula"),
     ChainConfig(steps=7, spacing="trailing"),  # 7 does not divide 1000
     ChainConfig(times=CUSTOM),
+    ChainConfig(times=(800, 600, 300)),  # no stride
+    ChainConfig(times=(900, 567, 234.5)),
 ]
 
 
@@ -77,7 +83,7 @@ def test_same_images_at_other_times(chain, tmp_path):
 
 def test_same_images_of_the_bundled_model(tmp_path):
     base = load_model("fashion-mnist")
-    for spacing in ("leading", "quadratic-code"):
+    for spacing in ("leading", "midpoint", "quadratic-code"):
         chain = resolve_times(ChainConfig(steps=5, spacing=spacing), base.denoiser.schedule)
         export(base.denoiser, base.scheduler_config, asdict(chain), tmp_path / spacing)
         assert largest_difference(tmp_path / spacing, 5) <= 1e-5
@@ -96,7 +102,7 @@ def test_same_files_as_the_command(chain, tmp_path):
 
 
 @pytest.mark.parametrize("chain", STOCK, ids=lambda c: f"{c.spacing}{c.steps}")
-def test_leading_times_need_nothing_but_diffusers(chain, tmp_path):
+def test_times_a_stride_apart_need_nothing_but_diffusers(chain, tmp_path):
     save_model(tmp_path / "model", chain)
     pipeline = load_pipeline(tmp_path / "model")
     assert type(pipeline.scheduler) is DDIMScheduler

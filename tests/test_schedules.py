@@ -23,6 +23,7 @@ TABLE = {  # the module's docstring, K = 5
     "linear-code": (800, 600, 400, 200, 0),
     "quadratic-code": (800, 450, 200, 50, 0),
     "leading": (800, 600, 400, 200, 0),
+    "midpoint": (900, 700, 500, 300, 100),
     "trailing": (999, 799, 599, 399, 199),
     "linspace": (999, 749, 500, 250, 0),
 }

@@ -18,7 +18,6 @@ from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.fingerprint import weights_sha256
 from mmd_ddm.gamma import gamma_file
 from mmd_ddm.runlog import atomic_write, write_json
-from mmd_ddm.schedules import select_times
 
 __all__ = ["export", "load_state", "save_state"]
 
@@ -88,10 +87,11 @@ def export(
 ) -> None:
     """Write a folder that ``DiffusionPipeline.from_pretrained`` loads.
 
-    A deterministic DDIM chain on leading times, or on trailing ones where K divides T, is held by
-    diffusers' own `DDIMScheduler`. Any other chain gets `FewStepScheduler` beside the weights,
-    which refuses every other number of steps and every sampler but DDIM: no folder is written
-    that would silently sample on another grid. The Gamma of an analytic sampler comes along.
+    A deterministic DDIM chain on times T // K apart (leading, midpoint, and trailing where K
+    divides T) is held by diffusers' own `DDIMScheduler`. Any other chain gets `FewStepScheduler`
+    beside the weights, which refuses every other number of steps and every sampler but DDIM: no
+    folder is written that would silently sample on another grid. The Gamma of an analytic sampler
+    comes along.
 
     Args:
         denoiser: its network is written as it is.
@@ -106,9 +106,10 @@ def export(
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     network = copy.deepcopy(denoiser.network).half() if half else denoiser.network
-    if chain is None or _stock(chain, scheduler_config, len(denoiser.schedule)):
-        pipeline = DDIMPipeline(network, _stock_scheduler(scheduler_config, chain))
-    else:
+    stock = _stock_scheduler(scheduler_config, chain, len(denoiser.schedule))
+    if stock is not None:
+        pipeline = DDIMPipeline(network, stock)
+    elif chain is not None:
         pipeline = DDPMPipeline(network, _few_step_scheduler(denoiser, scheduler_config, chain))
     if chain is not None:
         pipeline.scheduler.register_to_config(_mmd_ddm=dict(chain))
@@ -122,35 +123,32 @@ def export(
     temporary.replace(folder)
 
 
-def _stock(chain: Mapping[str, Any], config: Mapping[str, Any], num_train_timesteps: int) -> bool:
-    """Whether diffusers' DDIMScheduler walks this chain's times, and steps right between them."""
-    if config.get("beta_schedule", "linear") not in _DDIM_BETAS:
-        return False
-    steps = len(chain["times"])
-    spacing = next(
-        (
-            name
-            for name in ("leading", "trailing")
-            if list(select_times(name, steps, num_train_timesteps)) == list(chain["times"])
-        ),
-        None,
-    )
-    divides = spacing == "leading" or num_train_timesteps % steps == 0
-    return chain["sampler"] == "ddim" and chain["eta"] == 0 and spacing is not None and divides
+def _stock_scheduler(
+    config: Mapping[str, Any], chain: Mapping[str, Any] | None, num_train_timesteps: int
+) -> Any:
+    """The stock DDIMScheduler if it walks this chain's times, or if there are none; else None.
 
-
-def _stock_scheduler(config: Mapping[str, Any], chain: Mapping[str, Any] | None) -> Any:
+    It steps by T // K whatever its list of times says, from any offset that is less.
+    """
     from diffusers import DDIMScheduler
 
     if chain is None:
         return DDIMScheduler.from_config(dict(config))
-    leading = chain["times"][-1] == 0
+    betas = config.get("beta_schedule", "linear")
+    if chain["sampler"] != "ddim" or chain["eta"] != 0 or betas not in _DDIM_BETAS:
+        return None
+    times = list(chain["times"])
+    stride, offset = num_train_timesteps // len(times), times[-1]
+    if not (offset < stride and float(offset).is_integer()):
+        return None
+    if times != [offset + i * stride for i in reversed(range(len(times)))]:
+        return None
     return DDIMScheduler.from_config(
         dict(config),
         clip_sample=chain["clip"],
         clip_sample_range=1.0,
-        timestep_spacing="leading" if leading else "trailing",
-        steps_offset=0,
+        timestep_spacing="leading",
+        steps_offset=int(offset),
         set_alpha_to_one=True,
         thresholding=False,
     )

@@ -15,6 +15,7 @@ spacing              rule, i = 1 ... K                               K = 5, T = 
 linear-formula       floor(c i), c = (T-1)/K          (paper IV-E)   999 799 599 399 199
 quadratic-formula    floor(c i^2), c = (T-1)/K^2      (paper IV-E)   999 639 359 159 39
 leading              (i-1) (T // K)    (released code; diffusers)    800 600 400 200 0
+midpoint             leading + (T // K) // 2                         900 700 500 300 100
 quadratic-code       floor(linspace(0, sqrt(0.8 T), K)^2)  (DDIM)    800 450 200 50 0
 trailing             round(T - (i-1) T/K) - 1              (diffusers)  999 799 599 399 199
 linspace             round(linspace(0, T-1, K))            (diffusers)  999 749 500 250 0
@@ -24,6 +25,10 @@ karras               rho_t^(1/7) equally spaced, T-1 ... 0     (EDM)  fractional
 
 with lambda_t = log(alpha_t / sigma_t) and rho_t = sigma_t / alpha_t of the model's own schedule.
 Times searched for one model and schedule (Align Your Steps) are given as a custom list instead.
+
+``midpoint`` asks the network in the middle of each of K equal strides, where ``leading`` asks at
+its clean end: no call is spent at t = 0, where there is nothing left to do, nor at T - 1, where
+there is nothing to see, and every step takes its share of the gradient.
 
 ``linear-code`` is accepted as another name of ``leading``: the released code takes
 ``range(0, T, T // K)``, which is ``leading`` wherever it has K entries (it has 16 for K = 15).
@@ -177,6 +182,10 @@ def _leading(k: int, t: int) -> np.ndarray:
     return np.arange(k) * (t // k)
 
 
+def _midpoint(k: int, t: int) -> np.ndarray:
+    return _leading(k, t) + t // k // 2
+
+
 def _quadratic_code(k: int, t: int) -> np.ndarray:
     return np.floor(np.linspace(0, np.sqrt(0.8 * t), k) ** 2 + 1e-9)
 
@@ -195,6 +204,7 @@ SPACINGS: dict[str, Callable[[int, int], np.ndarray]] = {
     "linear-code": _leading,
     "quadratic-code": _quadratic_code,
     "leading": _leading,
+    "midpoint": _midpoint,
     "trailing": _trailing,
     "linspace": _linspace,
 }
