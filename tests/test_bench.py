@@ -199,7 +199,7 @@ def test_lines_are_sorted_by_steps_then_quality():
     (_, header), *lines = bench_lines(results())
     assert header == [
         "sampler", "spacing", "steps", "NFE", "pixels KID x1000", "pixels FD",
-        "encoder KID x1000", "encoder FD", "images/s",
+        "encoder KID x1000", "encoder FD", "s/image",
     ]  # fmt: skip
     assert [(strong, cells[0], cells[2], cells[3]) for strong, cells in lines[:-1]] == [
         (False, "unipc", "5", "5"),
@@ -208,7 +208,7 @@ def test_lines_are_sorted_by_steps_then_quality():
         (False, "ddim", "5", "5"),
         (False, "ddim", "10", "10"),
     ]
-    assert lines[2][1][4:] == ["20.0 ± 1.0", "2.00", "40.0 ± 1.0", "2.00", "12.0"]
+    assert lines[2][1][4:] == ["20.0 ± 1.0", "2.00", "40.0 ± 1.0", "2.00", "0.0833"]
     assert lines[-1][1][0] == "real vs real"
     assert all(len(cells) == len(header) for _, cells in lines)
 
@@ -227,6 +227,7 @@ def test_markdown_and_csv_say_the_same(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["sampler"] for row in rows] == ["unipc", "heun", "ddim", "ddim", "ddim"]
     assert float(rows[1]["encoder kid"]) == 0.02
+    assert float(rows[1]["seconds_per_image"]) == pytest.approx(1 / 12, abs=1e-6)
     assert rows[1]["encoder fd_se"] == ""
 
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from commands import digits, mmd_ddm, save_encoder, save_model
+from commands import digits, mmd_ddm, pictures, read, save_encoder, save_model
 from test_samplers_analytic import forge_gamma
 
 from mmd_ddm.samplers import SAMPLERS
@@ -36,3 +36,23 @@ def test_every_sampler_can_be_finetuned(sampler, folder):
     norms = [json.loads(line)["grad_norm"] for line in lines]
     assert len(norms) == 2
     assert all(math.isfinite(norm) and norm > 0 for norm in norms)
+
+
+def test_walks_begin_from_given_images(folder):
+    """From time 0, where a walk is one small correction, they come out as they went in."""
+    words = ("sample", "base", "-n", 5, "--start-from", "digits.npy", "--batch-size", 2)
+    done = mmd_ddm(folder, *words, "--times", "0", "--out", "near")
+    assert done.code == 0, done.err
+    change = pictures(folder / "near").astype(int) - digits(5)
+    assert np.abs(change).max() < 12
+    assert read(folder / "near" / "run.json")["settings"]["start_from"] == "digits.npy"
+    assert mmd_ddm(folder, *words, "--times", "900,0", "--out", "far").code == 0
+    assert np.abs(pictures(folder / "far").astype(int) - digits(5)).mean() > 24
+
+
+def test_as_many_given_images_as_are_drawn(folder):
+    words = ("sample", "base", "-n", 13, "--start-from", "digits.npy", "--out", "more")
+    done = mmd_ddm(folder, *words)
+    assert done.code == 2
+    assert done.err == "mmd-ddm: error: digits.npy holds 12 images; -n 13 takes as many\n"
+    assert not (folder / "more").exists()

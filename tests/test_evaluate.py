@@ -61,6 +61,19 @@ def test_images_are_the_samplers_rounded(name, denoiser):
     assert torch.equal(draw(sampler, 4, seed=5)[0], expected)
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_walks_begin_from_noised_images_where_these_are_given(name, denoiser):
+    sampler = make_sampler(name, denoiser, (200, 100, 0))
+    drafts = from_uint8(pixels(20, seed=1))
+    drawn = draw(sampler, 4, seed=5, batch_size=3, start=lambda seeds: drafts[seeds])[0]
+    z = sample_noise(range(5, 9), (1, 8, 8), sampler.draws)
+    abar = denoiser.schedule.abar(200)
+    x_t = abar**0.5 * drafts[5:9] + (1 - abar) ** 0.5 * z[0]
+    with torch.no_grad():
+        expected = to_uint8(sampler(x_t, z[1:] if sampler.stochastic else None))
+    assert same(drawn, expected)
+
+
 def test_draw_needs_no_gradient_and_tells_how_far_it_is(denoiser):
     sampler, told = make_sampler("ddim", denoiser, (600, 0), recompute=True), []
     draw(sampler, 5, batch_size=2, on_batch=told.append)

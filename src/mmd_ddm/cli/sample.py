@@ -1,7 +1,8 @@
 """``mmd-ddm sample``: images from a model."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,9 @@ from mmd_ddm.cli.chain import (
 )
 from mmd_ddm.cli.console import console, progress_bar
 from mmd_ddm.config import check_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["sample"]
 
@@ -38,6 +42,10 @@ def sample(
     times: TimesOption = None,
     eta: EtaOption = None,
     clip: ClipOption = None,
+    start_from: Annotated[
+        str, typer.Option(help="Images to noise to the first time and begin with (ES-DDPM).")
+    ] = "",
+    resize: Annotated[bool, typer.Option("--resize", help="Crop and scale those.")] = False,
     seed: Annotated[int, typer.Option(help="Of image 0; image i has SEED + i.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
@@ -48,6 +56,8 @@ def sample(
     SEED + i alone, not on N or the batch size.
 
     Example: mmd-ddm sample run -n 64 --out images
+
+    Example: mmd-ddm sample base --start-from drafts/ --times 200,150,100,50,0 --out images
     """
     if n < 1 or batch_size < 1:
         raise ValueError(f"-n and --batch-size must be at least 1; got {n} and {batch_size}")
@@ -66,17 +76,37 @@ def sample(
     given = {"steps": steps, "sampler": sampler, "spacing": spacing, "eta": eta, "clip": clip}
     loaded = load_model(model, build_device(device))
     chain = choose_chain(loaded, times=parse_times(times), **given)
-    RunLog(out, "sample", {"model": model, "n": n, "seed": seed, "chain": asdict(chain)})
+    begin, begun_from = _drafts(start_from, n, seed, loaded.denoiser.shape, resize)
+    settings = {"model": model, "n": n, "seed": seed, "chain": asdict(chain)}
+    RunLog(out, "sample", {**settings, **begun_from})
     console.print(f"{n} images in {describe_chain(loaded, chain)}")
     walk = build_sampler(chain, loaded.denoiser)
     shown: list[torch.Tensor] = []
     with progress_bar("sampling", n) as bar:
         for start in range(0, n, batch_size):
             count = min(batch_size, n - start)
-            pixels, _ = draw(walk, count, seed=seed + start, batch_size=batch_size)
+            first = seed + start
+            pixels, _ = draw(walk, count, seed=first, batch_size=batch_size, start=begin)
             for i, image in enumerate(pixels, start):
                 save_png(image, out / f"{i:05d}.png")
             shown += pixels[: max(0, _GRID - start)]
             bar(advance=count)
     save_png(grid(torch.stack(shown), math.ceil(len(shown) ** 0.5)), out / "grid.png")
     console.print(f"saved {out}")
+
+
+def _drafts(
+    source: str, n: int, seed: int, shape: tuple[int, int, int], resize: bool
+) -> tuple["Callable[[range], Tensor] | None", dict[str, Any]]:
+    """Where the walks of these seeds begin, and how the run's settings say it."""
+    if not source:
+        return None, {}
+    from mmd_ddm.data import load_images
+    from mmd_ddm.images import from_uint8
+
+    images = load_images(source, shape, resize=resize)
+    if len(images) < n:
+        raise ValueError(f"{source} holds {len(images)} images; -n {n} takes as many")
+    x_0 = from_uint8(images.pixels[:n])
+    about = {"start_from": source, "start_sha256": images.sha256}
+    return lambda seeds: x_0[seeds.start - seed : seeds.stop - seed], about

@@ -28,11 +28,11 @@ def bench_lines(results: dict[str, Any]) -> list[tuple[bool, list[str]]]:
     columns = [(space, metric) for space in results["spaces"] for metric in _METRICS]
     header = ["sampler", "spacing", "steps", "NFE"]
     header += [f"{space} {_METRICS[metric]}" for space, metric in columns]
-    lines = [(False, [*header, "images/s"])]
+    lines = [(False, [*header, "s/image"])]
     for row in _sorted_rows(results):
         scores = [_cell(row["spaces"].get(space), metric) for space, metric in columns]
         cells = [_label(row), str(row["spacing"]), str(row["steps"]), str(row["nfe"])]
-        speed = format_number(row["images_per_second"])
+        speed = format_number(1 / row["images_per_second"])
         lines.append((row["name"] == "finetuned", [*cells, *scores, speed]))
     floors = [_cell(results["spaces"][space].get("floor"), metric) for space, metric in columns]
     lines.append((False, ["real vs real", _DASH, _DASH, _DASH, *floors, _DASH]))
@@ -42,7 +42,7 @@ def bench_lines(results: dict[str, Any]) -> list[tuple[bool, list[str]]]:
 def write_bench_tables(results: dict[str, Any], folder: Path) -> None:
     """Write ``bench.md`` and ``bench.csv``."""
     (folder / "bench.md").write_text(_markdown(results), encoding="utf-8")
-    head = ["name", "model", "sampler", "spacing", "steps", "nfe", "seeds", "images_per_second"]
+    head = ["name", "model", "sampler", "spacing", "steps", "nfe", "seeds"]
     columns = [
         (space, metric)
         for space in results["spaces"]
@@ -50,10 +50,12 @@ def write_bench_tables(results: dict[str, Any], folder: Path) -> None:
     ]
     with (folder / "bench.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*head, *(f"{space} {metric}" for space, metric in columns)])
+        scored = [f"{space} {metric}" for space, metric in columns]
+        writer.writerow([*head, "seconds_per_image", *scored])
         for row in _sorted_rows(results):
             scores = [row["spaces"].get(space, {}).get(metric, "") for space, metric in columns]
-            writer.writerow([*(row[key] for key in head), *scores])
+            seconds = round(1 / row["images_per_second"], 6)
+            writer.writerow([*(row[key] for key in head), seconds, *scores])
 
 
 def write_bench_chart(results: dict[str, Any], path: Path) -> None:

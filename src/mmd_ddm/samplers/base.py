@@ -122,7 +122,7 @@ class Sampler(nn.Module, ABC):
         """Walk from noise to data.
 
         Args:
-            x_T: standard normal.
+            x_T: standard normal, or images that `diffuse` noised.
             noise: standard normal, one a step; read by stochastic samplers only.
 
         Raises:
@@ -137,6 +137,22 @@ class Sampler(nn.Module, ABC):
             x_t = self.step(x_t, t, s, walk, z)
         self.nfe = walk.nfe
         return x_t
+
+    def diffuse(
+        self, x_0: Float[Tensor, "n c h w"], z: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n c h w"]:
+        """Images noised to the first of the times, for walks that do not start from white noise.
+
+        Args:
+            x_0: images in [-1, 1], from a faster model for instance.
+            z: standard normal.
+
+        References:
+            Lyu et al., "Accelerating Diffusion Models via Early Stop of the Diffusion Process",
+            2022 (ES-DDPM).
+        """
+        alpha_t, sigma_t = self.schedule(self.times[0])
+        return alpha_t * x_0 + sigma_t * z
 
     @abstractmethod
     def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
