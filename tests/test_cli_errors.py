@@ -267,7 +267,7 @@ def test_draws_that_cannot_be_made(words, said, folder):
         "--kernel qubic": ("unknown kernel 'qubic'", "cubic"),
         "--reference banks": ("unknown reference 'banks'", "bank, minibatch"),
         "--iterations -1": ("iterations must be at least 0; got -1",),
-        "--lr nan": ("lr must be at least 0; got nan",),
+        "--lr nan": ("lr must be finite; got nan",),
         "--seed -1": ("a seed is from 0", "got -1"),
         "--config missing.toml": ("cannot read the config missing.toml",),
         "--config notes.txt": ("cannot read the config notes.txt",),

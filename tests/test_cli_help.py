@@ -12,7 +12,17 @@ from commands import mmd_ddm
 import mmd_ddm as package
 from mmd_ddm.cli import app
 
-VERBS = ["demo", "finetune", "sample", "evaluate", "bench", "gamma", "report", "pretrain"]
+VERBS = [
+    "demo",
+    "finetune",
+    "sample",
+    "evaluate",
+    "bench",
+    "gamma",
+    "report",
+    "pretrain",
+    "verify",
+]
 OPTIONS = {
     "demo": ["--out", "--set"],
     "finetune": ["MODEL", "--data", "--steps", "--out", "--config", "--set", "--dry-run"],
@@ -21,7 +31,8 @@ OPTIONS = {
     "bench": ["--data", "--out", "--samplers", "--run"],
     "gamma": ["MODEL", "--data", "-n"],
     "report": ["RUN", "--out"],
-    "pretrain": ["--data", "--out", "--minutes"],
+    "pretrain": ["--data", "--out", "--minutes", "--force-new-run"],
+    "verify": ["RUN", "--device"],
 }
 
 

@@ -56,7 +56,7 @@ def events(run, kind):
 
 def _identity(run):
     record = read(run / "run.json")
-    return record["verb"], record["settings"]
+    return record["verb"], record["settings"], record["inputs"]
 
 
 def weights(run):

@@ -1,12 +1,22 @@
 """Run folders: written once, resumed with the same settings only, never half read."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-from mmd_ddm.runlog import OutputError, RunLog, describe_environment, read_json, write_json
+from mmd_ddm.runlog import (
+    OutputError,
+    RunLog,
+    atomic_write,
+    describe_environment,
+    free_folder,
+    read_events,
+    read_json,
+    write_json,
+)
 
 SETTINGS = {"steps": 5, "lr": 5e-6, "times": (800, 400, 0), "model": None}
 
@@ -74,6 +84,75 @@ class TestRunLog:
         (tmp_path / "run.json").write_text('{"verb": "fine')
         with pytest.raises(ValueError, match=r"cannot read .*run.json"):
             RunLog(tmp_path, "finetune", SETTINGS)
+
+    def test_other_data_or_weights_are_refused_and_named(self, tmp_path):
+        RunLog(tmp_path, "finetune", SETTINGS, {"data_sha256": "aa"})
+        RunLog(tmp_path, "finetune", SETTINGS, {"data_sha256": "aa"})
+        with pytest.raises(
+            OutputError, match=r"other data or weights \(data_sha256: 'aa' -> 'bb'"
+        ):
+            RunLog(tmp_path, "finetune", SETTINGS, {"data_sha256": "bb"})
+
+    def test_what_has_no_effect_may_change(self, tmp_path):
+        RunLog(tmp_path, "finetune", {**SETTINGS, "keep": 1, "save_every": 50})
+        RunLog(tmp_path, "finetune", {**SETTINGS, "keep": 2, "save_every": 10})
+
+    def test_half_a_line_does_not_spoil_the_next(self, tmp_path):
+        RunLog(tmp_path, "finetune", SETTINGS).write(event="train", step=1)
+        with (tmp_path / "log.jsonl").open("a") as file:
+            file.write('{"event": "tra')
+        run = RunLog(tmp_path, "finetune", SETTINGS)
+        run.write(event="train", step=2)
+        assert [event["step"] for event in read_events(tmp_path)] == [1, 2]
+
+
+class TestFreeFolder:
+    def test_the_folder_itself_if_it_may_be_written(self, tmp_path):
+        for folder in (tmp_path / "new", tmp_path):
+            assert free_folder(folder, "finetune", SETTINGS) == folder
+        RunLog(tmp_path, "finetune", SETTINGS)
+        assert free_folder(tmp_path, "finetune", SETTINGS) == tmp_path
+
+    def test_a_sibling_that_the_same_words_find_again(self, tmp_path):
+        run, other = tmp_path / "run", {**SETTINGS, "lr": 0.1}
+        RunLog(run, "finetune", SETTINGS)
+        (tmp_path / "run-2").mkdir()
+        (tmp_path / "run-2" / "thesis.tex").write_text("my only copy")
+        third = free_folder(run, "finetune", other)
+        assert third == tmp_path / "run-3"
+        RunLog(third, "finetune", other)
+        assert free_folder(run, "finetune", other) == third
+
+
+class TestAtomicWrite:
+    def test_what_fails_leaves_the_old_and_no_trace(self, tmp_path):
+        path = tmp_path / "a"
+        path.write_bytes(b"old")
+
+        def fail():
+            with atomic_write(path) as file:
+                file.write(b"half of the new")
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            fail()
+        assert path.read_bytes() == b"old"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_file_and_folder_are_on_the_disk_when_it_has_its_name(self, tmp_path, monkeypatch):
+        synced = []
+        fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", lambda d: synced.append(os.fstat(d).st_ino) or fsync(d))
+        with atomic_write(tmp_path / "a") as file:
+            file.write(b"new")
+        assert synced == [(tmp_path / "a").stat().st_ino, tmp_path.stat().st_ino]
+
+    def test_a_full_disk_leaves_the_old(self, tmp_path):
+        write_json(tmp_path / "a", {"x": 1})
+        (tmp_path / "a.tmp").symlink_to("/dev/full")
+        with pytest.raises(OSError, match="No space left"):
+            write_json(tmp_path / "a", {"x": 2})
+        assert read_json(tmp_path / "a") == {"x": 1}
 
 
 class TestJson:

@@ -27,6 +27,7 @@ from mmd_ddm.schedules import NoiseSchedule
 
 __all__ = ["PREDICTIONS", "Denoiser"]
 
+_LATENT = {"vae", "vqvae", "movq"}
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
 
@@ -82,6 +83,12 @@ class Denoiser(nn.Module):
             raise ValueError(
                 f"{model} is not a diffusers model: expected unet/config.json beside "
                 "scheduler/scheduler_config.json, or both configs in one folder"
+            )
+        latent = _LATENT & _read_index(model).keys()
+        if latent:
+            raise ValueError(
+                f"{model} is a latent diffusion model ({', '.join(sorted(latent))} beside its "
+                "unet); one that draws pixels is needed"
             )
         config = _read_part(UNet2DModel.load_config, model, "unet")
         if config.get("_class_name") != "UNet2DModel":
@@ -201,6 +208,16 @@ class Denoiser(nn.Module):
 def _is_model(root: Path) -> bool:
     """Whether a diffusers model lies there, in sub-folders or flat as the early ones."""
     return (root / "unet/config.json").is_file() or (root / "config.json").is_file()
+
+
+def _read_index(model: str | Path) -> dict[str, Any]:
+    """``model_index.json``, which names every part; early models have none."""
+    from diffusers import DiffusionPipeline
+
+    try:
+        return dict(DiffusionPipeline.load_config(str(model)))
+    except OSError:
+        return {}
 
 
 def _read_part(read: Callable[..., Any], model: str | Path, part: str, **options: Any) -> Any:

@@ -1,10 +1,11 @@
 """What a run leaves behind: its folder, its settings, a line of JSON an event.
 
-A run folder holds ``run.json`` (verb, resolved settings, versions, command line), ``log.jsonl``
-(one object a line), and what the verb adds. Reading needs no torch.
+A run folder holds ``run.json`` (verb, resolved settings, hashes of the inputs, versions, command
+line), ``log.jsonl`` (one object a line), and what the verb adds. Reading needs no torch.
 """
 
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,11 +23,14 @@ __all__ = [
     "atomic_write",
     "check_folder",
     "describe_environment",
+    "free_folder",
+    "read_events",
     "read_json",
     "write_json",
 ]
 
 _PACKAGES = ("mmd-ddm", "torch", "diffusers", "timm", "torch-fidelity", "numpy")
+_WITHOUT_EFFECT = {"keep", "save_every"}  # on the result: a resumed run may change them
 
 
 class OutputError(ValueError):
@@ -40,31 +44,44 @@ class RunLog:
         folder: created if need be.
         verb: ``finetune``, ``pretrain`` ...
         settings: the resolved settings; a folder that holds a run of other settings is refused.
+        inputs: hashes of the data and weights it begins with; others are refused as well.
 
     Raises:
         OutputError: the folder holds something else, or another run.
     """
 
-    def __init__(self, folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        verb: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, str] | None = None,
+    ) -> None:
         check_folder(folder, verb, settings)
         self.folder = folder
-        if not (folder / "run.json").is_file():
-            write_json(
-                folder / "run.json",
-                {"verb": verb, "settings": dict(settings), **describe_environment()},
-            )
+        inputs = dict(inputs or {})
+        if (folder / "run.json").is_file():
+            _refuse_other_inputs(folder / "run.json", inputs)
+            self._end_line()
+        else:
+            record = {"verb": verb, "settings": dict(settings), "inputs": inputs}
+            write_json(folder / "run.json", {**record, **describe_environment()})
 
     def write(self, **event: Any) -> None:
         """Append one event, with the wall-clock time."""
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": round(time.time(), 3), **event}) + "\n")
 
+    def _end_line(self) -> None:
+        """A killed run may have left half a line, which nothing may be appended to."""
+        log = self.folder / "log.jsonl"
+        if log.is_file() and not log.read_bytes().endswith(b"\n"):
+            with log.open("a", encoding="utf-8") as file:
+                file.write("\n")
+
     def events(self) -> list[dict[str, Any]]:
         """All events so far."""
-        path = self.folder / "log.jsonl"
-        if not path.is_file():
-            return []
-        return list(_complete_lines(path))
+        return read_events(self.folder)
 
 
 def check_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
@@ -82,12 +99,28 @@ def check_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
         raise OutputError(f"{folder} holds something else; give a new or empty folder")
 
 
-def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return  # a run that was killed may leave half of its last line
+def free_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> Path:
+    """The folder, if this run may be written there, or the first such of FOLDER-2, FOLDER-3 ..."""
+    for number in itertools.count(1):
+        candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        if not candidate.exists():
+            break
+        with suppress(OutputError):
+            check_folder(candidate, verb, settings)
+            break
+    return candidate
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """All whole events of a run folder, oldest first: a killed run may leave half a line."""
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(json.JSONDecodeError):
+            events.append(json.loads(line))
+    return [event for event in events if isinstance(event, dict)]
 
 
 def _refuse_other_run(existing: Path, verb: str, settings: Mapping[str, Any]) -> None:
@@ -96,13 +129,28 @@ def _refuse_other_run(existing: Path, verb: str, settings: Mapping[str, Any]) ->
     if before.get("verb") != verb:
         raise OutputError(f"{existing.parent} holds a {before.get('verb')} run; give a new folder")
     old = before.get("settings", {})
-    changed = [k for k in sorted({*old, *now}) if old.get(k) != now.get(k)]
+    changed = _differences(old, now)
     if changed:
-        details = "; ".join(f"{k}: {old.get(k)!r} -> {now.get(k)!r}" for k in changed)
+        beside = ", or --force-new-run" if verb in ("finetune", "pretrain") else ""
         raise OutputError(
-            f"{existing.parent} holds a run with other settings ({details}); give a new folder, "
-            "or repeat the old settings to resume it"
+            f"{existing.parent} holds a run with other settings ({changed}); give a new folder, "
+            f"or repeat the old settings to resume it{beside}"
         )
+
+
+def _refuse_other_inputs(existing: Path, inputs: Mapping[str, str]) -> None:
+    changed = _differences(read_json(existing).get("inputs", {}), inputs)
+    if changed:
+        raise OutputError(
+            f"{existing.parent} began with other data or weights ({changed}); put them back, or "
+            "give a new folder"
+        )
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    keys = sorted({*old, *new} - _WITHOUT_EFFECT)
+    changed = [key for key in keys if old.get(key) != new.get(key)]
+    return "; ".join(f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in changed)
 
 
 def describe_environment() -> dict[str, Any]:
@@ -123,13 +171,19 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
+    """Of this package's sources, with ``-dirty`` if they are changed; None if git has them not."""
     try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), *words],
+        capture_output=True, text=True, timeout=10, check=True,
+    )  # fmt: skip
     return done.stdout.strip()
 
 

@@ -5,7 +5,7 @@ out, and counted: public test sets hold a few copies of their training images.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import UInt8
@@ -50,7 +50,7 @@ def split_images(images: ImageSet, heldout: ImageSet | None, *, seed: int) -> Sp
         order = torch.randperm(len(images), generator=generator(seed, 0, 0, "held-out"))
         held = images.pixels[order[:apart]]
         heldout = ImageSet(held, f"a fifth of {images.source}")
-        images = ImageSet(images.pixels[order[apart:]], images.source)
+        images = replace(images, pixels=images.pixels[order[apart:]])
     for found in (images, heldout):
         if len(found) < 2:
             raise ValueError(f"{found.source} holds one image; at least 2 are needed")
@@ -60,7 +60,7 @@ def split_images(images: ImageSet, heldout: ImageSet | None, *, seed: int) -> Sp
             f"{len(heldout) - len(fresh)} of the {len(heldout)} images of {heldout.source} are "
             f"also in {images.source}: hold out others"
         )
-    return Split(images, ImageSet(fresh, heldout.source), len(heldout) - len(fresh))
+    return Split(images, replace(heldout, pixels=fresh), len(heldout) - len(fresh))
 
 
 def _without(

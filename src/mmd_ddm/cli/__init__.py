@@ -19,6 +19,7 @@ from mmd_ddm.cli.gamma import gamma
 from mmd_ddm.cli.pretrain import pretrain
 from mmd_ddm.cli.report import report
 from mmd_ddm.cli.sample import sample
+from mmd_ddm.cli.verify import verify
 from mmd_ddm.interrupts import sigterm_as_interrupt
 
 __all__ = ["app", "main"]
@@ -54,7 +55,7 @@ def root(
     """Turn a pretrained diffusion model into a K-step model by MMD finetuning."""
 
 
-for verb in (demo, finetune, sample, evaluate, bench, gamma, report, pretrain):
+for verb in (demo, finetune, sample, evaluate, bench, gamma, report, pretrain, verify):
     app.command()(verb)
 
 
@@ -77,4 +78,4 @@ def _one_line(error: Exception) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"
-    return " ".join(text.split())
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

@@ -12,7 +12,7 @@ from rich.table import Table
 from mmd_ddm.bank import cached_features
 from mmd_ddm.bench import SEED_STRIDE, Entry, Ledger, choose_samplers, over_seeds, plan
 from mmd_ddm.build import build_device, load_model
-from mmd_ddm.cli.console import console, progress_bar
+from mmd_ddm.cli.console import console, progress_bar, say_skipped
 from mmd_ddm.cli.judging import protocol
 from mmd_ddm.data import ImageSet, load_images
 from mmd_ddm.evaluate import Space, draw, judge, result_row
@@ -54,6 +54,7 @@ def run_bench(request: Request, out: Path) -> dict[str, Any]:
     )
     entries, notes = plan(model, runs, samplers, request.spacings, request.steps, request.seeds)
     images = load_images(request.data, model.denoiser.shape, resize=request.resize)
+    say_skipped(images)
     spaces, about = _spaces(request, images, model.denoiser.shape[0], device)
     settings = {
         "data": request.data,

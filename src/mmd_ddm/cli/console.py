@@ -4,8 +4,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,23 +19,30 @@ from rich.progress import (
 
 from mmd_ddm import config
 
-__all__ = ["console", "progress_bar", "settings"]
+if TYPE_CHECKING:
+    from mmd_ddm.data import ImageSet
+
+__all__ = ["ForceOption", "console", "progress_bar", "say_skipped", "settings"]
 
 T = TypeVar("T")
-console = Console(highlight=False)
+ForceOption = Annotated[
+    bool, typer.Option("--force-new-run", help="If OUT holds another run: use OUT-2, OUT-3 ...")
+]
+# Names of files and models are shown as they are, not read as markup.
+console = Console(highlight=False, markup=False)
 
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Callable[..., None]]:
     """A progress bar; the yielded function takes ``done=`` or ``advance=`` and a ``note=``."""
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=total, note="")
@@ -43,6 +51,14 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[..., None]]:
             progress.update(task, completed=done, advance=advance, note=note)
 
         yield update
+
+
+def say_skipped(*sources: "ImageSet") -> None:
+    """Name the files that were taken for no images."""
+    for source in sources:
+        if source.skipped:
+            names = ", ".join(source.skipped[:5]) + ", ..." * (len(source.skipped) > 5)
+            console.print(f"skipped {len(source.skipped):,} files of {source.source}: {names}")
 
 
 def settings(

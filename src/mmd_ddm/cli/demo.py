@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmd_ddm.cli.console import console
+from mmd_ddm.cli.console import ForceOption, console
 
 __all__ = ["demo"]
 
@@ -15,6 +15,7 @@ def demo(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting of finetune: iterations=10")
     ] = None,
+    force_new_run: ForceOption = False,
 ) -> None:
     """Finetune the bundled Fashion-MNIST model for 5 steps, in minutes on two CPU cores.
 
@@ -22,8 +23,12 @@ def demo(
     """
     from mmd_ddm.cli.job import run_job
     from mmd_ddm.cli.judging import print_results
-    from mmd_ddm.config import FinetuneConfig, load
+    from mmd_ddm.config import FinetuneConfig, load, to_mapping
+    from mmd_ddm.runlog import free_folder
 
     preset = Path(__file__).parents[1] / "presets" / "demo.toml"
-    print_results(run_job(load(FinetuneConfig, preset, set_ or []), out))
+    chosen = load(FinetuneConfig, preset, set_ or [])
+    if force_new_run:
+        out = free_folder(out, "finetune", to_mapping(chosen))
+    print_results(run_job(chosen, out))
     console.print(f"look at {out / 'pairs.png'} and open {out / 'report.html'} in a browser")

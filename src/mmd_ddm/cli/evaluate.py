@@ -15,7 +15,7 @@ from mmd_ddm.cli.chain import (
     describe_chain,
     parse_times,
 )
-from mmd_ddm.cli.console import console
+from mmd_ddm.cli.console import console, say_skipped
 from mmd_ddm.config import check_seed
 
 __all__ = ["evaluate"]
@@ -73,6 +73,7 @@ def evaluate(
     counts: list[int | None] = [*steps] if steps else [None]
     chains = [choose_chain(loaded, steps=k, times=parse_times(times), **given) for k in counts]
     images = load_images(data, loaded.denoiser.shape, resize=resize)
+    say_skipped(images)
     of_run = read_roles(Path(model))
     # Of a finetuned model without its run, nobody knows what it was optimised in.
     otherwise = "held-out" if of_run or loaded.chain is None else "unknown"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mmd_ddm.cli.chain import SamplerOption, SpacingOption, TimesOption, parse_times
-from mmd_ddm.cli.console import console, settings
+from mmd_ddm.cli.console import ForceOption, console, settings
 
 __all__ = ["finetune"]
 
@@ -44,6 +44,7 @@ def finetune(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting: select.every=25")
     ] = None,
+    force_new_run: ForceOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the settings and stop.")
     ] = False,
@@ -84,6 +85,9 @@ def finetune(
 
     from mmd_ddm.cli.job import run_job
     from mmd_ddm.cli.judging import print_results
+    from mmd_ddm.runlog import free_folder
 
+    if force_new_run:
+        out = free_folder(out, "finetune", to_mapping(chosen))
     print_results(run_job(chosen, out))
     console.print(f"saved {out}: model/, results.json, pairs.png, report.html")

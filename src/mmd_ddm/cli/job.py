@@ -13,13 +13,14 @@ from torch import Tensor
 from mmd_ddm.bank import cached_features, extract
 from mmd_ddm.build import Model, build_data, build_device, build_sampler, load_model, resolve_times
 from mmd_ddm.checkpoint import export
-from mmd_ddm.cli.console import console, progress_bar
+from mmd_ddm.cli.console import console, progress_bar, say_skipped
 from mmd_ddm.cli.judging import build_spaces, evaluate_chain, protocol
 from mmd_ddm.config import ChainConfig, FinetuneConfig, to_mapping
 from mmd_ddm.data import ImageSet
 from mmd_ddm.evaluate import Space, draw, equal_quality_steps
 from mmd_ddm.features import FeatureExtractor, make_features
 from mmd_ddm.finetune import finetune
+from mmd_ddm.fingerprint import weights_sha256
 from mmd_ddm.images import pairs, save_png
 from mmd_ddm.kernels import make_kernel
 from mmd_ddm.metrics import kid, kid_sums
@@ -65,10 +66,11 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     """Finetune as configured; the run folder then holds model, results, picture and report."""
     job = _prepare(config, out)
     console.print(
-        f"finetuning [bold]{config.model}[/] to {len(job.chain.times)} {job.chain.sampler} steps "
+        f"finetuning {config.model} to {len(job.chain.times)} {job.chain.sampler} steps "
         f"{list(job.chain.times)} on {job.device}; {len(job.data.reference):,} images to match, "
         f"{len(job.data.heldout):,} held out"
     )
+    say_skipped(job.data.reference, job.data.heldout)
     if job.data.dropped:
         console.print(f"{job.data.dropped:,} more were among the images to match: left out")
     spaces = build_spaces(
@@ -86,6 +88,11 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         out / "model",
     )
     after, pixels = job.evaluate("finetuned", job.chain, spaces)
+    job.log.write(
+        event="done",
+        weights_sha256=weights_sha256(job.model.denoiser.network),
+        samples_sha256=ImageSet(pixels, "samples").sha256,
+    )
     rows = [before, *longer, after]
     results = {
         "protocol": {
@@ -118,7 +125,12 @@ def _prepare(config: FinetuneConfig, out: Path) -> _Job:
     phis = {name: make_features(name, shape[0]).to(device) for name in roles}
     _check_distinct(phis)
     objectives = _objectives(config, phis, data.reference, device)
-    log = RunLog(out, "finetune", to_mapping(config))
+    inputs = {
+        "model_sha256": weights_sha256(model.denoiser.network),
+        "data_sha256": data.reference.sha256,
+        "heldout_sha256": data.heldout.sha256,
+    }
+    log = RunLog(out, "finetune", to_mapping(config), inputs)
     return _Job(config, out, device, model, chain, data, phis, objectives, log)
 
 

@@ -1,11 +1,11 @@
 """``mmd-ddm pretrain``: a base model from images."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from mmd_ddm.cli.console import console, progress_bar, settings
+from mmd_ddm.cli.console import ForceOption, console, settings
 
 __all__ = ["pretrain"]
 
@@ -25,6 +25,7 @@ def pretrain(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting: network.channels=32,64,96")
     ] = None,
+    force_new_run: ForceOption = False,
 ) -> None:
     """Train a denoiser from scratch with the denoising loss (Eq. 5).
 
@@ -32,10 +33,8 @@ def pretrain(
 
     Example: mmd-ddm pretrain --data photos/ --out base --iterations 20000
     """
-    from dataclasses import replace
-
     from mmd_ddm.config import PretrainConfig, to_mapping
-    from mmd_ddm.runlog import RunLog
+    from mmd_ddm.runlog import check_folder, free_folder
 
     given = {
         "data": data,
@@ -46,54 +45,13 @@ def pretrain(
         "device": device,
     }
     chosen = settings(PretrainConfig, config, set_, given)
-    limited = replace(chosen, minutes=minutes)
+    if force_new_run:
+        out = free_folder(out, "pretrain", to_mapping(chosen))
+    check_folder(out, "pretrain", to_mapping(chosen))
 
-    import torch
+    from mmd_ddm.cli.base import train_base
 
-    from mmd_ddm.build import build_device, build_network, precision_dtype
-    from mmd_ddm.checkpoint import export
-    from mmd_ddm.data import load_images
-    from mmd_ddm.denoiser import Denoiser
-    from mmd_ddm.pretrain import pretrain as train
-    from mmd_ddm.schedules import NoiseSchedule
-
-    place = build_device(chosen.device)
-    size = chosen.image_size
-    images = load_images(data, (3, size, size) if size else None, resize=chosen.resize)
-    channels, height, width = images.pixels.shape[1:]
-    torch.manual_seed(chosen.seed)
-    network = build_network(chosen.network, (channels, height, width)).to(place)
-    denoiser = Denoiser(
-        network,
-        NoiseSchedule.linear(),
-        chosen.prediction,
-        shape=(channels, height, width),
-        autocast=precision_dtype(chosen.precision),
-    )
-    log = RunLog(out, "pretrain", to_mapping(chosen))
-    millions = sum(p.numel() for p in network.parameters()) / 1e6
-    console.print(
-        f"{len(images):,} images of {height}x{width}, network of {millions:.2f} M on {place}"
-    )
-    with progress_bar("denoising loss", chosen.iterations) as bar:
-
-        def on_event(**event: Any) -> None:
-            log.write(**event)
-            if event["event"] == "fault":
-                console.print(event["message"])
-            else:
-                bar(done=event["step"], note=f"loss {event['loss']:.4f}")
-
-        done = train(
-            limited,
-            denoiser,
-            images.pixels.to(place),
-            out / "checkpoint.pt",
-            on_event,
-        )
-    if not done:
+    if train_base(chosen, out, minutes):
+        console.print(f"saved {out / 'model'}")
+    else:
         console.print(f"stopped after {minutes:g} minutes; run the same command again to go on")
-        return
-    scheduler = {"num_train_timesteps": 1000, "prediction_type": chosen.prediction}
-    export(denoiser, {**scheduler, "clip_sample": False}, None, out / "model", half=True)
-    console.print(f"saved {out / 'model'}")

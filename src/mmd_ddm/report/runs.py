@@ -1,11 +1,10 @@
 """Run folders as the report sees them: read, checked for shape, never changed."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmd_ddm.runlog import read_json
+from mmd_ddm.runlog import read_events, read_json
 
 __all__ = ["Run", "read_run"]
 
@@ -47,7 +46,7 @@ def read_run(folder: Path) -> Run:
         folder=folder,
         about=read_json(folder / "run.json"),
         results=_check_shape(read_json(folder / "results.json"), folder / "results.json"),
-        events=_events(folder / "log.jsonl"),
+        events=read_events(folder),
         pairs=pairs if pairs.is_file() else None,
         index=read_json(index) if index.is_file() else None,
     )
@@ -60,18 +59,3 @@ def _check_shape(results: dict[str, Any], path: Path) -> dict[str, Any]:
     if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
         raise ValueError(f"{path} has no list 'rows' of objects; evaluate the run again")
     return results
-
-
-def _events(path: Path) -> list[dict[str, Any]]:
-    """All whole events: a killed run may leave half a line."""
-    if not path.is_file():
-        return []
-    events = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(event, dict):
-            events.append(event)
-    return events

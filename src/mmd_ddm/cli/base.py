@@ -1,0 +1,71 @@
+"""A base model from end to end: what ``mmd-ddm pretrain`` runs."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmd_ddm.build import build_device, build_network, load_model, precision_dtype
+from mmd_ddm.checkpoint import export
+from mmd_ddm.cli.console import console, progress_bar, say_skipped
+from mmd_ddm.config import PretrainConfig, to_mapping
+from mmd_ddm.data import ImageSet, load_images
+from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.fingerprint import weights_sha256
+from mmd_ddm.pretrain import pretrain
+from mmd_ddm.runlog import RunLog
+from mmd_ddm.schedules import NoiseSchedule
+
+__all__ = ["base_images", "train_base"]
+
+
+def base_images(config: PretrainConfig) -> ImageSet:
+    """The images to train on."""
+    size = config.image_size
+    shape = (3, size, size) if size else None
+    return load_images(config.data, shape, resize=config.resize)
+
+
+def train_base(config: PretrainConfig, out: Path, minutes: float) -> bool:
+    """Train as configured; the run folder then holds the model.
+
+    Returns:
+        Whether it is done (False: the minutes ran out).
+    """
+    limited = replace(config, minutes=minutes)
+    device = build_device(config.device)
+    images = base_images(config)
+    channels, height, width = images.pixels.shape[1:]
+    torch.manual_seed(config.seed)
+    network = build_network(config.network, (channels, height, width)).to(device)
+    denoiser = Denoiser(
+        network,
+        NoiseSchedule.linear(),
+        config.prediction,
+        shape=(channels, height, width),
+        autocast=precision_dtype(config.precision),
+    )
+    log = RunLog(out, "pretrain", to_mapping(config), {"data_sha256": images.sha256})
+    say_skipped(images)
+    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    console.print(
+        f"{len(images):,} images of {height}x{width}, network of {millions:.2f} M on {device}"
+    )
+    with progress_bar("denoising loss", config.iterations) as bar:
+
+        def on_event(**event: Any) -> None:
+            log.write(**event)
+            if event["event"] == "fault":
+                console.print(event["message"])
+            else:
+                bar(done=event["step"], note=f"loss {event['loss']:.4f}")
+
+        checkpoint = out / "checkpoint.pt"
+        if not pretrain(limited, denoiser, images.pixels.to(device), checkpoint, on_event):
+            return False
+    scheduler = {"num_train_timesteps": 1000, "prediction_type": config.prediction}
+    export(denoiser, {**scheduler, "clip_sample": False}, None, out / "model", half=True)
+    saved = load_model(str(out)).denoiser.network  # float16 has rounded it
+    log.write(event="done", weights_sha256=weights_sha256(saved))
+    return True
