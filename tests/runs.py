@@ -62,7 +62,11 @@ def make_run(folder, results=None, steps=200):
     (folder / "model" / "model_index.json").write_text(json.dumps(index))
     about = {
         "verb": "finetune",
-        "settings": {"method": {"learning_rate": 2e-5, "batch": 64}, "seed": 0, "note": None},
+        "settings": {
+            "model": "base/model", "data": "photos", "objective": {"features": ["encoder:a/e.st"]},
+            "iterations": 200, "batch_size": 64, "lr": 2e-5, "ema_decay": 0.9, "grad_clip": 0.5,
+            "seed": 0, "note": None,
+        },
         "command": ["mmd-ddm", "finetune", "--out", "a run"], "python": "3.11.2",
         "versions": {"torch": "2.14.1", "timm": None}, "git": "c0ffee",
     }  # fmt: skip

@@ -111,6 +111,8 @@ class TestFinetune:
             "run.json", "log.jsonl", "checkpoint.pt", "model", "results.json", "pairs.png",
             "report.html",
         }  # fmt: skip
+        assert (folder / "run" / "model" / "README.md").is_file()
+        assert (folder / "base" / "model" / "README.md").is_file()
         record = read(folder / "run" / "run.json")
         assert record["verb"] == "finetune"
         assert record["command"][:3] == ["mmd-ddm", "finetune", "base"]

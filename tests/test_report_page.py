@@ -48,7 +48,7 @@ def test_the_page_tells_the_whole_story(run, tmp_path):
         "mmd-ddm finetune --out 'a run'",
         "versions.torch 2.14.1",
         "c0ffee",
-        "method.learning_rate 2e-05",
+        "lr 2e-05",
         "950, 900, 850, ..., 50, 0 (20)",
         f"DiffusionPipeline.from_pretrained('{(run / 'model').as_posix()}')",
         "pipeline(batch_size=16, num_inference_steps=5).images",

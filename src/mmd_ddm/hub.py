@@ -1,8 +1,8 @@
-"""Where a model lies: bundled with the package, in a run, in a diffusers folder, on the hub."""
+"""Models by name: bundled with the package, in a run, in a diffusers folder, on the hub."""
 
 from pathlib import Path
 
-__all__ = ["BUNDLED_MODELS", "find_model", "shorten"]
+__all__ = ["BUNDLED_MODELS", "check_upload", "find_model", "shorten", "upload"]
 
 BUNDLED_MODELS = {"fashion-mnist": Path(__file__).parent / "bundled" / "base"}
 
@@ -42,3 +42,38 @@ def shorten(error: Exception) -> str:
     """What an error says, in one line of bearable length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def check_upload(repo: str) -> None:
+    """Make that repository, private, if there is none; asked before anything slow.
+
+    Raises:
+        ValueError: no such name, no network, no login, or not theirs.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().create_repo(repo, private=True, exist_ok=True)
+    except Exception as error:  # the hub's client, and its transport, raise a dozen kinds
+        raise ValueError(
+            f"cannot write {repo} on the hub (offline? log in with `hf auth login`): "
+            f"{shorten(error)}"
+        ) from error
+
+
+def upload(folder: Path, repo: str) -> str:
+    """Send a model's folder to a repository of the hub that exists; its address.
+
+    Raises:
+        ValueError: the hub did not take it; the folder is as it was.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().upload_folder(repo_id=repo, folder_path=folder, commit_message="Add the model")
+    except Exception as error:  # the hub's client, and its transport, raise a dozen kinds
+        raise ValueError(
+            f"{folder} is complete, but {repo} did not take it (try `hf upload {repo} {folder}`): "
+            f"{shorten(error)}"
+        ) from error
+    return f"https://huggingface.co/{repo}"

@@ -14,6 +14,7 @@ from mmd_ddm.data import ImageSet, load_images
 from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.fingerprint import weights_sha256
 from mmd_ddm.pretrain import pretrain
+from mmd_ddm.report import write_base_card
 from mmd_ddm.runlog import RunLog
 from mmd_ddm.schedules import NoiseSchedule
 
@@ -66,6 +67,15 @@ def train_base(config: PretrainConfig, out: Path, minutes: float) -> bool:
             return False
     scheduler = {"num_train_timesteps": 1000, "prediction_type": config.prediction}
     export(denoiser, {**scheduler, "clip_sample": False}, None, out / "model", half=True)
+    _write_card(out / "model", config, images)
     saved = load_model(str(out)).denoiser.network  # float16 has rounded it
     log.write(event="done", weights_sha256=weights_sha256(saved))
     return True
+
+
+def _write_card(folder: Path, config: PretrainConfig, images: ImageSet) -> None:
+    height, width = images.pixels.shape[2:]
+    keys = ("data", "prediction", "iterations", "batch_size", "lr", "ema_decay")
+    about = {"images": f"{len(images):,} of {height}x{width}"}
+    about |= {key: getattr(config, key) for key in keys}
+    write_base_card(folder, "Base model", about, images.source)

@@ -44,6 +44,9 @@ def finetune(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting: select.every=25")
     ] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="REPO", help="Hub repository to send model/ to.")
+    ] = None,
     force_new_run: ForceOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the settings and stop.")
@@ -83,6 +86,11 @@ def finetune(
         console.print_json(json.dumps(to_mapping(chosen)))
         return
 
+    from mmd_ddm.hub import check_upload, upload
+
+    if push_to_hub:
+        check_upload(push_to_hub)
+
     from mmd_ddm.cli.job import run_job
     from mmd_ddm.cli.judging import print_results
     from mmd_ddm.runlog import free_folder
@@ -91,3 +99,5 @@ def finetune(
         out = free_folder(out, "finetune", to_mapping(chosen))
     print_results(run_job(chosen, out))
     console.print(f"saved {out}: model/, results.json, pairs.png, report.html")
+    if push_to_hub:
+        console.print(f"sent to {upload(out / 'model', push_to_hub)}")

@@ -25,7 +25,7 @@ from mmd_ddm.images import pairs, save_png
 from mmd_ddm.kernels import make_kernel
 from mmd_ddm.metrics import kid, kid_sums
 from mmd_ddm.objective import Objective
-from mmd_ddm.report import write_report
+from mmd_ddm.report import write_card, write_report
 from mmd_ddm.runlog import RunLog, check_folder, write_json
 from mmd_ddm.split import Split
 
@@ -107,6 +107,7 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     write_json(out / "results.json", results)
     picture = pairs(base_pixels[:_PAIRS], pixels[:_PAIRS], job.data.heldout.subset(_REAL).pixels)
     save_png(picture, out / "pairs.png", scale=2)
+    write_card(out)
     write_report([out], out / "report.html")
     return results
 

@@ -8,7 +8,7 @@ from typing import Any
 from mmd_ddm.report.runs import Run
 from mmd_ddm.report.table import contest
 
-__all__ = ["as_table", "environment", "flatten", "loading_code"]
+__all__ = ["as_table", "commands", "environment", "flatten", "loading_code"]
 
 # Pipelines that take a batch size; others are asked for nothing but the steps.
 _UNCONDITIONAL = ("DDIMPipeline", "DDPMPipeline")
@@ -51,23 +51,35 @@ def _as_text(value: object) -> str:
 
 
 def environment(about: Mapping[str, Any]) -> dict[str, str]:
-    """Everything of ``run.json`` but the settings; the command as a shell would take it."""
-    rest = {k: v for k, v in about.items() if k not in ("settings", "command")}
-    command = about.get("command")
-    line = shlex.join(map(str, command)) if isinstance(command, list) else _as_text(command)
-    return {"command": line, **flatten(rest)}
+    """Everything of ``run.json`` but the settings and the command."""
+    return flatten({k: v for k, v in about.items() if k not in ("settings", "command")})
 
 
-def loading_code(run: Run) -> str | None:
+def commands(run: Run) -> str:
+    """The command that made the run, and those that use it, as a shell would take them."""
+    command, folder = run.about.get("command"), shlex.quote(run.folder.as_posix())
+    made = shlex.join(map(str, command)) if isinstance(command, list) else _as_text(command)
+    lines = [f"{made}  # made this run; repeated, resumes it"]
+    if run.index is not None:
+        lines.append(f"mmd-ddm sample {folder} -n 64 --out images")
+    lines.append(f"mmd-ddm report {folder} --out report.html  # or .md, .csv")
+    return "\n".join(lines)
+
+
+def loading_code(run: Run, source: str = "") -> str | None:
     """Python that loads the exported model and draws with it; None if none was exported.
 
     A model whose times no stock scheduler holds ships its own scheduler's source, which diffusers
     runs only when told to; it draws deterministic DDIM chains alone.
+
+    Args:
+        run: whose model it is.
+        source: where to load it from; by default the run's folder.
     """
     if run.index is None:
         return None
     row = contest(run.results)[0] or {}
-    arguments = [repr((run.folder / "model").as_posix())]
+    arguments = [repr(source or (run.folder / "model").as_posix())]
     ships_scheduler = (run.index.get("scheduler") or ["diffusers"])[0] != "diffusers"
     if ships_scheduler:
         arguments.append("trust_remote_code=True")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmd_ddm.report.figures import loss_chart, quality_chart, selection_chart
 from mmd_ddm.report.headline import Headline, headline
-from mmd_ddm.report.record import as_table, environment, flatten, loading_code
+from mmd_ddm.report.record import as_table, commands, environment, flatten, loading_code
 from mmd_ddm.report.runs import Run
 from mmd_ddm.report.table import table_lines
 from mmd_ddm.report.verdict import Verdict, verdict
@@ -47,7 +47,8 @@ class Section:
         selection: charts of KID during training, by space.
         protocol: every key of the protocol block.
         settings: every setting, by its dotted name.
-        record: command, versions, revision.
+        record: versions, revision.
+        commands: what made the run, and what uses it.
         snippet: Python that loads the model, if one was exported.
     """
 
@@ -66,6 +67,7 @@ class Section:
     protocol: dict[str, str]
     settings: dict[str, str]
     record: dict[str, str]
+    commands: str
     snippet: str | None
 
 
@@ -100,6 +102,7 @@ def lay_out(run: Run, anchor: str) -> Section:
         protocol=flatten(results.get("protocol") or {}),
         settings=flatten(run.about.get("settings") or {}),
         record=environment(run.about),
+        commands=commands(run),
         snippet=loading_code(run),
     )
 
