@@ -11,10 +11,11 @@ from mmd_ddm.schedules import SCHEDULE_SPACINGS, SPACINGS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ON_SAMPLERS = (ROOT / "docs/samplers.md").read_text(encoding="utf-8")
 
 
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL)
+def blocks(kind: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
 
 
 def test_python_runs(tmp_path, monkeypatch):
@@ -32,6 +33,16 @@ def test_python_runs(tmp_path, monkeypatch):
     exec(compile(code, "README.md", "exec"), names)
     assert names["bank"].shape == (7000, 1120)
     assert names["pixels"].shape == (2, 1, 28, 28)
+
+
+def test_python_on_samplers_runs():
+    names: dict[str, object] = {}
+    for code in blocks("python", ON_SAMPLERS):
+        exec(compile(code, "samplers.md", "exec"), names)
+    assert names["images"].shape == (4, 1, 28, 28)
+    assert names["times"][0] == 726.9
+    assert names["times"][-1] == 30.4
+    assert all(f"`{name}`" in ON_SAMPLERS for name in SAMPLERS)
 
 
 @pytest.mark.parametrize(
