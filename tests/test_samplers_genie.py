@@ -34,6 +34,17 @@ def test_derivative_of_a_network_with_attention(prediction, tiny_unet, schedule)
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_derivative_is_exact_also_under_autocast(denoiser):
+    x_t = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = Walk(denoiser, False).eps_along(x_t, 500, x_t, 0.1)
+    denoiser.autocast = torch.bfloat16
+    torch.testing.assert_close(Walk(denoiser, False).eps_along(x_t, 500, x_t, 0.1), expected)
+    assert denoiser.autocast is torch.bfloat16
+    loss = make_sampler("genie", denoiser, (800, 400), recompute=True)(x_t).square().sum()
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in denoiser.network.parameters())
+
+
 def test_coefficients_of_many_times_are_the_schedules(denoiser64):
     times = torch.tensor([0, 0.5, 77.25, 500, 998.75, 999], dtype=torch.float64)
     got = torch.stack(denoiser64.coefficients(times), 1).flatten(1)

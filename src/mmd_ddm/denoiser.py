@@ -10,8 +10,8 @@ Networks with a learned variance (twice the channels) keep their first half. Wei
 float32; x_t and eps are float32 as well, also under autocast.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -156,6 +156,15 @@ class Denoiser(nn.Module):
         """Keep the weights channels-last where that is faster: not in bfloat16 on CPUs."""
         if self.autocast is None or self.device.type != "cpu":
             self.network.to(memory_format=torch.channels_last)
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """A time without autocast, which has no forward derivatives."""
+        kept, self.autocast = self.autocast, None
+        try:
+            yield
+        finally:
+            self.autocast = kept
 
     def forward(
         self, x_t: Float[Tensor, "n c h w"], t: float | Tensor

@@ -67,7 +67,8 @@ class Walk:
     def _derivative(self, x_t: Tensor, t: float, dx: Tensor, dt: float) -> Tensor:
         now, way = (torch.tensor(v, dtype=x_t.dtype, device=x_t.device) for v in (t, dt))
         # Fused attention has no forward derivative; and torch warns of itself when jvp is loaded.
-        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        kernel = sdpa_kernel(SDPBackend.MATH)
+        with self._denoiser.exact(), kernel, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             return torch.func.jvp(self._denoiser, (x_t, now), (dx, way))[1]
 
