@@ -1,0 +1,53 @@
+"""A finetuning small enough to be killed and repeated: 8 x 8 noise, 40 thousand weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mmd_ddm.bank import extract
+from mmd_ddm.build import build_network, build_sampler
+from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, SelectConfig
+from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.evaluate import draw
+from mmd_ddm.features import make_features
+from mmd_ddm.finetune import finetune
+from mmd_ddm.fingerprint import weights_sha256
+from mmd_ddm.kernels import Polynomial
+from mmd_ddm.metrics import kid
+from mmd_ddm.objective import Objective
+from mmd_ddm.runlog import RunLog
+from mmd_ddm.schedules import NoiseSchedule
+
+__all__ = ["tiny_run"]
+
+
+def tiny_run(
+    folder: Path, iterations: int, save_every: int, on_event: Callable[..., None] | None = None
+) -> str:
+    """Finetune into ``folder``, or go on there; the hash of the weights that were kept."""
+    torch.manual_seed(0)
+    shape = NetworkConfig((8, 16), (False, True), attention_head_dim=8, norm_num_groups=4)
+    network = build_network(shape, (1, 8, 8))
+    denoiser = Denoiser(network, NoiseSchedule.linear(), shape=(1, 8, 8))
+    sampler = build_sampler(ChainConfig(steps=3), denoiser)
+    phi = make_features("pixels", 1)
+    real = torch.randint(0, 256, (64, 1, 8, 8), generator=torch.Generator().manual_seed(1))
+    bank = extract(real.byte(), phi)
+    config = FinetuneConfig(
+        iterations=iterations, batch_size=4, lr=1e-4, ema_decay=0.9, save_every=save_every, keep=2,
+        select=SelectConfig(every=10, samples=8, diverged=0),
+    )  # fmt: skip
+    log = RunLog(folder, "finetune", {"iterations": iterations})
+
+    def note(**event: object) -> None:
+        log.write(**event)
+        if on_event:
+            on_event(**event)
+
+    def evaluate() -> tuple[float, float]:
+        return kid(extract(draw(sampler, 8, seed=10**9)[0], phi), bank)
+
+    objectives = [Objective.over(phi, bank, Polynomial())]
+    finetune(config, sampler, objectives, folder / "checkpoint.pt", note, evaluate)
+    return weights_sha256(network)
