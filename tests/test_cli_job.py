@@ -110,6 +110,7 @@ class TestFinetune:
         assert names == {
             "run.json", "log.jsonl", "checkpoint.pt", "model", "results.json", "pairs.png",
             "report.html",
+            "before.png", "after.png",
         }  # fmt: skip
         assert (folder / "run" / "model" / "README.md").is_file()
         assert (folder / "base" / "model" / "README.md").is_file()
@@ -358,7 +359,7 @@ class TestReport:
         before = (folder / "digits.npy").read_bytes()
         done = mmd_ddm(folder, "report", "run", "--out", "digits.npy")
         assert done.code == 2
-        assert "digits.npy is not a report of ours" in done.err
+        assert "a report ends in .html, .md, .csv; got digits.npy" in done.err
         assert (folder / "digits.npy").read_bytes() == before
 
 

@@ -21,7 +21,7 @@ from mmd_ddm.evaluate import Space, draw, equal_quality_steps
 from mmd_ddm.features import FeatureExtractor, make_features
 from mmd_ddm.finetune import finetune
 from mmd_ddm.fingerprint import weights_sha256
-from mmd_ddm.images import pairs, save_png
+from mmd_ddm.images import grid, pairs, save_png
 from mmd_ddm.kernels import make_kernel
 from mmd_ddm.metrics import kid, kid_sums
 from mmd_ddm.objective import Objective
@@ -31,7 +31,7 @@ from mmd_ddm.split import Split
 
 __all__ = ["run_job"]
 
-_PAIRS, _REAL = 24, 16
+_PAIRS, _REAL, _SHEET_COLUMNS = 24, 16, 8
 # Selection draws its images from other seeds than the verdict.
 _SELECTION_SEED, _SELECTION_REALS = 10**9, 5000
 _REFERENCES = ("bank", "minibatch")
@@ -107,6 +107,8 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     write_json(out / "results.json", results)
     picture = pairs(base_pixels[:_PAIRS], pixels[:_PAIRS], job.data.heldout.subset(_REAL).pixels)
     save_png(picture, out / "pairs.png", scale=2)
+    for name, sheet in (("before", base_pixels), ("after", pixels)):
+        save_png(grid(sheet[:_PAIRS], _SHEET_COLUMNS), out / f"{name}.png", scale=2)
     write_card(out)
     write_report([out], out / "report.html")
     return results

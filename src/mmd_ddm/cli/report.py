@@ -1,4 +1,4 @@
-"""``mmd-ddm report``: one page about finished runs."""
+"""``mmd-ddm report``: finished runs as a page, as Markdown or as CSV."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +14,15 @@ def report(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Run folders with results.json.")
     ],
-    out: Annotated[Path, typer.Option(help="The page; an earlier report there is replaced.")],
+    out: Annotated[
+        Path, typer.Option(help="FILE.html, .md or .csv; an earlier report there is replaced.")
+    ],
 ) -> None:
     """Write one self-contained HTML page: tables, figures, verdict and settings of every run.
+
+    OUT in .md gives the same in brief as Markdown, for a README; in .csv every number on a line.
+    A comparison of samplers in RUN/bench (mmd-ddm bench ... --out RUN/bench), and the pictures of
+    RUN/neighbors and RUN/interpolation, are shown as well.
 
     Example: mmd-ddm report run-a run-b --out report.html
     """

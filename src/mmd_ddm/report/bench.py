@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from mmd_ddm.report.figures import apart
+from mmd_ddm.report.markdown import escape, table
 from mmd_ddm.report.table import format_number, format_score, score
 
 __all__ = ["bench_lines", "write_bench_chart", "write_bench_tables"]
@@ -112,19 +114,10 @@ def _finish(axes: Axes, space: str, results: dict[str, Any]) -> None:
     axes.set(xscale="log", title=f"{space} ({about['role']})", xlabel="network calls (NFE)")
     axes.set_yscale("log", nonpositive="clip")
     axes.set_ylabel("KID x1000")
-    axes.xaxis.set_major_locator(FixedLocator(_apart(nfe)))
+    axes.xaxis.set_major_locator(FixedLocator(apart(nfe)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3)
-
-
-def _apart(ticks: list[int]) -> list[int]:
-    """Those ticks that do not run into the one before on a logarithmic axis."""
-    kept: list[int] = []
-    for tick in ticks:
-        if not kept or tick > 1.15 * kept[-1]:
-            kept.append(tick)
-    return kept
 
 
 def _sorted_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -144,15 +137,13 @@ def _cell(scores: dict[str, float] | None, metric: str) -> str:
 
 def _markdown(results: dict[str, Any]) -> str:
     (_, header), *lines = bench_lines(results)
-    text = [f"# Samplers on {results['model']}", "", _pipes(header)]
-    text.append(_pipes(["---", "---", *["---:"] * (len(header) - 2)]))
-    text += [_pipes([f"**{c}**" for c in cells] if strong else cells) for strong, cells in lines]
+    body = [
+        [f"**{escape(c)}**" if strong else escape(c) for c in cells] for strong, cells in lines
+    ]
+    text = [f"# Samplers on {escape(results['model'])}", ""]
+    text.append(table([escape(cell) for cell in header], body, words=2))
     roles = ", ".join(f"{space}: {about['role']}" for space, about in results["spaces"].items())
     text += ["", f"Spaces: {roles}.", ""]
     text += [f"- {key}: {value}" for key, value in results["protocol"].items()]
     text += [f"- {note}" for note in results["notes"]]
     return "\n".join(text) + "\n"
-
-
-def _pipes(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from mmd_ddm.report.table import format_number, score
 
-__all__ = ["loss_chart", "quality_chart", "selection_chart"]
+__all__ = ["apart", "loss_chart", "quality_chart", "selection_chart"]
 
 _INK, _MUTED, _LINE = "#010201", "#010202", "#010203"
 _BASE, _FINETUNED, _FLOOR = "#010204", "#010205", "#010206"
@@ -88,33 +88,65 @@ def _inline(svg: str, name: str, title: str) -> str:
     return f'<svg viewBox="{box}" role="img" aria-label="{escape(title)}">{body}'
 
 
-def quality_chart(results: dict[str, Any], space: str, name: str) -> str | None:
+def quality_chart(
+    results: dict[str, Any], space: str, name: str, solvers: Sequence[dict[str, Any]] = ()
+) -> str | None:
     """KID in one space against network evaluations: base rows, finetuned rows, the floor.
 
     Args:
         results: the content of ``results.json``.
         space: the feature space.
         name: unique in the page; starts with a letter.
+        solvers: rows of the base under other samplers; the best of each cost is drawn, by name.
     """
     lines: dict[tuple[str, ...], list[tuple[float, float, float]]] = {}
     for row in results["rows"]:
-        found = score((row.get("spaces") or {}).get(space) or {}, "kid")
-        if found is None or not row.get("nfe"):
-            continue
         key = (str(row.get("name")), *(str(row.get(k)) for k in ("sampler", "spacing", "eta")))
-        shown = found.times(1000.0)
-        lines.setdefault(key, []).append((float(row["nfe"]), shown.value, shown.se))
+        lines.setdefault(key, []).extend(_point(row, space))
+    lines = {key: points for key, points in lines.items() if points}
     if not lines:
         return None
     chart = _Chart(name, "network evaluations per image (NFE)")
     for key, points in lines.items():
         _draw_line(chart.axes, np.array(sorted(points)), is_finetuned=key[0] == "finetuned")
-    every = np.array([point for points in lines.values() for point in points])
+    best = _draw_solvers(chart.axes, solvers, space)
+    every = np.array([point for points in (*lines.values(), best) for point in points])
     _scale_axes(chart.axes, every)
     floor = score(results["spaces"].get(space, {}).get("floor") or {}, "kid")
     if floor is not None:
         _draw_floor(chart.axes, floor.times(1000.0).value, every[:, 1].min())
     return chart.svg(f"KID x1000 in {space} against network evaluations")
+
+
+def _point(row: dict[str, Any], space: str) -> list[tuple[float, float, float]]:
+    """NFE, KID and its standard error in thousandths; none where the row does not say."""
+    found = score((row.get("spaces") or {}).get(space) or {}, "kid")
+    if found is None or not row.get("nfe"):
+        return []
+    return [(float(row["nfe"]), 1000 * found.value, 1000 * found.se)]
+
+
+def _draw_solvers(
+    axes: Axes, rows: Sequence[dict[str, Any]], space: str
+) -> list[tuple[float, float, float]]:
+    """The lowest KID of other samplers for a cost no greater, where that cost is first of use."""
+    named = [(*point, str(row.get("sampler"))) for row in rows for point in _point(row, space)]
+    points: list[tuple[float, float, float, str]] = []
+    for point in sorted(named):
+        if not points or point[1] < points[-1][1]:
+            points = [p for p in points if p[0] < point[0]] + [point]
+    for nfe, kid, _, sampler in points:
+        axes.annotate(
+            sampler, (nfe, kid), (6, 0), textcoords="offset points", color=_MUTED, fontsize=7.5,
+            ha="left", va="center",
+        )  # fmt: skip
+    if points:
+        costs, kids, errors = np.array([point[:3] for point in points]).T
+        axes.errorbar(
+            costs, kids, yerr=1.96 * errors, color=_FLOOR, marker="s", markersize=5,
+            linestyle=":", linewidth=1.4, capsize=3, zorder=3,
+        )  # fmt: skip
+    return [point[:3] for point in points]
 
 
 def _draw_line(axes: Axes, points: np.ndarray, is_finetuned: bool) -> None:
@@ -130,7 +162,7 @@ def _scale_axes(axes: Axes, points: np.ndarray) -> None:
     nfe, kid = points[:, 0], points[:, 1]
     axes.set_xscale("log")
     axes.set_xlim(nfe.min() / 1.25, nfe.max() * 1.25)
-    axes.xaxis.set_major_locator(FixedLocator(sorted(set(nfe))))
+    axes.xaxis.set_major_locator(FixedLocator(apart(sorted(set(nfe)))))
     axes.xaxis.set_major_formatter(_PLAIN)
     axes.xaxis.set_minor_locator(NullLocator())
     if kid.min() > 0 and kid.max() > 5 * kid.min():
@@ -138,6 +170,15 @@ def _scale_axes(axes: Axes, points: np.ndarray) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(_PLAIN)
+
+
+def apart(ticks: Sequence[float]) -> list[float]:
+    """Those ticks that do not run into the one before on a logarithmic axis."""
+    kept: list[float] = []
+    for tick in ticks:
+        if not kept or tick > 1.15 * kept[-1]:
+            kept.append(tick)
+    return kept
 
 
 def _draw_floor(axes: Axes, floor: float, lowest: float) -> None:
@@ -153,17 +194,20 @@ def _draw_floor(axes: Axes, floor: float, lowest: float) -> None:
 
 
 def loss_chart(events: Sequence[dict[str, Any]], name: str) -> str | None:
-    """The training loss, and its running mean over a twentieth of the run."""
+    """The training loss, and its running mean over a twentieth of the run, with 1.96 errors."""
     points = _series([e for e in events if e.get("event") == "train"], "loss")
     if len(points) < 2:
         return None
     width = max(1, len(points) // 20)
-    smooth = np.stack(
-        [np.convolve(column, np.full(width, 1 / width), mode="valid") for column in points.T]
-    )
+    windows = np.lib.stride_tricks.sliding_window_view(points, width, axis=0)
+    step, mean = windows.mean(-1).T
+    error = windows[:, 1].std(-1, ddof=min(1, width - 1)) / np.sqrt(width)
     chart = _Chart(name, "step")
     chart.axes.plot(*points.T, color=_BASE, linewidth=0.8, alpha=0.45)
-    chart.axes.plot(*smooth, color=_FINETUNED, linewidth=1.8)
+    chart.axes.fill_between(
+        step, mean - 1.96 * error, mean + 1.96 * error, color=_FINETUNED, alpha=0.18, linewidth=0
+    )
+    chart.axes.plot(step, mean, color=_FINETUNED, linewidth=1.8)
     chart.axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return chart.svg("Training loss against step")
 

@@ -1,4 +1,4 @@
-"""One self-contained page from run folders: no script, no network, nothing to build.
+"""One self-contained page from run folders: no network, nothing to build; or Markdown, or CSV.
 
 Pictures travel as data URIs and charts as inline SVG, so the page opens from anywhere.
 """
@@ -8,28 +8,48 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mmd_ddm.report.runs import read_run
+from mmd_ddm.report.markdown import MARK, markdown
+from mmd_ddm.report.runs import Run, read_run
 from mmd_ddm.report.section import Section, lay_out
+from mmd_ddm.report.spreadsheet import HEADER, csv_text
 
 __all__ = ["write_report"]
 
-_MARK = "mmd-ddm report"
+_NAME = "mmd-ddm report"
+# What each kind of report has near its beginning.
+_MARKS = {".html": f'content="{_NAME}"', ".md": MARK, ".csv": HEADER}
 
 
 def write_report(runs: Sequence[Path], out: Path) -> None:
-    """Write one HTML page about one or several finished runs.
+    """Write about one or several finished runs: a page, Markdown or CSV, by the name's ending.
 
     Args:
         runs: run folders, each with ``run.json`` and ``results.json``.
-        out: the page; replaced if it is a report, refused if it is anything else.
+        out: ends in ``.html``, ``.md`` or ``.csv``; replaced if it is a report, refused if it is
+            anything else.
 
     Raises:
-        ValueError: no runs, a folder that lacks its results, or ``out`` is not ours to replace.
+        ValueError: no runs, a folder that lacks its results, another ending, or ``out`` is not
+            ours to replace.
     """
     if not runs:
         raise ValueError("no run folders given; name at least one")
     _refuse_foreign(out)
-    sections = [lay_out(read_run(folder), f"run{i}") for i, folder in enumerate(runs, start=1)]
+    found = [read_run(folder) for folder in runs]
+    if out.suffix == ".md":
+        text = markdown(found, out)
+    elif out.suffix == ".csv":
+        text = csv_text(found)
+    else:
+        text = _page(found)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(out)
+
+
+def _page(runs: Sequence[Run]) -> str:
+    sections = [lay_out(run, f"run{i}") for i, run in enumerate(runs, start=1)]
     environment = Environment(
         loader=PackageLoader("mmd_ddm.report", ""),
         autoescape=True,
@@ -37,22 +57,20 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html = environment.get_template("page.html.j2").render(
-        mark=_MARK, runs=sections, differing=_differing(sections)
+    return environment.get_template("page.html.j2").render(
+        mark=_NAME, runs=sections, differing=_differing(sections)
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_text(html, encoding="utf-8")
-    temporary.replace(out)
 
 
 def _refuse_foreign(out: Path) -> None:
     if out.is_dir():
-        raise ValueError(f"{out} is a folder; give the name of an HTML file")
+        raise ValueError(f"{out} is a folder; give the name of a file")
+    if out.suffix not in _MARKS:
+        raise ValueError(f"a report ends in {', '.join(_MARKS)}; got {out}")
     if out.is_file():
         with out.open("rb") as file:
             head = file.read(1024)
-        if f'content="{_MARK}"'.encode() not in head:
+        if _MARKS[out.suffix].encode() not in head:
             raise ValueError(f"{out} is not a report of ours; give another name")
 
 

@@ -11,7 +11,7 @@ from mmd_ddm.report.figures import loss_chart, quality_chart, selection_chart
 from mmd_ddm.report.headline import Headline, headline
 from mmd_ddm.report.record import as_table, commands, environment, flatten, loading_code
 from mmd_ddm.report.runs import Run
-from mmd_ddm.report.table import table_lines
+from mmd_ddm.report.table import Row, before_after, format_percent, table_lines
 from mmd_ddm.report.verdict import Verdict, verdict
 
 __all__ = ["Section", "lay_out"]
@@ -21,7 +21,7 @@ _TITLES = {"KID x1000": "KID \N{MULTIPLICATION SIGN} 1000 ± standard error", "F
 
 @dataclass(frozen=True)
 class Picture:
-    """The same-noise picture as a data URI, with its size in pixels."""
+    """A picture as a data URI, with its size in pixels."""
 
     uri: str
     width: int
@@ -41,7 +41,11 @@ class Section:
         groups: lines of the table by the title of their metric; a space is followed by its role.
         sampled: header and lines that say how each row was drawn.
         spaces: header and lines that say what each feature space is.
+        by_space: a line of the verdict for each space: its name, role and finding.
         picture: the same-noise picture, if there is one.
+        wipe: the same images before and after, to be laid over each other.
+        companions: title, finding and picture of what other verbs made of the run.
+        solvers: how many rows of other samplers stand behind the chart of quality.
         quality: chart of KID against network evaluations, by space: the headline's.
         loss: chart of the training loss.
         selection: charts of KID during training, by space.
@@ -60,7 +64,11 @@ class Section:
     groups: dict[str, list[list[str]]]
     sampled: list[list[str]]
     spaces: list[list[str]]
+    by_space: list[tuple[str, str, str]]
     picture: Picture | None
+    wipe: list[Picture]
+    companions: list[tuple[str, str, Picture]]
+    solvers: int
     quality: Markup | None
     loss: Markup | None
     selection: dict[str, Markup]
@@ -95,8 +103,12 @@ def lay_out(run: Run, anchor: str) -> Section:
         groups=_group(lines),
         sampled=as_table(results["rows"], skip="spaces"),
         spaces=as_table(spaces, skip="floor"),
+        by_space=[_finding(row) for row in before_after(results) if row.metric == "kid"],
         picture=_picture(run.pairs) if run.pairs else None,
-        quality=_markup(quality_chart(results, top.space, f"{anchor}-quality")),
+        wipe=[_picture(sheet) for sheet in run.wipe or ()],
+        companions=[(c.title, c.sentence, _picture(c.picture)) for c in run.companions],
+        solvers=len(run.solvers),
+        quality=_markup(quality_chart(results, top.space, f"{anchor}-quality", run.solvers)),
         loss=_markup(loss_chart(run.events, f"{anchor}-loss")),
         selection={space: Markup(svg) for space, svg in selection.items() if svg},
         protocol=flatten(results.get("protocol") or {}),
@@ -105,6 +117,16 @@ def lay_out(run: Run, anchor: str) -> Section:
         commands=commands(run),
         snippet=loading_code(run),
     )
+
+
+def _finding(row: Row) -> tuple[str, str, str]:
+    """One space: whether its KID fell by more than chance, and how much of the gap it closed."""
+    if row.gain is None:
+        return row.space, row.role, "not judged"
+    found = "improves" if row.gain.significant else "does not improve"
+    if row.share is not None:
+        found += f", {format_percent(row.share, scale=100.0)} of the gap closed"
+    return row.space, row.role, found
 
 
 def _group(lines: list[list[str]]) -> dict[str, list[list[str]]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
+    "METRICS",
     "Row",
     "Score",
     "before_after",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-_METRICS = ("kid", "fd")
+METRICS = ("kid", "fd")
 _SCALE = {"kid": 1000.0, "fd": 1.0}
 _PROTOCOL = ("sampler", "spacing", "eta")
 
@@ -163,7 +164,7 @@ def before_after(results: dict[str, Any]) -> list[Row]:
             others={row_label(row, finetuned): read(row, space, metric) for row in others},
             floor=score(about.get("floor") or {}, metric),
         )
-        for metric in _METRICS
+        for metric in METRICS
         for space, about in results["spaces"].items()
     ]
     return [row for row in rows if any([row.base, row.finetuned, *row.others.values()])]
