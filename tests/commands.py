@@ -18,12 +18,15 @@ from sklearn.datasets import load_digits
 from mmd_ddm.build import build_network, resolve_times
 from mmd_ddm.checkpoint import export
 from mmd_ddm.cli import main
+from mmd_ddm.cli.console import console
 from mmd_ddm.config import ChainConfig, NetworkConfig
 from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.features import MultiLevel
 from mmd_ddm.schedules import NoiseSchedule
 
 CACHE = ".cache"
+# The console took its width when it was imported, before COLUMNS is set below.
+console.width = 200
 NETWORK = (
     "--set", "network.channels=8,16", "--set", "network.attention=false,true",
     "--set", "network.attention_head_dim=8", "--set", "network.norm_num_groups=4",

@@ -361,7 +361,7 @@ def test_output_files_that_hold_something_else(out, said, folder):
         (("thesis", "--out", "new.html"), ("thesis has no run.json and no results.json",)),
         (("unfinished", "--out", "new.html"), ("unfinished has no results.json", "finished run")),
         (("unfinished", "--out", "thesis"), ("thesis is a folder",)),
-        (("unfinished", "--out", "notes.txt"), ("notes.txt is not a report of ours",)),
+        (("unfinished", "--out", "notes.txt"), ("a report ends in .html", "got notes.txt")),
     ],
 )
 def test_reports_that_cannot_be(words, said, folder):

@@ -1,6 +1,5 @@
 """``mmd-ddm finetune --sampler NAME``, two iterations of each; ``sample`` from given images."""
 
-import json
 import math
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from commands import digits, mmd_ddm, pictures, read, save_encoder, save_model
 from test_samplers_analytic import forge_gamma
 
+from mmd_ddm.runlog import read_events
 from mmd_ddm.samplers import SAMPLERS
 
 TWO_ITERATIONS = (
@@ -32,8 +32,8 @@ def test_every_sampler_can_be_finetuned(sampler, folder):
     words = ("finetune", "base", "--sampler", sampler, *TWO_ITERATIONS, "--out", sampler)
     done = mmd_ddm(folder, *words)
     assert done.code == 0, done.err
-    lines = (folder / sampler / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    norms = [json.loads(line)["grad_norm"] for line in lines]
+    events = read_events(folder / sampler)
+    norms = [event["grad_norm"] for event in events if event["event"] == "train"]
     assert len(norms) == 2
     assert all(math.isfinite(norm) and norm > 0 for norm in norms)
 

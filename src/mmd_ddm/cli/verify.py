@@ -34,7 +34,8 @@ def verify(
     checks = recheck(run, build_device(device))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("check", "recorded", "found", ""):
-        table.add_column(title)
+        # A check is named by its space or file, of any length: it wraps rather than vanishes.
+        table.add_column(title, overflow="fold")
     for check in checks:
         table.add_row(check.name, check.recorded[:16], check.found[:60], check.verdict)
     console.print(table)
