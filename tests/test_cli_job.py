@@ -9,6 +9,7 @@ import pytest
 import torch
 from commands import CACHE, NETWORK, digits, mmd_ddm, pictures, read, save_encoder, save_model
 from PIL import Image
+from runs import PageReader
 from safetensors.torch import load_file
 
 from mmd_ddm.bank import extract
@@ -17,6 +18,7 @@ from mmd_ddm.cli.measurement import DEFAULT_SPACES
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.features import FEATURES, make_features
 from mmd_ddm.metrics import frechet_distance, kid
+from mmd_ddm.report import verdict
 from mmd_ddm.rng import sample_noise
 from mmd_ddm.runlog import RunLog
 
@@ -151,6 +153,18 @@ class TestFinetune:
         for row in rows:
             assert row["spaces"].keys() == roles.keys()
         assert results["speedup"]["searched"] == [3, 4, 6]
+
+    def test_one_verdict_stands_everywhere(self, place, folder):
+        results = read(folder / "run" / "results.json")
+        judged = results["verdict"]
+        assert judged == verdict(results).record()
+        assert judged["spaces"].keys() == results["spaces"].keys()
+        texts = [place.finetuned.out, (folder / "run" / "model" / "README.md").read_text()]
+        texts += [PageReader(folder / "run" / "report.html").text]
+        for text in texts:
+            plain = " ".join(text.replace("\\", "").split())
+            assert judged["sentence"] in plain
+            assert judged["rule"] in plain
 
     def test_the_model_knows_its_chain(self, folder):
         chain = load_model(str(folder / "run")).chain

@@ -1,11 +1,12 @@
 """What a report says of results: the table, the verdict, the curves."""
 
 import copy
+import json
 import subprocess
 import sys
 
 import pytest
-from runs import PageReader, make_results, make_run
+from runs import ROLES, PageReader, make_results, make_run
 
 from mmd_ddm.report import before_after, short_names, table_lines, verdict, write_report
 from mmd_ddm.report.figures import _series
@@ -81,6 +82,18 @@ def test_verdict_follows_its_rule(lite0, encoder, label):
     assert judged.sentence.lower().startswith(label)
     assert "lite0" in judged.sentence
     assert "two combined standard errors" in judged.rule
+
+
+def test_the_verdict_holds_the_numbers_of_every_space():
+    judged = verdict(make_results(lite0=(3.9, 0.02))).record()
+    assert json.loads(json.dumps(judged)) == judged
+    assert {name: space["role"] for name, space in judged["spaces"].items()} == ROLES
+    lite0 = judged["spaces"]["lite0"]
+    assert (lite0["base"], lite0["finetuned"], lite0["floor"]) == (3.272, 3.9, -0.0001)
+    assert (lite0["base_se"], lite0["finetuned_se"], lite0["floor_se"]) == (0.03, 0.02, 0.0002)
+    assert lite0["share"] == pytest.approx((3.272 - 3.9) / (3.272 + 0.0001))
+    improves = {name: space["improves"] for name, space in judged["spaces"].items()}
+    assert improves == {"encoder": True, "random": True, "lite0": False}
 
 
 def test_every_held_out_space_counts_and_selection_spaces_do_not():

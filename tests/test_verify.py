@@ -41,7 +41,7 @@ def folder(made, tmp_path):
 
 def test_runs_hold(made):
     before = contents(made)
-    for run, checks in {"base": 2, "run": 14}.items():
+    for run, checks in {"base": 2, "run": 15}.items():
         done = mmd_ddm(made, "verify", run)
         assert done.code == 0, done.out + done.err
         assert done.out.rstrip().endswith(f"{checks} holds")
@@ -66,9 +66,16 @@ def spoil_score(folder):
     (folder / "run/results.json").write_text(json.dumps(results))
 
 
+def spoil_verdict(folder):
+    results = read(folder / "run/results.json")
+    results["verdict"]["label"] = "boundless gain"
+    (folder / "run/results.json").write_text(json.dumps(results))
+
+
 @pytest.mark.parametrize(
     ("spoil", "differing"),
     [
+        (spoil_verdict, {"verdict"}),
         (spoil_weights, {"weights_sha256"}),
         (spoil_data, {"data_sha256", "heldout_sha256"}),
         (spoil_score, {"pixels kid"}),

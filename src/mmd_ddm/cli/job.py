@@ -25,7 +25,7 @@ from mmd_ddm.images import grid, pairs, save_png
 from mmd_ddm.kernels import make_kernel
 from mmd_ddm.metrics import kid, kid_sums
 from mmd_ddm.objective import Objective
-from mmd_ddm.report import write_card, write_report
+from mmd_ddm.report import verdict, write_card, write_report
 from mmd_ddm.runlog import RunLog, check_folder, write_json
 from mmd_ddm.split import Split
 
@@ -104,7 +104,7 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         "rows": rows,
         "speedup": equal_quality_steps(rows, [*config.judges, *config.objective.features][0]),
     }
-    write_json(out / "results.json", results)
+    write_json(out / "results.json", {**results, "verdict": verdict(results).record()})
     picture = pairs(base_pixels[:_PAIRS], pixels[:_PAIRS], job.data.heldout.subset(_REAL).pixels)
     save_png(picture, out / "pairs.png", scale=2)
     for name, sheet in (("before", base_pixels), ("after", pixels)):

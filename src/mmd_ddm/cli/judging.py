@@ -97,4 +97,6 @@ def print_results(results: dict[str, Any]) -> None:
         below = max((tried for tried in speedup["searched"] if tried < reached), default=0)
         takes = f"more than {below}, at most {reached}"
         console.print(f"{steps} steps now draw what takes the base {takes}.")
-    console.print(verdict(results).sentence)
+    judged = verdict(results)
+    console.print(judged.sentence)
+    console.print(f"Rule: {judged.rule}", style="dim")

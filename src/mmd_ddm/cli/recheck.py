@@ -18,6 +18,7 @@ from mmd_ddm.data import ImageSet
 from mmd_ddm.evaluate import draw, judge
 from mmd_ddm.features import make_features
 from mmd_ddm.fingerprint import weights_sha256
+from mmd_ddm.report import verdict
 from mmd_ddm.runlog import read_events, read_json
 from mmd_ddm.split import Split
 
@@ -91,6 +92,8 @@ def _finetune(
     )
     checks = [_compare({name: recorded.get(name) for name in names}, f) for names, f in parts]
     checks += [_compare(finetuned.recorded_scores(), finetuned.scores)]
+    told = finetuned.results.get("verdict", {}).get("label")
+    checks += [_compare({"verdict": told}, lambda: {"verdict": verdict(finetuned.results).label})]
     return [check for part in checks for check in part]
 
 

@@ -11,7 +11,7 @@ from mmd_ddm.report.figures import loss_chart, quality_chart, selection_chart
 from mmd_ddm.report.headline import Headline, headline
 from mmd_ddm.report.record import as_table, commands, environment, flatten, loading_code
 from mmd_ddm.report.runs import Run
-from mmd_ddm.report.table import Row, before_after, format_percent, table_lines
+from mmd_ddm.report.table import table_lines
 from mmd_ddm.report.verdict import Verdict, verdict
 
 __all__ = ["Section", "lay_out"]
@@ -86,7 +86,7 @@ def lay_out(run: Run, anchor: str) -> Section:
         run: the run.
         anchor: unique in the page; starts with a letter.
     """
-    results, top = run.results, headline(run.results)
+    results, top, judged = run.results, headline(run.results), verdict(run.results)
     header, *lines = table_lines(results)
     watched = {str(e.get("space")): None for e in run.events if e.get("event") == "eval"}
     selection = {
@@ -98,12 +98,12 @@ def lay_out(run: Run, anchor: str) -> Section:
         anchor=anchor,
         name=run.folder.resolve().name,
         headline=top,
-        judged=verdict(results),
+        judged=judged,
         header=[header[0], *header[3:]],
         groups=_group(lines),
         sampled=as_table(results["rows"], skip="spaces"),
         spaces=as_table(spaces, skip="floor"),
-        by_space=[_finding(row) for row in before_after(results) if row.metric == "kid"],
+        by_space=[(name, f.role, f.text) for name, f in judged.spaces.items()],
         picture=_picture(run.pairs) if run.pairs else None,
         wipe=[_picture(sheet) for sheet in run.wipe or ()],
         companions=[(c.title, c.sentence, _picture(c.picture)) for c in run.companions],
@@ -117,16 +117,6 @@ def lay_out(run: Run, anchor: str) -> Section:
         commands=commands(run),
         snippet=loading_code(run),
     )
-
-
-def _finding(row: Row) -> tuple[str, str, str]:
-    """One space: whether its KID fell by more than chance, and how much of the gap it closed."""
-    if row.gain is None:
-        return row.space, row.role, "not judged"
-    found = "improves" if row.gain.significant else "does not improve"
-    if row.share is not None:
-        found += f", {format_percent(row.share, scale=100.0)} of the gap closed"
-    return row.space, row.role, found
 
 
 def _group(lines: list[list[str]]) -> dict[str, list[list[str]]]:

@@ -5,21 +5,70 @@ changes in the null space of the images that matter. So the verdict rests on the
 by a rule stated in full on every page.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mmd_ddm.report.table import Row, before_after, format_percent, format_score
 
-__all__ = ["RULE", "Verdict", "verdict"]
+__all__ = ["RULE", "Finding", "Verdict", "verdict"]
 
 RULE = (
-    "KID at the same number of steps, base against finetuned. An improvement counts when it "
-    "exceeds two combined standard errors. Real gain: every held-out space improves and closes "
-    "at least half as large a share of its gap to real images as the optimised spaces close on "
-    "average. Part null-space: every held-out space improves, but one closes less than half that "
-    "share. Gamed: an optimised space improves and a held-out space does not. No gain: "
-    "neither. Selection spaces chose the checkpoint, so they are not counted."
+    "KID at the same number of steps, base against finetuned; an improvement exceeds two combined "
+    "standard errors. Real gain: every held-out space improves and closes at least half as large "
+    "a share of its gap to real images as the optimised spaces close on average. Part null-space: "
+    "every held-out space improves, but one closes less than that. Gamed: an optimised space "
+    "improves and a held-out space does not. No gain: neither. Selection spaces chose the "
+    "checkpoint, so they are not counted."
 )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the verdict knows of one space; None where the results do not say.
+
+    Attributes:
+        role: ``optimised``, ``selection`` (not counted) or ``held-out``.
+        base: KID of the base model at K steps, unscaled.
+        finetuned: KID of the finetuned model.
+        floor: KID between two disjoint sets of real images.
+        base_se: its standard error, as of the two others.
+        finetuned_se: the same.
+        floor_se: the same.
+        share: of the gap to real images that was closed; 1 is all of it.
+        improves: by more than two combined standard errors.
+    """
+
+    role: str
+    base: float | None
+    finetuned: float | None
+    floor: float | None
+    base_se: float | None
+    finetuned_se: float | None
+    floor_se: float | None
+    share: float | None
+    improves: bool | None
+
+    @classmethod
+    def of(cls, row: Row) -> "Finding":
+        """Read it from the KID row of the space."""
+        scores = {"base": row.base, "finetuned": row.finetuned, "floor": row.floor}
+        return cls(
+            role=row.role,
+            **{name: s.value if s else None for name, s in scores.items()},
+            **{f"{name}_se": s.se if s else None for name, s in scores.items()},
+            share=row.share,
+            improves=None if row.gain is None else row.gain.significant,
+        )
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        if self.improves is None:
+            return "not judged"
+        found = "improves" if self.improves else "does not improve"
+        if self.share is None:
+            return found
+        return f"{found}, {format_percent(self.share, scale=100.0)} of the gap closed"
 
 
 @dataclass(frozen=True)
@@ -27,14 +76,20 @@ class Verdict:
     """A judgement of one run.
 
     Attributes:
+        label: ``real gain``, ``part null-space``, ``gamed``, ``no gain`` or ``not judged``.
         sentence: the finding with its numbers.
         rule: how it was reached; the same for every run.
-        label: ``real gain``, ``part null-space``, ``gamed``, ``no gain`` or ``not judged``.
+        spaces: what is known of every space, by its name.
     """
 
+    label: str
     sentence: str
     rule: str
-    label: str
+    spaces: dict[str, Finding]
+
+    def record(self) -> dict[str, Any]:
+        """For ``results.json``."""
+        return asdict(self)
 
 
 def verdict(results: dict[str, Any]) -> Verdict:
@@ -47,7 +102,7 @@ def verdict(results: dict[str, Any]) -> Verdict:
     held_out = [row for row in kid if row.role == "held-out"]
     optimised = [row for row in kid if row.role == "optimised"]
     sentence, label = _judge(held_out, optimised)
-    return Verdict(sentence, RULE, label)
+    return Verdict(label, sentence, RULE, {row.space: Finding.of(row) for row in kid})
 
 
 def _judge(held_out: list[Row], optimised: list[Row]) -> tuple[str, str]:
