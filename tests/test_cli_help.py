@@ -20,6 +20,7 @@ VERBS = [
     "bench",
     "gamma",
     "report",
+    "reproduce",
     "pretrain",
     "verify",
 ]
@@ -31,6 +32,7 @@ OPTIONS = {
     "bench": ["--data", "--out", "--samplers", "--run"],
     "gamma": ["MODEL", "--data", "-n"],
     "report": ["RUN", "--out"],
+    "reproduce": ["NAME", "--bundled", "--model", "--data", "--dry-run", "--out"],
     "pretrain": ["--data", "--out", "--minutes", "--force-new-run"],
     "verify": ["RUN", "--device"],
 }
@@ -60,7 +62,8 @@ def test_help_of_a_verb_has_its_options_and_an_example(verb, tmp_path):
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_example_is_a_command_that_parses(verb, tmp_path):
     """Each names options that exist, with values they take: what fails is what is not there."""
-    nonsense = {"demo": " --set nonsense=1", "bench": " --samplers nonsense"}
+    setting = " --set nonsense=1"
+    nonsense = {"demo": setting, "reproduce": setting, "bench": " --samplers nonsense"}
     text = mmd_ddm(tmp_path, verb, "--help").out
     for example in re.findall(r"Example: mmd-ddm (.+?) *$", text, re.MULTILINE):
         done = mmd_ddm(tmp_path, *f"{example}{nonsense.get(verb, '')}".split())

@@ -25,6 +25,7 @@ __all__ = [
     "check_seed",
     "from_mapping",
     "load",
+    "override",
     "to_mapping",
 ]
 
@@ -176,12 +177,21 @@ def load(kind: type[T], path: Path | None = None, overrides: Sequence[str] = ())
             mapping = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"cannot read the config {path}: {error}") from error
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise ValueError(f"an override is written key=value; got {override!r}")
-        _assign(mapping, key.strip().split("."), _parse(text.strip()))
+    override(mapping, overrides)
     return from_mapping(kind, mapping)
+
+
+def override(mapping: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put ``a.b=c`` settings into nested mappings.
+
+    Raises:
+        ValueError: no ``=``, or a setting below one that is no table.
+    """
+    for setting in overrides:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"an override is written key=value; got {setting!r}")
+        _assign(mapping, key.strip().split("."), _parse(text.strip()))
 
 
 def from_mapping(kind: type[T], mapping: Any, prefix: str = "") -> T:

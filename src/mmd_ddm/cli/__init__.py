@@ -18,6 +18,7 @@ from mmd_ddm.cli.finetune import finetune
 from mmd_ddm.cli.gamma import gamma
 from mmd_ddm.cli.pretrain import pretrain
 from mmd_ddm.cli.report import report
+from mmd_ddm.cli.reproduce import reproduce
 from mmd_ddm.cli.sample import sample
 from mmd_ddm.cli.verify import verify
 from mmd_ddm.interrupts import sigterm_as_interrupt
@@ -55,7 +56,7 @@ def root(
     """Turn a pretrained diffusion model into a K-step model by MMD finetuning."""
 
 
-for verb in (demo, finetune, sample, evaluate, bench, gamma, report, pretrain, verify):
+for verb in (demo, finetune, sample, evaluate, bench, gamma, report, reproduce, pretrain, verify):
     app.command()(verb)
 
 

@@ -29,7 +29,7 @@ from mmd_ddm.report import verdict, write_card, write_report
 from mmd_ddm.runlog import RunLog, check_folder, write_json
 from mmd_ddm.split import Split
 
-__all__ = ["run_job"]
+__all__ = ["run_job", "train_run"]
 
 _PAIRS, _REAL, _SHEET_COLUMNS = 24, 16, 8
 # Selection draws its images from other seeds than the verdict.
@@ -80,13 +80,7 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     longer = [
         job.evaluate("base", chain, spaces)[0] for chain in _longer_chains(config, job.model)
     ]
-    kept = _train(job)
-    export(
-        job.model.denoiser,
-        job.model.scheduler_config,
-        dataclasses.asdict(job.chain),
-        out / "model",
-    )
+    kept = _train_and_export(job)
     after, pixels = job.evaluate("finetuned", job.chain, spaces)
     job.log.write(
         event="done",
@@ -112,6 +106,27 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     write_card(out)
     write_report([out], out / "report.html")
     return results
+
+
+def train_run(config: FinetuneConfig, out: Path) -> None:
+    """Finetune as configured, and judge nothing; the run folder then holds the model and the log.
+
+    To resume, call it again.
+    """
+    job = _prepare(config, out)
+    _train_and_export(job)
+    job.log.write(event="done", weights_sha256=weights_sha256(job.model.denoiser.network))
+
+
+def _train_and_export(job: _Job) -> int:
+    kept = _train(job)
+    export(
+        job.model.denoiser,
+        job.model.scheduler_config,
+        dataclasses.asdict(job.chain),
+        job.out / "model",
+    )
+    return kept
 
 
 def _prepare(config: FinetuneConfig, out: Path) -> _Job:

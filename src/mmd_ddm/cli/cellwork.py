@@ -1,0 +1,144 @@
+"""The cells of a reproduction: finetuned where they must be, drawn, judged once, kept.
+
+A finished cell is a folder with ``cell.json`` (its identity, its row of results, the spaces with
+their floors), ``images.npy`` (its first images) and, where it was finetuned, ``run/``.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmd_ddm.bench import SEED_STRIDE
+from mmd_ddm.build import (
+    Model,
+    build_data,
+    build_device,
+    build_sampler,
+    load_model,
+    resolve_times,
+)
+from mmd_ddm.cli.job import train_run
+from mmd_ddm.cli.judging import build_spaces, evaluate_chain
+from mmd_ddm.data import ImageSet
+from mmd_ddm.evaluate import Space
+from mmd_ddm.features import make_features
+from mmd_ddm.fingerprint import weights_sha256
+from mmd_ddm.reproduce import Cell
+from mmd_ddm.runlog import read_events, read_json, write_json
+
+__all__ = ["CellWork", "finished"]
+
+_KEPT_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What cells of one experiment have in common, loaded once."""
+
+    model: Model
+    reference: ImageSet
+    real: ImageSet
+    spaces: list[Space]
+    about: dict[str, Any]
+    inputs: dict[str, str]
+
+
+def finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
+    """The record of a cell, if it is finished."""
+    path = folder / cell.name / "cell.json"
+    return read_json(path) if path.is_file() else None
+
+
+class CellWork:
+    """Makes cells.
+
+    Args:
+        folder: that holds them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key: tuple | None = None
+        self._bench: _Bench | None = None
+
+    def make(self, cell: Cell) -> dict[str, Any]:
+        """The record of a cell, made if it is not there.
+
+        Raises:
+            ValueError: a chain that its sampler cannot walk, or whatever the finetuning refuses.
+        """
+        record = finished(cell, self._folder)
+        if record is not None:
+            return record
+        bench, config, out = self.bench(cell), cell.config, self._folder / cell.name
+        chain = resolve_times(config.chain, bench.model.denoiser.schedule)
+        build_sampler(chain, bench.model.denoiser)
+        began = time.monotonic()
+        model = self.model(cell)
+        trained = time.monotonic()
+        row, pixels = evaluate_chain(
+            "finetuned" if cell.trained else "base",
+            model,
+            chain,
+            config.judge_samples,
+            config.seed * SEED_STRIDE,
+            bench.spaces,
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        np.save(out / "images.npy", pixels[:_KEPT_IMAGES].numpy())
+        record = {
+            "identity": cell.identity,
+            "inputs": bench.inputs,
+            "weights_sha256": weights_sha256(model.denoiser.network),
+            "spaces": bench.about,
+            "row": row,
+            "seconds": {
+                "train": round(trained - began, 1) if cell.trained else 0,
+                "judge": round(time.monotonic() - trained, 1),
+            },
+        }
+        write_json(out / "cell.json", record)
+        return record
+
+    def model(self, cell: Cell) -> Model:
+        """The network of a cell, finetuned if that is not done."""
+        bench, config, run = self.bench(cell), cell.config, self._folder / cell.name / "run"
+        if not cell.trained:
+            return bench.model
+        if not any(event["event"] == "done" for event in read_events(run)):
+            train_run(config, run)
+        return load_model(str(run), bench.model.denoiser.device, config.precision)
+
+    def bench(self, cell: Cell) -> _Bench:
+        """Model, images and spaces of the cell's experiment; those of one are kept at a time."""
+        c = cell.config
+        split_seed = 0 if c.heldout else c.seed
+        key = (c.model, c.data, c.heldout, c.resize, c.precision, c.device, c.judge_samples,
+               cell.real, cell.spaces, split_seed)  # fmt: skip
+        if self._bench is None or key != self._key:
+            self._bench, self._key = _load(cell), key
+        return self._bench
+
+
+def _load(cell: Cell) -> _Bench:
+    config = cell.config
+    device = build_device(config.device)
+    model = load_model(config.model, device, config.precision)
+    shape = model.denoiser.shape
+    data = build_data(config.data, config.heldout, shape, resize=config.resize, seed=config.seed)
+    phis = {name: make_features(name, shape[0]).to(device) for name in cell.spaces}
+    real, others = data.heldout, data.reference
+    if cell.real == "matched":
+        real, others = others, real
+    roles = dict.fromkeys(phis, "held-out") | dict.fromkeys(cell.spaces[:2], "optimised")
+    spaces = build_spaces(phis, roles, others, real, config.judge_samples, device)
+    inputs = {
+        "model_sha256": weights_sha256(model.denoiser.network),
+        "data_sha256": data.reference.sha256,
+        "heldout_sha256": data.heldout.sha256,
+    }
+    about = {space.name: space.describe() for space in spaces}
+    return _Bench(model, data.reference, real, spaces, about, inputs)

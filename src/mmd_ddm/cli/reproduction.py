@@ -1,0 +1,115 @@
+"""A reproduction from end to end: every missing cell of every preset, its table, its figure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmd_ddm.cli.cellwork import CellWork, finished
+from mmd_ddm.cli.console import console
+from mmd_ddm.reproduce import (
+    Cell,
+    Choice,
+    Layout,
+    Preset,
+    lay_out,
+    load_experiment,
+    minutes,
+    write_index,
+    write_table,
+)
+from mmd_ddm.reproduce.figures import Panel, draw_panels, write_figure_text
+from mmd_ddm.runlog import OutputError
+
+__all__ = ["run_reproduction"]
+
+_SHOWN, _COLUMNS = 16, 4  # images of a panel
+
+
+def run_reproduction(presets: Sequence[Preset], choice: Choice, out: Path) -> None:
+    """Fill ``out`` with the cells, tables and figures that it lacks, and ``results.md``.
+
+    Raises:
+        OutputError: a folder that holds something else.
+        ValueError: whatever a finetuning refuses.
+    """
+    cells = out / "cells"
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not cells.is_dir()):
+        raise OutputError(f"{out} holds something else; give a new or empty folder")
+    plans = [(preset, lay_out(preset, choice)) for preset in presets]
+    progress = _Progress.over(plans, cells)
+    work = CellWork(cells)
+    for preset, plan in plans:
+        records = {}
+        for (part, label, k, _), cell in plan.items():
+            progress.say(f"{preset.title}: {label}, {k} steps", part, cell, cells)
+            try:
+                records[cell.name] = work.make(cell)
+            except ValueError as error:
+                if cell.trained:
+                    raise
+                console.print(f"left out {label} at {k} steps: {error}")
+        layout = Layout(preset, choice, plan, records)
+        if preset.kind == "table":
+            write_table(layout, out)
+        elif preset.kind in _FIGURES:
+            _figure(layout, work, out)
+        write_index(out)
+
+
+def _samples(layout: Layout, work: CellWork, cells: Path) -> list[tuple[str, list[Panel]]]:
+    """The first images of every network, at every K, and real ones."""
+    rows = []
+    for part, k in product(layout.parts, layout.steps):
+        at = {
+            label: cell
+            for (where, label, steps, seed), cell in layout.cells.items()
+            if (where, steps, seed) == (part, k, 0) and cell.name in layout.records
+        }
+        panels = [
+            (label, np.load(cells / cell.name / "images.npy")[:_SHOWN])
+            for label, cell in at.items()
+        ]
+        real = work.bench(next(iter(at.values()))).real.subset(_SHOWN)
+        rows.append((f"{k} steps", [*panels, ("real images", real.pixels.numpy())]))
+    return rows
+
+
+_FIGURES = {"samples": (_samples, "The same noise in every panel; the first images, none picked.")}
+
+
+def _figure(layout: Layout, work: CellWork, out: Path) -> None:
+    make, caption = _FIGURES[layout.preset.kind]
+    draw_panels(make(layout, work, out / "cells"), out / f"{layout.preset.name}.png", _COLUMNS)
+    write_figure_text(layout, caption, out)
+
+
+@dataclass
+class _Progress:
+    """Which cell of how many, and about how long the rest takes."""
+
+    left: dict[str, float | None]
+    total: int
+
+    @classmethod
+    def over(cls, plans: Sequence[tuple[Preset, dict[Any, Cell]]], cells: Path) -> "_Progress":
+        costs = {
+            cell.name: minutes(cell, load_experiment(part))
+            for _, plan in plans
+            for (part, *_), cell in plan.items()
+            if finished(cell, cells) is None
+        }
+        return cls(costs, len(costs))
+
+    def say(self, what: str, part: str, cell: Cell, cells: Path) -> None:
+        """Announce a cell that is to be made."""
+        if cell.name not in self.left:
+            return
+        known = [cost for cost in self.left.values() if cost is not None]
+        rest = f", about {sum(known):.0f} minutes left" if len(known) == len(self.left) else ""
+        number = self.total - len(self.left) + 1
+        console.print(f"[{number} of {self.total}{rest}] {what}")
+        del self.left[cell.name]
