@@ -7,6 +7,7 @@ never be read for other images or another space. Caches lie in ``$MMD_DDM_CACHE`
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def cached_features(
 ) -> Float[Tensor, "n d"]:
     """Features of an image set, from the cache if they are there."""
     key = hashlib.sha256(f"{images.sha256}/{phi.sha256}".encode()).hexdigest()[:32]
-    path = cache_dir() / f"{phi.name}-{key}.npy"
+    readable = re.sub(r"[^\w.-]+", "-", phi.name)[:60]
+    path = cache_dir() / f"{readable}-{key}.npy"
     if not path.is_file():
         features = extract(images.pixels, phi, device=device, on_batch=on_batch)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmd_ddm.fingerprint import weights_sha256
+from mmd_ddm.images import from_uint8, to_uint8
 
-__all__ = ["FeatureExtractor", "pool_levels", "to_channels"]
+__all__ = ["FeatureExtractor", "Rounded", "normalised", "pool_levels", "to_channels"]
 
 
 class FeatureExtractor(nn.Module, ABC):
@@ -37,6 +38,54 @@ class FeatureExtractor(nn.Module, ABC):
     def sha256(self) -> str:
         """Of all weights and buffers; names the space in caches and protocols."""
         return weights_sha256(self, self.name)
+
+
+class Rounded(FeatureExtractor):
+    """phi of the image as a file holds it: clamped and rounded to uint8.
+
+    The gradient passes as if it were neither. Images that are uint8 already keep their vectors,
+    so that this is the same space, with the same hash.
+
+    Args:
+        phi: the extractor.
+    """
+
+    def __init__(self, phi: FeatureExtractor) -> None:
+        super().__init__()
+        self.phi = phi
+        self.name, self.dim = phi.name, phi.dim
+
+    @property
+    def sha256(self) -> str:
+        """That of ``phi``."""
+        return self.phi.sha256
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Round, and apply phi."""
+        rounded = from_uint8(to_uint8(images)).to(images)
+        return self.phi(rounded + (images - images.detach()))
+
+
+def normalised(
+    images: Float[Tensor, "n c h w"], size: int, mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "n 3 s s"]:
+    """What most networks of photographs take: square images of one size, normalised by colour.
+
+    Args:
+        images: in [-1, 1].
+        size: of the result: the shorter side is scaled to it (bicubic, antialiased when
+            shrinking), and the centre cut out.
+        mean: of each colour, for values in [0, 1].
+        std: likewise.
+    """
+    x = (to_channels(images, 3) + 1) / 2
+    height, width = x.shape[2:]
+    scale = size / min(height, width)
+    scaled = (round(height * scale), round(width * scale))
+    x = nn.functional.interpolate(x, size=scaled, mode="bicubic", antialias=True)
+    top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
+    x = x[:, :, top : top + size, left : left + size]
+    return (x - x.new_tensor(mean)[:, None, None]) / x.new_tensor(std)[:, None, None]
 
 
 def to_channels(images: Float[Tensor, "n c h w"], channels: int) -> Float[Tensor, "n k h w"]:
