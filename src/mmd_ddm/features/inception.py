@@ -14,6 +14,7 @@ References:
 
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -85,9 +86,9 @@ class SpatialInception(Inception):
     def __init__(self, path: Path | None = None) -> None:
         super().__init__(path)
         names = list(dict(self.layers.named_children()))
-        node = self.layers.Mixed_6d.branch1x1
+        mixed_6d: Any = self.layers.Mixed_6d
         del self.class_weights
-        self.layers = self.layers[: names.index("Mixed_6d")].append(node)
+        self.layers = self.layers[: names.index("Mixed_6d")].append(mixed_6d.branch1x1)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Scale, and run the network up to that node."""
