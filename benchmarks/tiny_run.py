@@ -36,7 +36,7 @@ def tiny_run(
     bank = extract(real.byte(), phi)
     config = FinetuneConfig(
         iterations=iterations, batch_size=4, lr=1e-4, ema_decay=0.9, save_every=save_every, keep=2,
-        select=SelectConfig(every=10, samples=8, diverged=0),
+        select=SelectConfig(every=10, samples=8, patience=0, diverged=0),
     )  # fmt: skip
     log = RunLog(folder, "finetune", {"iterations": iterations})
 

@@ -261,3 +261,34 @@ def test_a_run_that_goes_astray_is_stopped_with_its_best(kids, stops_at, tmp_pat
     again, resumed = train(config, tmp_path / "c", kill_at(stops_at + 1), scripted([]))
     assert again == kept
     assert torch.equal(resumed, trained)
+
+
+# Patience
+
+
+@pytest.mark.parametrize(
+    ("kids", "patience", "stops_at", "best"),
+    [
+        ([5, 4, 4, 3, 2, 1], 1, 4, 2),  # no better is no new best
+        ([5, 4, 4.5, 4.2, 3, 1], 2, 6, 2),
+        ([5, 6, 7, 8, 9, 9], 3, 6, 0),
+        ([5, 4, 4.5, 3, 3.5, 2], 2, None, 10),
+        ([5, 6, 7, 8, 9, 9], 5, None, 0),  # the last evaluation ends nothing
+        ([5, 6, 7, 8, 9, 9], 0, None, 0),
+    ],
+)
+def test_patience_ends_a_run_with_its_best(kids, patience, stops_at, best, tmp_path):
+    config = replace(
+        CONFIG, iterations=10, select=SelectConfig(every=2, patience=patience, diverged=0)
+    )
+    events = []
+    kept, trained = train(config, tmp_path / "c", lambda **e: events.append(e), scripted(kids))
+    assert kept == best
+    stops = [event for event in events if event["event"] == "stop"]
+    assert [event["step"] for event in stops] == ([stops_at] if stops_at else [])
+    assert max(event["step"] for event in events) == (stops_at or 10)
+    if stops_at:
+        assert f"the last {patience} evaluations (select.patience)" in stops[0]["message"]
+        again, resumed = train(config, tmp_path / "c", kill_at(stops_at + 1), scripted([]))
+        assert again == kept
+        assert torch.equal(resumed, trained)

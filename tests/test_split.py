@@ -59,6 +59,31 @@ def test_copies_within_one_set_do_not_meet_either():
     assert parts.dropped > 0
 
 
+def test_a_tenth_of_what_would_be_matched_is_set_apart_to_select_by():
+    images, others = numbered(*range(60)), numbered(*range(100, 109), 7, source="b")
+    whole = split_images(images, others, seed=3)
+    parts = split_images(images, others, seed=3, select=True)
+    matched, chosen = numbers(parts.reference), numbers(parts.selection)
+    assert len(chosen) == 6
+    assert sorted(matched + chosen) == list(range(60))
+    assert parts.selection.source == "a tenth of a"
+    # Who judges is the same, and never among them: 7 may be of either part.
+    assert numbers(parts.heldout) == numbers(whole.heldout) == list(range(100, 109))
+    assert numbers(split_images(images, others, seed=3, select=True).selection) == chosen
+    assert numbers(split_images(images, others, seed=4, select=True).selection) != chosen
+    assert whole.selection is None
+    assert parts.hashes.keys() == {"data_sha256", "heldout_sha256", "selection_sha256"}
+    assert whole.hashes.keys() == {"data_sha256", "heldout_sha256"}
+
+
+def test_what_is_matched_does_not_select():
+    parts = split_images(numbered(*range(80), *range(20)), None, seed=0, select=True)
+    apart = [set(numbers(part)) for part in (parts.reference, parts.selection, parts.heldout)]
+    assert apart[0] & apart[1] == apart[0] & apart[2] == apart[1] & apart[2] == set()
+    with pytest.raises(ValueError, match=r"a holds 3 images to match: too few.*select\.every=0"):
+        split_images(numbered(1, 2, 3), numbered(5, 6, source="b"), seed=0, select=True)
+
+
 @pytest.mark.parametrize(
     ("images", "heldout", "message"),
     [

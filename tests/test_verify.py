@@ -41,7 +41,7 @@ def folder(made, tmp_path):
 
 def test_runs_hold(made):
     before = contents(made)
-    for run, checks in {"base": 2, "run": 15}.items():
+    for run, checks in {"base": 2, "run": 16}.items():
         done = mmd_ddm(made, "verify", run)
         assert done.code == 0, done.out + done.err
         assert done.out.rstrip().endswith(f"{checks} holds")
@@ -77,7 +77,7 @@ def spoil_verdict(folder):
     [
         (spoil_verdict, {"verdict"}),
         (spoil_weights, {"weights_sha256"}),
-        (spoil_data, {"data_sha256", "heldout_sha256"}),
+        (spoil_data, {"data_sha256", "heldout_sha256", "selection_sha256"}),
         (spoil_score, {"pixels kid"}),
         (lambda folder: save_model(folder / "base"), {"model_sha256"}),
         (lambda folder: save_encoder(folder / "judge.safetensors", 7), {f"{JUDGE} weights"}),

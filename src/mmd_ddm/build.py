@@ -135,16 +135,25 @@ def build_sampler(chain: ChainConfig, denoiser: Denoiser, *, recompute: bool = F
 
 
 def build_data(
-    data: str, heldout: str, shape: tuple[int, int, int], *, resize: bool, seed: int
+    data: str,
+    heldout: str,
+    shape: tuple[int, int, int],
+    *,
+    resize: bool,
+    seed: int,
+    select: bool = False,
 ) -> Split:
-    """The images to match, and those that only evaluation sees; see `split_images`.
+    """The images to match, those that only evaluation sees, those to select by: `split_images`.
 
     Raises:
         ValueError: whatever `load_images` or `split_images` refuses.
     """
     images = load_images(data, shape, resize=resize)
     return split_images(
-        images, load_images(heldout, shape, resize=resize) if heldout else None, seed=seed
+        images,
+        load_images(heldout, shape, resize=resize) if heldout else None,
+        seed=seed,
+        select=select,
     )
 
 

@@ -61,15 +61,20 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class SelectConfig:
-    """Which checkpoint is kept: the best KID in a space neither optimised nor the judge."""
+    """Which checkpoint is kept: the lowest KID, in a space and on real images of its own.
+
+    The space is neither optimised nor a judge; the images, a tenth of data, are neither matched
+    nor judged by.
+    """
 
     features: str = "random"
     every: int = 50  # iterations between evaluations; 0 keeps the last
     samples: int = 1000  # images drawn for each
+    patience: int = 5  # stop after so many evaluations without a new best; 0 is never
     diverged: float = 2.0  # stop at this many times the base's KID, plus 5 errors; 0 is never
 
     def __post_init__(self) -> None:
-        _at_least(self, "select.", every=0, samples=2, diverged=0)
+        _at_least(self, "select.", every=0, samples=2, patience=0, diverged=0)
 
 
 @dataclass(frozen=True)

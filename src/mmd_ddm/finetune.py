@@ -43,8 +43,9 @@ def finetune(
         objectives: the spaces to match, on the same device.
         checkpoint_path: file of the training state.
         on_event: called with ``event="train", step=, loss=, grad_norm=, seconds=`` after each
-            iteration, with ``event="eval", step=, kid=, kid_se=, best=`` after each evaluation,
-            with ``event="fault", step=, message=`` when something went wrong.
+            iteration, with ``event="eval", step=, kid=, kid_se=, kid_ci95=, best=`` after each
+            evaluation, with ``event="stop", step=, message=`` when patience ends, with
+            ``event="fault", step=, message=`` when something went wrong.
         evaluate: ``(KID, standard error)`` of the sampler as it stands; called every
             ``config.select.every`` iterations with the averaged weights in place.
 
@@ -95,11 +96,12 @@ def _evaluate(
     evaluate: Callable[[], tuple[float, float]],
     on_event: Callable[..., None],
 ) -> None:
-    """Judge the averaged weights: keep them if they are the best, stop if they went astray."""
+    """Judge the averaged weights: keep the best, stop if they went astray or get no better."""
     with state.averaged():
         kid, kid_se = evaluate()
     best = state.consider(kid)
-    on_event(event="eval", step=state.step, kid=kid, kid_se=kid_se, best=best)
+    interval = [kid - 1.96 * kid_se, kid + 1.96 * kid_se]
+    on_event(event="eval", step=state.step, kid=kid, kid_se=kid_se, kid_ci95=interval, best=best)
     if state.first_kid is None:
         state.first_kid = kid
     bound = config.diverged * max(state.first_kid, 0) + 5 * kid_se
@@ -109,6 +111,18 @@ def _evaluate(
             f"iteration {state.best['step']} is kept; lower lr"
         )
         on_event(event="fault", step=state.step, message=state.stopped)
+    elif _has_waited(config, state):
+        state.stopped = (
+            f"stopped at iteration {state.step}: the last {config.patience} evaluations "
+            f"(select.patience) were no better than iteration {state.best['step']}, which is kept"
+        )
+        on_event(event="stop", step=state.step, message=state.stopped)
+
+
+def _has_waited(config: SelectConfig, state: TrainingState) -> bool:
+    """Whether patience ends before the training does."""
+    waited = state.step - state.best["step"]
+    return 0 < config.patience * config.every <= waited and not state.finished
 
 
 def _draw(config: FinetuneConfig, sampler: Sampler, step: int) -> tuple[Tensor, Tensor | None]:

@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmd_ddm.bank import cached_features, extract
+from mmd_ddm.bank import cached_features
 from mmd_ddm.build import Model, build_data, build_device, build_sampler, load_model, resolve_times
 from mmd_ddm.checkpoint import export
 from mmd_ddm.cli.console import console, progress_bar, say_skipped
 from mmd_ddm.cli.judging import build_spaces, evaluate_chain, protocol
+from mmd_ddm.cli.selection import Selection, kid_note, say_kept, selection_record
 from mmd_ddm.config import ChainConfig, FinetuneConfig, to_mapping
 from mmd_ddm.data import ImageSet
-from mmd_ddm.evaluate import Space, draw, equal_quality_steps
+from mmd_ddm.evaluate import Space, equal_quality_steps
 from mmd_ddm.features import FeatureExtractor, make_features
 from mmd_ddm.finetune import finetune
 from mmd_ddm.fingerprint import weights_sha256
 from mmd_ddm.images import grid, pairs, save_png
 from mmd_ddm.kernels import make_kernel
-from mmd_ddm.metrics import kid, kid_sums
 from mmd_ddm.objective import Objective
 from mmd_ddm.report import verdict, write_card, write_report
 from mmd_ddm.runlog import RunLog, check_folder, write_json
@@ -32,8 +32,6 @@ from mmd_ddm.split import Split
 __all__ = ["run_job", "train_run"]
 
 _PAIRS, _REAL, _SHEET_COLUMNS = 24, 16, 8
-# Selection draws its images from other seeds than the verdict.
-_SELECTION_SEED, _SELECTION_REALS = 10**9, 5000
 _REFERENCES = ("bank", "minibatch")
 
 
@@ -68,7 +66,7 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     console.print(
         f"finetuning {config.model} to {len(job.chain.times)} {job.chain.sampler} steps "
         f"{list(job.chain.times)} on {job.device}; {len(job.data.reference):,} images to match, "
-        f"{len(job.data.heldout):,} held out"
+        f"{len(job.data.selection or ()):,} to select by, {len(job.data.heldout):,} held out"
     )
     say_skipped(job.data.reference, job.data.heldout)
     if job.data.dropped:
@@ -92,7 +90,7 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         "protocol": {
             **protocol(job.data.heldout, job.samples, config.seed),
             "heldout_dropped": job.data.dropped,
-            "kept_iteration": kept,
+            **selection_record(config, job.data.selection, job.log.events(), kept),
         },
         "spaces": {space.name: space.describe() for space in spaces},
         "rows": rows,
@@ -120,6 +118,7 @@ def train_run(config: FinetuneConfig, out: Path) -> None:
 
 def _train_and_export(job: _Job) -> int:
     kept = _train(job)
+    say_kept(job.config, job.log.events(), kept)
     export(
         job.model.denoiser,
         job.model.scheduler_config,
@@ -139,55 +138,46 @@ def _prepare(config: FinetuneConfig, out: Path) -> _Job:
     chain = resolve_times(config.chain, model.denoiser.schedule)
     for planned in (chain, *_longer_chains(config, model)):
         build_sampler(planned, model.denoiser)
-    data = build_data(config.data, config.heldout, shape, resize=config.resize, seed=config.seed)
+    data = build_data(
+        config.data,
+        config.heldout,
+        shape,
+        resize=config.resize,
+        seed=config.seed,
+        select=config.select.every > 0,
+    )
     phis = {name: make_features(name, shape[0]).to(device) for name in roles}
     _check_distinct(phis)
     objectives = _objectives(config, phis, data.reference, device)
-    inputs = {
-        "model_sha256": weights_sha256(model.denoiser.network),
-        "data_sha256": data.reference.sha256,
-        "heldout_sha256": data.heldout.sha256,
-    }
+    inputs = {"model_sha256": weights_sha256(model.denoiser.network), **data.hashes}
     log = RunLog(out, "finetune", to_mapping(config), inputs)
     return _Job(config, out, device, model, chain, data, phis, objectives, log)
 
 
 def _train(job: _Job) -> int:
     """The training with its progress bar; the iteration that was kept."""
-    config, space = job.config, job.config.select.features
+    config, watch = job.config, None
     sampler = build_sampler(job.chain, job.model.denoiser, recompute=config.recompute)
-    reals = job.data.reference.subset(_SELECTION_REALS)
-    selection_bank = cached_features(reals, job.phis[space], device=job.device)
-    bank_sums = kid_sums(selection_bank)
-
-    def select() -> tuple[float, float]:
-        pixels, _ = draw(sampler, config.select.samples, seed=_SELECTION_SEED + config.seed)
-        features = extract(pixels, job.phis[space], device=job.device)
-        return kid(features, selection_bank, y_sums=bank_sums)
-
+    if job.data.selection is not None:
+        phi = job.phis[config.select.features]
+        watch = Selection(config, sampler, phi, job.data.selection)
     with progress_bar("finetuning", config.iterations) as bar:
         note = ""
 
         def on_event(**event: Any) -> None:
             nonlocal note
             if event["event"] == "eval":
-                job.log.write(**event, space=space)
-                note = f"{space} KID {1000 * event['kid']:.3g}e-3"
+                job.log.write(**event, space=config.select.features)
+                note = kid_note(event, note)
                 return
             job.log.write(**event)
-            if event["event"] == "fault":
-                console.print(event["message"])
-            else:
+            if event["event"] == "train":
                 bar(done=event["step"], note=f"MMD² {event['loss']:+.3f} {note}")
+            else:
+                console.print(event["message"])
 
-        return finetune(
-            config,
-            sampler,
-            job.objectives,
-            job.out / "checkpoint.pt",
-            on_event,
-            select if config.select.every else None,
-        )
+        checkpoint = job.out / "checkpoint.pt"
+        return finetune(config, sampler, job.objectives, checkpoint, on_event, watch)
 
 
 def _roles(config: FinetuneConfig) -> dict[str, str]:

@@ -85,9 +85,10 @@ def _finetune(
     run: Path, settings: dict[str, Any], recorded: Mapping[str, Any], device: torch.device
 ) -> list[Check]:
     finetuned = _Finetuned(run, from_mapping(FinetuneConfig, settings), device)
+    data = sorted({"data_sha256", "heldout_sha256", "selection_sha256"} & recorded.keys())
     parts = (
         (("model_sha256",), finetuned.base),
-        (("data_sha256", "heldout_sha256"), finetuned.data),
+        (data, lambda: finetuned.split.hashes),
         (("weights_sha256", "samples_sha256"), finetuned.made),
     )
     checks = [_compare({name: recorded.get(name) for name in names}, f) for names, f in parts]
@@ -111,7 +112,12 @@ class _Finetuned:
     def split(self) -> Split:
         config, shape = self.config, self.model.denoiser.shape
         return build_data(
-            config.data, config.heldout, shape, resize=config.resize, seed=config.seed
+            config.data,
+            config.heldout,
+            shape,
+            resize=config.resize,
+            seed=config.seed,
+            select=config.select.every > 0,
         )
 
     @cached_property
@@ -121,10 +127,6 @@ class _Finetuned:
 
     def base(self) -> dict[str, Any]:
         return {"model_sha256": weights_sha256(load_model(self.config.model).denoiser.network)}
-
-    def data(self) -> dict[str, Any]:
-        reference, heldout = self.split.reference, self.split.heldout
-        return {"data_sha256": reference.sha256, "heldout_sha256": heldout.sha256}
 
     def made(self) -> dict[str, Any]:
         return {
