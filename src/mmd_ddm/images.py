@@ -12,7 +12,15 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["clamp_straight_through", "from_uint8", "grid", "pairs", "save_png", "to_uint8"]
+__all__ = [
+    "clamp_straight_through",
+    "from_uint8",
+    "grid",
+    "pairs",
+    "save_png",
+    "to_picture",
+    "to_uint8",
+]
 
 
 def from_uint8(images: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -76,11 +84,16 @@ def pairs(
 
 def save_png(image: UInt8[Tensor, "c h w"], path: Path, scale: int = 1) -> None:
     """Write one image of 1 or 3 channels, each pixel enlarged ``scale`` times."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_picture(image, scale).save(path)
+
+
+def to_picture(image: UInt8[Tensor, "c h w"], scale: int = 1) -> Image.Image:
+    """One image of 1 or 3 channels as Pillow's, each pixel enlarged ``scale`` times."""
     array = image.cpu().permute(1, 2, 0).numpy()
     picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-    if scale > 1:
-        picture = picture.resize(
-            (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    if scale == 1:
+        return picture
+    return picture.resize(
+        (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
+    )

@@ -16,6 +16,8 @@ from mmd_ddm.cli.demo import demo
 from mmd_ddm.cli.evaluate import evaluate
 from mmd_ddm.cli.finetune import finetune
 from mmd_ddm.cli.gamma import gamma
+from mmd_ddm.cli.interpolate import interpolate
+from mmd_ddm.cli.neighbors import neighbors
 from mmd_ddm.cli.pretrain import pretrain
 from mmd_ddm.cli.report import report
 from mmd_ddm.cli.reproduce import reproduce
@@ -56,7 +58,20 @@ def root(
     """Turn a pretrained diffusion model into a K-step model by MMD finetuning."""
 
 
-for verb in (demo, finetune, sample, evaluate, bench, gamma, report, reproduce, pretrain, verify):
+for verb in (
+    demo,
+    finetune,
+    sample,
+    evaluate,
+    bench,
+    neighbors,
+    interpolate,
+    gamma,
+    report,
+    reproduce,
+    pretrain,
+    verify,
+):
     app.command()(verb)
 
 

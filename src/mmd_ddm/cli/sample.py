@@ -20,11 +20,15 @@ from mmd_ddm.cli.console import console, progress_bar
 from mmd_ddm.config import check_seed
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
+
+    from mmd_ddm.samplers.base import Sampler
 
 __all__ = ["sample"]
 
 _GRID = 64
+_STRIP, _STRIP_ROWS = 16, 8
 
 
 def sample(
@@ -46,6 +50,9 @@ def sample(
         str, typer.Option(help="Images to noise to the first time and begin with (ES-DDPM).")
     ] = "",
     resize: Annotated[bool, typer.Option("--resize", help="Crop and scale those.")] = False,
+    trajectory: Annotated[
+        bool, typer.Option("--trajectory", help="Show x_0 as predicted along the chain, too.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of image 0; image i has SEED + i.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
@@ -53,9 +60,12 @@ def sample(
     """Draw images 00000.png, 00001.png ... and grid.png.
 
     A finetuned model draws with its own chain, unless another is given. Image i depends on
-    SEED + i alone, not on N or the batch size.
+    SEED + i alone, not on N or the batch size. With --trajectory, trajectory.png shows what the
+    first images were predicted to become at every network call.
 
     Example: mmd-ddm sample run -n 64 --out images
+
+    Example: mmd-ddm sample run -n 8 --trajectory --out images
 
     Example: mmd-ddm sample base --start-from drafts/ --times 200,150,100,50,0 --out images
     """
@@ -92,7 +102,27 @@ def sample(
             shown += pixels[: max(0, _GRID - start)]
             bar(advance=count)
     save_png(grid(torch.stack(shown), math.ceil(len(shown) ** 0.5)), out / "grid.png")
+    if trajectory:
+        _strip(walk, min(n, _STRIP_ROWS), seed, begin).save(out / "trajectory.png")
     console.print(f"saved {out}")
+
+
+def _strip(
+    walk: "Sampler", n: int, seed: int, begin: "Callable[[range], Tensor] | None"
+) -> "Image":
+    """A column for every network call, or for some of many, and one for the images themselves."""
+    from mmd_ddm.evaluate import draw
+    from mmd_ddm.images import grid
+    from mmd_ddm.samplers.trajectory import predictions
+    from mmd_ddm.sheets import sheet, zoom
+
+    with predictions(walk) as found:
+        pixels, _ = draw(walk, n, seed=seed, start=begin)
+    shown = sorted({round(i * (len(found) - 1) / (_STRIP - 1)) for i in range(_STRIP)})
+    columns = [(f"t {found[i][0]:g}", grid(found[i][1], 1)) for i in shown]
+    columns.append(("x_0", grid(pixels, 1)))
+    heading = f"x_0 as predicted at {len(found)} network calls"
+    return sheet([(heading, columns)], zoom(walk.denoiser.shape[-1]))
 
 
 def _drafts(

@@ -1,0 +1,151 @@
+"""The search for training images near the samples of a run: the work of ``mmd-ddm neighbors``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from mmd_ddm.bank import cached_features, extract
+from mmd_ddm.build import build_data
+from mmd_ddm.cli.console import progress_bar, say_skipped
+from mmd_ddm.cli.couple import Couple
+from mmd_ddm.data import ImageSet
+from mmd_ddm.features import FeatureExtractor, make_features
+from mmd_ddm.images import grid
+from mmd_ddm.metrics.memorisation import Nearest, authentic, nearer, nearest
+from mmd_ddm.runlog import RunLog, check_folder, write_json
+from mmd_ddm.sheets import sheet, zoom
+
+__all__ = ["search"]
+
+_ROWS = 6
+_ALPHA = 0.01
+_RULE = (
+    "Copying is suspected where finetuned samples lie nearer to the training images than held-out "
+    f"real images do, by a one-sided Mann-Whitney test of the distances at p < {_ALPHA}. A sample "
+    "is not authentic where it lies nearer to a training image than that image's own nearest does."
+)
+_REAL = "held-out real"
+
+
+def search(
+    couple: Couple, data: str, space: str, n: int, k: int, seed: int, out: Path
+) -> dict[str, Any]:
+    """Draw, search, and write the picture and the finding.
+
+    Args:
+        couple: both models of the run.
+        data: training images; empty for those of the run.
+        space: of the distances.
+        n: images drawn with either model, and at most so many real ones beside them.
+        k: neighbours shown.
+        seed: of the first image.
+        out: the folder, new or of the same search.
+
+    Returns:
+        The content of ``neighbors.json``.
+
+    Raises:
+        ValueError: unknown data or space, or fewer training images than neighbours.
+        OutputError: the folder holds something else.
+    """
+    config = couple.config
+    data = data or config.data
+    settings = {"data": data, "space": space, "n": n, "k": k, "seed": seed}
+    check_folder(out, "neighbors", settings)
+    split = build_data(data, config.heldout, couple.shape, resize=config.resize, seed=config.seed)
+    train, real = split.reference, split.heldout.subset(n)
+    if len(train) < max(k, 2):
+        raise ValueError(f"{train.source} holds {len(train)} images; -k {k} takes more")
+    device = couple.models["base"].denoiser.device
+    phi = make_features(space, couple.shape[0]).to(device)
+    RunLog(out, "neighbors", settings, {**couple.hashes, **split.hashes})
+    say_skipped(train)
+    drawn = couple.draw(n, seed)
+    # Others than CUDA have no float64, or are no faster at it.
+    place = device if device.type == "cuda" else torch.device("cpu")
+    bank = _features(train, phi, device).to(place)
+    with progress_bar("nearest training images", 3) as bar:
+        found = {}
+        for name, pixels in {**drawn, _REAL: real.pixels}.items():
+            found[name] = nearest(extract(pixels, phi, device=device).to(place), bank, k)
+            bar(advance=1, note=name)
+    finding = _finding(found, bank)
+    result = {
+        "sentence": _sentence(finding, space),
+        "rule": _RULE,
+        "space": {"name": space, "sha256": phi.sha256},
+        "data": {"source": train.source, "images": len(train), "sha256": train.sha256},
+        "n": n,
+        "real": len(real),
+        "seed": seed,
+        **finding,
+    }
+    _picture(drawn, found, train.pixels, k).save(out / "neighbors.png")
+    write_json(out / "neighbors.json", result)
+    return result
+
+
+def _features(images: ImageSet, phi: FeatureExtractor, device: torch.device) -> Tensor:
+    with progress_bar("training images", len(images)) as bar:
+        features = cached_features(images, phi, device=device, on_batch=lambda m: bar(advance=m))
+        bar(done=len(images))
+    return features
+
+
+def _finding(found: Mapping[str, Nearest], bank: Tensor) -> dict[str, Any]:
+    """The numbers: distances, tests of them, shares that are not authentic."""
+    first = {name: near.distance[:, 0] for name, near in found.items()}
+    levels = (0.01, 0.05, 0.25, 0.5, 0.75)
+    points = torch.tensor(levels, dtype=torch.float64, device=bank.device)
+    tests = {
+        f"{name} than {other}": nearer(first[name], first[other])._asdict()
+        for name, other in (("base", _REAL), ("finetuned", _REAL), ("finetuned", "base"))
+    }
+    quantiles = {
+        name: dict(zip(map(str, levels), d.quantile(points).tolist(), strict=True))
+        for name, d in first.items()
+    }
+    return {
+        "copying": tests[f"finetuned than {_REAL}"]["p"] < _ALPHA,
+        "not_authentic": {
+            name: 1 - float(authentic(near, bank).double().mean()) for name, near in found.items()
+        },
+        "nearer": tests,
+        "distance_quantiles": quantiles,
+    }
+
+
+def _sentence(finding: Mapping[str, Any], space: str) -> str:
+    real, base = (finding["nearer"][f"finetuned than {other}"] for other in (_REAL, "base"))
+    shares = ", ".join(f"{name} {100 * s:.3g} %" for name, s in finding["not_authentic"].items())
+    verdict = "Copying is suspected" if finding["copying"] else "No sign of copying"
+    return (
+        f"{verdict}: in {space}, a finetuned sample lies nearer to the training images than a "
+        f"held-out real image does in {100 * real['share']:.3g} % of all pairs (50 % if alike; "
+        f"p = {real['p']:.2g}), and nearer than a sample of the base in "
+        f"{100 * base['share']:.3g} % (p = {base['p']:.2g}). Not authentic: {shares}."
+    )
+
+
+def _picture(
+    drawn: Mapping[str, Tensor], found: Mapping[str, Nearest], train: Tensor, k: int
+) -> Image:
+    """The first noises, and those whose finetuned samples lie nearest to a training image."""
+    closest = found["finetuned"].distance[:, 0].argsort().cpu()
+    bands = {
+        "The first noises": torch.arange(len(closest))[:_ROWS],
+        "Those whose finetuned samples lie nearest to a training image": closest[:_ROWS],
+    }
+
+    def of(name: str, rows: Tensor) -> list[tuple[str, Tensor]]:
+        near = train[found[name].index.cpu()[rows].flatten()]
+        return [(name, grid(drawn[name][rows], 1)), ("nearest training images", grid(near, k))]
+
+    return sheet(
+        [(title, [*of("base", rows), *of("finetuned", rows)]) for title, rows in bands.items()],
+        zoom(train.shape[-1]),
+    )
