@@ -9,6 +9,14 @@ import pytest
 import torch
 from commands import NETWORK, contents, digits, mmd_ddm, read, save_encoder, save_model
 
+from mmd_ddm.bank import extract
+from mmd_ddm.build import build_data, build_sampler, load_model
+from mmd_ddm.config import ChainConfig
+from mmd_ddm.evaluate import draw
+from mmd_ddm.features import make_features
+from mmd_ddm.metrics import kid
+from mmd_ddm.runlog import read_events
+
 JUDGE, SELECTION = "encoder:judge.safetensors", "encoder:selection.safetensors"
 FINETUNE = (
     "base", "--data", "digits.npy", "--steps", 2, "--iterations", 1, "--batch-size", 4,
@@ -46,6 +54,20 @@ def test_runs_hold(made):
         assert done.code == 0, done.out + done.err
         assert done.out.rstrip().endswith(f"{checks} holds")
     assert contents(made) == before
+
+
+def test_checkpoints_are_selected_by_images_of_their_own(made, monkeypatch):
+    monkeypatch.chdir(made)  # where the encoders lie
+    parts = build_data("digits.npy", "", (1, 8, 8), resize=False, seed=0, select=True)
+    assert read(made / "run/run.json")["inputs"].items() >= parts.hashes.items()
+    (event,) = (e for e in read_events(made / "run") if e["event"] == "eval" and e["step"] == 0)
+    chain = build_sampler(ChainConfig(steps=2), load_model("base").denoiser)
+    drawn, real = draw(chain, 8, seed=10**9)[0], parts.selection.pixels
+    phi = make_features(SELECTION, 1)
+    expected = kid(extract(drawn, phi), extract(real, phi))
+    assert [event["kid"], event["kid_se"]] == pytest.approx(expected, rel=1e-3)
+    recorded = read(made / "run/results.json")["protocol"]["selection"]
+    assert (recorded["space"], recorded["real"]) == (SELECTION, 4)
 
 
 def spoil_weights(folder):

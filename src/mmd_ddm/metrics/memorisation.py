@@ -66,9 +66,7 @@ def nearest(
         ValueError: fewer than k vectors in y.
     """
     if len(y) < k:
-        raise ValueError(
-            f"{k} nearest of {len(y)} images cannot be found; give more, or a lower k"
-        )
+        raise ValueError(f"there are no {k} nearest of {len(y)} images; give more, or a lower k")
     y = y.to(torch.float64)
     found = [
         torch.cdist(rows, y).topk(k, largest=False) for rows in x.to(torch.float64).split(block)
