@@ -39,7 +39,7 @@ def test_table_lines_show_kid_in_thousandths_and_fd_as_it_is():
     assert all(len(line) == len(header) for line in lines)
     assert lines[2] == [
         "lite0", "held-out", "KID x1000", "3272 ± 30", "1120 ± 20", "\N{MINUS SIGN}66 %",
-        "1326 ± 20", "1112 ± 20", "\N{MINUS SIGN}0.10 ± 0.20", "66 %",
+        "1326 ± 20", "1112 ± 20", "\N{MINUS SIGN}0.1 ± 0.2", "66 %",
     ]  # fmt: skip
     assert lines[3][:5] == ["encoder", "optimised", "FD", "8.08", "0.220"]
 

@@ -92,7 +92,7 @@ def test_a_model_with_its_own_scheduler_is_loaded_as_such(tmp_path, eta, last):
 def test_a_negative_kid_is_charted(tmp_path):
     results = make_results(lite0=(-0.0002, 0.0004))
     write_report([make_run(tmp_path / "run", results)], tmp_path / "page.html")
-    assert "\N{MINUS SIGN}0.20 ± 0.40" in PageReader(tmp_path / "page.html").words
+    assert "\N{MINUS SIGN}0.2 ± 0.4" in PageReader(tmp_path / "page.html").words
 
 
 def test_what_the_run_names_is_not_markup(tmp_path):

@@ -36,12 +36,13 @@ console = Console(highlight=False, markup=False)
 def progress_bar(title: str, total: int) -> Iterator[Callable[..., None]]:
     """A progress bar; the yielded function takes ``done=`` or ``advance=`` and a ``note=``."""
     columns = (
-        TextColumn("{task.description:<28}", markup=False),
-        BarColumn(bar_width=30),
+        # All of it and a note of 20 letters fit a terminal of 80.
+        TextColumn("{task.description:<20}", markup=False),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("<"),
+        TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:

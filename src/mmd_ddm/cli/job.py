@@ -15,7 +15,7 @@ from mmd_ddm.build import Model, build_data, build_device, build_sampler, load_m
 from mmd_ddm.checkpoint import export
 from mmd_ddm.cli.console import console, progress_bar, say_skipped
 from mmd_ddm.cli.judging import build_spaces, evaluate_chain, protocol
-from mmd_ddm.cli.selection import Selection, kid_note, say_kept, selection_record
+from mmd_ddm.cli.selection import Selection, say_kept, selection_record
 from mmd_ddm.config import ChainConfig, FinetuneConfig, to_mapping
 from mmd_ddm.data import ImageSet
 from mmd_ddm.evaluate import Space, equal_quality_steps
@@ -134,6 +134,7 @@ def _prepare(config: FinetuneConfig, out: Path) -> _Job:
     roles = _roles(config)
     device = build_device(config.device)
     model = load_model(config.model, device, config.precision)
+    model.denoiser.use_fast_layout()  # before the base is timed, as the finetuned model will be
     shape = model.denoiser.shape
     chain = resolve_times(config.chain, model.denoiser.schedule)
     for planned in (chain, *_longer_chains(config, model)):
@@ -168,11 +169,11 @@ def _train(job: _Job) -> int:
             nonlocal note
             if event["event"] == "eval":
                 job.log.write(**event, space=config.select.features)
-                note = kid_note(event, note)
+                note = f"KID {1000 * event['kid']:.2g}"
                 return
             job.log.write(**event)
             if event["event"] == "train":
-                bar(done=event["step"], note=f"MMD² {event['loss']:+.3f} {note}")
+                bar(done=event["step"], note=f"MMD² {event['loss']:.2f} {note}")
             else:
                 console.print(event["message"])
 
@@ -228,16 +229,19 @@ def _objectives(
             f"unknown reference {chosen.reference!r}; choose one of {', '.join(_REFERENCES)}"
         )
     kernel = make_kernel(chosen.kernel)
-    return [
-        Objective.over(
-            phis[name],
-            cached_features(reference, phis[name], device=device).to(device),
-            kernel,
-            weight,
-            standardise=chosen.standardise,
-        )
-        for name, weight in zip(chosen.features, weights, strict=True)
-    ]
+    objectives = []
+    with progress_bar("features to match", len(weights) * len(reference)) as bar:
+        for done, (name, weight) in enumerate(zip(chosen.features, weights, strict=True), 1):
+            features = cached_features(
+                reference, phis[name], device=device, on_batch=lambda k: bar(advance=k)
+            ).to(device)
+            objectives.append(
+                Objective.over(
+                    phis[name], features, kernel, weight, standardise=chosen.standardise
+                )
+            )
+            bar(done=done * len(reference))
+    return objectives
 
 
 def _longer_chains(config: FinetuneConfig, model: Model) -> list[ChainConfig]:

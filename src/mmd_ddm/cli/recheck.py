@@ -107,6 +107,7 @@ class _Finetuned:
         self.results = read_json(run / "results.json")
         self.samples = self.results["protocol"]["samples"]
         self.model = load_model(str(run), device, config.precision)
+        self.model.denoiser.use_fast_layout()  # as in the run: layouts round differently
 
     @cached_property
     def split(self) -> Split:

@@ -18,7 +18,7 @@ from mmd_ddm.metrics import kid, kid_sums
 from mmd_ddm.report.table import Score, format_score
 from mmd_ddm.samplers.base import Sampler
 
-__all__ = ["Selection", "kid_note", "say_kept", "selection_record"]
+__all__ = ["Selection", "say_kept", "selection_record"]
 
 _SEED = 10**9  # other images than the verdict's
 
@@ -46,12 +46,6 @@ class Selection:
         pixels, _ = draw(self._sampler, self._n, seed=self._seed)
         features = extract(pixels, self._phi, device=self._sampler.denoiser.device)
         return kid(features, self._bank, y_sums=self._bank_sums)
-
-
-def kid_note(event: Mapping[str, Any], before: str) -> str:
-    """For the progress bar: KID in thousandths with half its interval, and the best so far."""
-    best = f"best@{event['step']}" if event["best"] else before.rpartition(" ")[2]
-    return f"KID {_interval(event).replace(' ', '')} {best}"
 
 
 def say_kept(config: FinetuneConfig, events: Sequence[Mapping[str, Any]], kept: int) -> None:

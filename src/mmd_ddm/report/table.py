@@ -206,13 +206,13 @@ def _cells(row: Row) -> list[str]:
 
 
 def format_score(s: Score | None, metric: str) -> str:
-    """``40.41 ± 0.92``: KID in thousandths, two digits of the standard error."""
+    """``40.4 ± 0.9``: KID in thousandths; one digit of the standard error, two after a 1."""
     if s is None:
         return _DASH
     shown = s.times(_SCALE[metric])
     if shown.se == 0:
         return format_number(shown.value)
-    decimals = _decimals(shown.se, digits=2)
+    decimals = _decimals(shown.se, digits=1 + f"{shown.se:.1e}".startswith("1"))
     return f"{format_number(shown.value, decimals)} ± {format_number(shown.se, decimals)}"
 
 
