@@ -179,7 +179,7 @@ def test_minibatches_are_other_rows_every_time(tmp_path):
 
 @pytest.mark.parametrize(
     ("kids", "best"),
-    [([9, 5, 7, 6], 2), ([1, 5, 7, 6], 0), ([4, 3, 2, 1], 6), ([4, math.nan, 3, 3], 4)],
+    [([9, 5, 7, 6], 2), ([1, 5, 7, 6], 0), ([4, 3, 2, 1], 6), ([4, math.nan, 3, 3.1], 6)],
 )
 def test_the_best_averaged_weights_are_kept(kids, best, tmp_path):
     sampler, objectives = make()
@@ -269,7 +269,7 @@ def test_a_run_that_goes_astray_is_stopped_with_its_best(kids, stops_at, tmp_pat
 @pytest.mark.parametrize(
     ("kids", "patience", "stops_at", "best"),
     [
-        ([5, 4, 4, 3, 2, 1], 1, 4, 2),  # no better is no new best
+        ([5, 4, 4, 3, 2, 1], 1, 4, 4),  # of equals the later is kept, yet it ends the patience
         ([5, 4, 4.5, 4.2, 3, 1], 2, 6, 2),
         ([5, 6, 7, 8, 9, 9], 3, 6, 0),
         ([5, 4, 4.5, 3, 3.5, 2], 2, None, 10),

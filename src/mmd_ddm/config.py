@@ -61,7 +61,7 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class SelectConfig:
-    """Which checkpoint is kept: the lowest KID, in a space and on real images of its own.
+    """Which checkpoint is kept: the last whose KID is the lowest, or not above it for certain.
 
     The space is neither optimised nor a judge; the images, a tenth of data, are neither matched
     nor judged by.
@@ -70,7 +70,7 @@ class SelectConfig:
     features: str = "random"
     every: int = 50  # iterations between evaluations; 0 keeps the last
     samples: int = 1000  # images drawn for each
-    patience: int = 5  # stop after so many evaluations without a new best; 0 is never
+    patience: int = 5  # stop after so many evaluations without a lower KID; 0 is never
     diverged: float = 2.0  # stop at this many times the base's KID, plus 5 errors; 0 is never
 
     def __post_init__(self) -> None:

@@ -96,10 +96,10 @@ def _evaluate(
     evaluate: Callable[[], tuple[float, float]],
     on_event: Callable[..., None],
 ) -> None:
-    """Judge the averaged weights: keep the best, stop if they went astray or get no better."""
+    """Judge the averaged weights; stop if they went astray or get no better."""
     with state.averaged():
         kid, kid_se = evaluate()
-    best = state.consider(kid)
+    best = state.consider(kid, kid_se)
     interval = [kid - 1.96 * kid_se, kid + 1.96 * kid_se]
     on_event(event="eval", step=state.step, kid=kid, kid_se=kid_se, kid_ci95=interval, best=best)
     if state.first_kid is None:
@@ -114,14 +114,15 @@ def _evaluate(
     elif _has_waited(config, state):
         state.stopped = (
             f"stopped at iteration {state.step}: the last {config.patience} evaluations "
-            f"(select.patience) were no better than iteration {state.best['step']}, which is kept"
+            f"(select.patience) were no better than iteration {state.best['lowest_at']}; "
+            f"iteration {state.best['step']} is kept"
         )
         on_event(event="stop", step=state.step, message=state.stopped)
 
 
 def _has_waited(config: SelectConfig, state: TrainingState) -> bool:
     """Whether patience ends before the training does."""
-    waited = state.step - state.best["step"]
+    waited = state.step - state.best["lowest_at"]
     return 0 < config.patience * config.every <= waited and not state.finished
 
 

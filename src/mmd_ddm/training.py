@@ -60,7 +60,8 @@ class TrainingState:
 
     Attributes:
         step: iterations done.
-        best: KID, step and averaged weights of the best evaluation.
+        best: the lowest KID, its standard error and step (``lowest_at``); step and averaged
+            weights of what is kept.
         first_kid: of the network as it was given; None if it was not judged.
         rate_scale: what rollbacks have made of the learning rate.
         stopped: why training ends before its last iteration; empty if it does not.
@@ -83,7 +84,9 @@ class TrainingState:
         )
         self.ema = EMAModel(network.parameters(), decay=config.ema_decay, foreach=True)
         self.step = 0
-        self.best: dict[str, Any] = {"kid": math.inf, "step": 0, "weights": None}
+        self.best: dict[str, Any] = {
+            "kid": math.inf, "kid_se": 0.0, "lowest_at": 0, "step": 0, "weights": None,
+        }  # fmt: skip
         self.first_kid: float | None = None
         self.rate_scale = 1.0
         self.stopped = ""
@@ -171,12 +174,18 @@ class TrainingState:
         finally:
             self.ema.restore(parameters)
 
-    def consider(self, kid: float) -> bool:
-        """Keep the averaged weights if they are the best so far."""
-        better = kid < self.best["kid"]
+    def consider(self, kid: float, kid_se: float) -> bool:
+        """Keep the averaged weights, unless their KID is above the lowest so far.
+
+        By more than the standard error of the difference, that is: between equals the longer
+        training wins, not the luckier draw.
+        """
+        better = kid <= self.best["kid"] + math.hypot(kid_se, self.best["kid_se"])
         if better:
             weights = [p.detach().clone() for p in self.ema.shadow_params]
-            self.best = {"kid": kid, "step": self.step, "weights": weights}
+            self.best |= {"step": self.step, "weights": weights}
+        if kid < self.best["kid"]:
+            self.best |= {"kid": kid, "kid_se": kid_se, "lowest_at": self.step}
         return better
 
     def finish(self) -> int:
