@@ -24,7 +24,7 @@ def test_python_runs(tmp_path, monkeypatch):
     (code,) = blocks("python")
     # The same code, smaller: the README's numbers are for a person's patience, not for a test.
     for large, small in (
-        ("iterations=40, batch_size=64", "iterations=1, batch_size=2"),
+        ("iterations=140, batch_size=32", "iterations=1, batch_size=2"),
         ("draw(sampler, 64)", "draw(sampler, 2)"),
     ):
         assert large in code

@@ -37,7 +37,8 @@ def verify(
         # A check is named by its space or file, of any length: it wraps rather than vanishes.
         table.add_column(title, overflow="fold")
     for check in checks:
-        table.add_row(check.name, check.recorded[:16], check.found[:60], check.verdict)
+        found = check.found[: 16 if check.verdict == "holds" else 60]
+        table.add_row(check.name, check.recorded[:16], found, check.verdict)
     console.print(table)
     verdicts = [check.verdict for check in checks]
     console.print(", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts)))
