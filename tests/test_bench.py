@@ -18,6 +18,7 @@ from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.evaluate import Space, draw, judge
 from mmd_ddm.features import make_features
 from mmd_ddm.features.multilevel import BUNDLED_ENCODER
+from mmd_ddm.gamma import Gamma
 from mmd_ddm.metrics import Moments, frechet_distance
 from mmd_ddm.report.bench import bench_lines, write_bench_chart, write_bench_tables
 from mmd_ddm.samplers import SAMPLERS
@@ -73,6 +74,27 @@ def test_plan_notes_what_a_sampler_cannot_walk(base):
     assert notes == ["left out f-pndm at 3 steps: F-PNDM needs at least 4 steps; got 3"]
 
 
+def test_plan_notes_once_what_a_sampler_lacks_and_refuses_it_by_name(base):
+    _, notes = plan(base, [], ["all"], ["leading"], [5, 10], seeds=1)
+    assert [note.partition(":")[0] for note in notes] == [
+        "left out analytic-dpm at 5, 10 steps",
+        "left out analytic-ddim at 5, 10 steps",
+    ]
+    with pytest.raises(ValueError, match="analytic-dpm at 5, 10 steps: the Gamma of a model"):
+        plan(base, [], ["ddim", "analytic-dpm"], ["leading"], [5, 10], seeds=1)
+
+
+def test_plan_has_a_custom_list_beside_the_spacings(base):
+    entries, _ = plan(base, [], ["ddim", "unipc"], ["leading"], [2], seeds=1, times=(900.5, 30, 2))
+    assert [c[1:4] for c in chains(entries)] == [
+        ("ddim", "leading", 2),
+        ("unipc", "leading", 2),
+        ("ddim", "custom", 3),
+        ("unipc", "custom", 3),
+    ]
+    assert entries[-1].sampler.times == (900.5, 30, 2)
+
+
 def test_a_sampler_with_times_of_its_own_has_one_row(base):
     entries, _ = plan(base, [], ["ddim", "fastdpm-var"], ["leading", "trailing"], [4], seeds=1)
     assert [c[1:3] for c in chains(entries)] == [
@@ -97,7 +119,7 @@ def test_a_run_with_the_weights_of_the_base_keeps_its_row_and_is_drawn_once(base
 
 
 def test_only_ancestral_sampling_clips(base):
-    entries, _ = plan(base, [], choose_samplers(["all"]), ["leading"], [4], seeds=1)
+    entries, _ = plan(base, [], ["all"], ["leading"], [4], seeds=1)
     assert {e.chain.sampler for e in entries if e.sampler.clip} == {"ddpm-small", "ddpm-large"}
 
 
@@ -323,6 +345,13 @@ def test_numbers_are_those_of_the_images_against_all_real_ones(workplace, tmp_pa
         (("--steps", "0"), "steps must be from 1"),
         (("--steps", ","), "nothing to compare"),
         (("--steps", "3", "--samplers", "f-pndm"), "F-PNDM needs at least 4 steps"),
+        (("--steps", "1", "--samplers", "ddim,s-pndm"), "S-PNDM needs at least 2 steps; got 1"),
+        (("--times", "100,900"), "times must decrease from noise to data; got 100 before 900"),
+        (("--times", "900,900"), "times must decrease from noise to data; got 900 before 900"),
+        (("--times", "1000,10"), "time 1000 is outside 0 ... 999"),
+        (("--times", "900,-1"), "time -1 is outside 0 ... 999"),
+        (("--times", "900,ten"), "times are numbers with commas between"),
+        (("--samplers", "ddim,analytic-dpm"), "no Gamma of base: estimate it with `mmd-ddm gamma"),
         (("--spacing", "even"), "unknown spacing 'even'"),
         (("--run", "base"), "base is not a finetuned model"),
         (("--run", "nowhere"), "no model at"),
@@ -340,6 +369,30 @@ def test_errors_are_one_line_and_leave_no_trace(workplace, tmp_path, capsys, wor
     assert line.startswith("mmd-ddm: error: ")
     assert says in line
     assert not (tmp_path / "table").exists()
+
+
+def test_gamma_of_another_model_is_refused(workplace, base, tmp_path, capsys):
+    gamma = Gamma("other", "real.npy", "d", 2, 0, values=(0.5,) * 1000)
+    gamma.save(tmp_path / "base" / "gamma.json")
+    assert workplace("--samplers", "ddim,analytic-ddim") == 2
+    assert "gamma.json is of another model: delete it, then" in capsys.readouterr().err
+    assert not (tmp_path / "table").exists()
+
+
+def test_the_printed_table_fits_80_columns(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark.console, "width", 80)
+    rows = results()
+    rows["spaces"] = {"efficientnet-lite0": rows["spaces"]["pixels"], **rows["spaces"]}
+    del rows["spaces"]["pixels"]
+    for row in rows["rows"]:
+        scores = row["spaces"].pop("pixels")
+        row["spaces"]["efficientnet-lite0"] = {**scores, "fd": 405.2, "fd_se": 1.5}
+        row["sampler"] = "dpm-solver-fast-type-2"
+    benchmark._print(rows)
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert " dpm-solver-fast-type-2      5    5   \N{MINUS SIGN}2.0 ± 1.0  405" in text
 
 
 def test_an_encoder_of_ones_own_goes_by_its_name(workplace, tmp_path):

@@ -11,6 +11,7 @@ from commands import NETWORK, contents, digits, mmd_ddm, save_encoder, save_mode
 from PIL import Image
 
 from mmd_ddm.config import ChainConfig
+from mmd_ddm.gamma import Gamma
 
 JUDGE = "encoder:judge.safetensors"
 SMALL = (
@@ -87,12 +88,14 @@ def _make_models(folder: Path) -> None:
     save_model(folder / "tuned", ChainConfig())
     _change(folder / "tuned", folder / "other-chain", scheduler, _mmd_ddm={"stpes": 3})
     _change(folder / "tuned", folder / "odd-chain", scheduler, _mmd_ddm=5)
-    for name in ("half-written", "no-scheduler", "bad-config"):
+    for name in ("half-written", "no-scheduler", "bad-config", "other-gamma"):
         shutil.copytree(base, folder / name)
     weights = next((folder / "half-written" / "unet").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:3000])
     shutil.rmtree(folder / "no-scheduler" / "scheduler")
     (folder / "bad-config" / unet).write_text("{")
+    gamma = Gamma("other", "digits.npy", "d", 2, 0, values=(0.5,) * 1000)
+    gamma.save(folder / "other-gamma" / "gamma.json")
     (folder / "unfinished").mkdir()
     (folder / "unfinished" / "run.json").write_text('{"verb": "finetune"}')
 
@@ -228,6 +231,11 @@ CHAINS = {
     "--times 100,900": ("times must decrease", "got 100 before 900"),
     "--times 900,900": ("times must decrease", "got 900 before 900"),
     "--times 1000,10": ("time 1000 is outside 0 ... 999",),
+    "--times 900,-1": ("time -1 is outside 0 ... 999",),
+    "--sampler f-pndm --steps 2": ("at least 4 steps; got 2",),
+    "--sampler s-pndm --steps 1": ("at least 2 steps; got 1",),
+    "--sampler fastdpm-var --steps 1": ("at least 2 steps; got 1",),
+    "--sampler analytic-dpm": ("no Gamma of base: estimate it with `mmd-ddm gamma base",),
     "--times 900,ten": ("times are numbers with commas between", "'900,ten'"),
     "--device cuda:77": ("device 'cuda:77' is not available",),
     "--device gpu": ("device 'gpu' is not available",),
@@ -240,12 +248,17 @@ def test_chains_that_cannot_be_walked(command, words, folder):
     refused(folder, (*command(), *words.split()), *CHAINS[words])
 
 
+@pytest.mark.parametrize("command", [finetune, sample, evaluate])
+def test_gamma_of_another_model(command, folder):
+    words = (*command(model="other-gamma"), "--sampler", "analytic-ddim")
+    refused(folder, words, "gamma.json is of another model: delete it, then `mmd-ddm gamma")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     {
         "--eta 1.5": ("eta must be from 0 to 1; got 1.5",),
         "--eta 0.5 --sampler heun": ("heun has no eta; got 0.5", "ddim"),
-        "--sampler f-pndm --steps 2": ("at least 4 steps; got 2",),
         "--times 900,100 --steps 3": ("--times and --steps contradict",),
         "--times 900 --spacing leading": ("--times and --spacing contradict",),
         "-n 0": ("must be at least 1; got 0",),

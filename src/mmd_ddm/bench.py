@@ -26,6 +26,8 @@ from mmd_ddm.samplers.base import Sampler
 __all__ = ["SEED_STRIDE", "Entry", "Ledger", "choose_samplers", "over_seeds", "plan"]
 
 SEED_STRIDE = 1_000_000
+# Name, model, hash of its weights, chain and sampler of a row, whatever its seed.
+_Walk = tuple[str, Model, str, ChainConfig, Sampler]
 # Other names of DDIM at eta 0.
 _DUPLICATES = ("fastdpm-step", "dpm-solver-1")
 # Ancestral sampling as its authors do it; the others as theirs do, without.
@@ -137,8 +139,9 @@ def plan(
     spacings: Sequence[str],
     steps: Sequence[int],
     seeds: int,
+    times: Sequence[float] = (),
 ) -> tuple[list[Entry], list[str]]:
-    """All rows, and a note for each chain that its sampler cannot walk.
+    """All rows, and a note for each sampler that cannot walk some of its chains.
 
     Finetuned runs come first, each on its own chain. Where two spacings give a sampler the same
     times, it has one row.
@@ -146,36 +149,56 @@ def plan(
     Args:
         base: walked by every sampler.
         runs: finetuned models.
-        samplers: names.
+        samplers: names, or ``all``, of which those that cannot walk are left out.
         spacings: names.
         steps: the numbers K.
         seeds: how many.
+        times: a custom list, walked as well.
 
     Raises:
         ValueError: a run that is no finetuned model or draws other images than the base; an
-            unknown spacing; K that no chain can have; nothing to do.
+            unknown sampler or spacing; K or times that no chain can have; a sampler asked for by
+            name that can walk none of its chains; nothing to do.
     """
-    walks: list[tuple[str, Model, str, ChainConfig, Sampler]] = []
+    walks: list[_Walk] = []
     for run in runs:
         chain = _own_chain(run, base)
         walks.append(
             ("finetuned", run, weights_sha256(run.denoiser.network), chain,
              build_sampler(chain, run.denoiser))
         )  # fmt: skip
-    weights, notes = weights_sha256(base.denoiser.network), []
-    for chain in _chains(base, samplers, spacings, steps):
-        try:
-            walks.append(("base", base, weights, chain, build_sampler(chain, base.denoiser)))
-        except ValueError as error:
-            notes.append(f"left out {chain.sampler} at {chain.steps} steps: {error}")
+    chains = _chains(base, choose_samplers(samplers), spacings, steps, times)
+    walked, notes = _walk_base(base, chains)
+    walks += walked
+    able = {chain.sampler for *_, chain, _ in walked}
+    for name, note in notes:
+        if name in samplers and name not in able:
+            raise ValueError(f"{note} (in none of the chains asked for)")
     if not walks:
-        raise ValueError(f"nothing to compare: {notes[0] if notes else 'no sampler, no run'}")
+        raise ValueError(f"nothing to compare: {notes[0][1] if notes else 'no sampler, no run'}")
     entries: dict[tuple[str, str, str], Entry] = {}
     for seed in range(seeds):
         for walk in walks:
             entry = Entry(*walk, seed=seed)
             entries.setdefault((entry.name, entry.model.name, _key(entry.identity)), entry)
-    return list(entries.values()), list(dict.fromkeys(notes))
+    return list(entries.values()), [note for _, note in notes]
+
+
+def _walk_base(
+    base: Model, chains: Sequence[ChainConfig]
+) -> tuple[list[_Walk], list[tuple[str, str]]]:
+    """The chains as samplers, and the name and fault of each that cannot be one."""
+    weights, walks = weights_sha256(base.denoiser.network), list[_Walk]()
+    faults: dict[tuple[str, str], dict[int, None]] = {}
+    for chain in chains:
+        try:
+            walks.append(("base", base, weights, chain, build_sampler(chain, base.denoiser)))
+        except ValueError as error:
+            faults.setdefault((chain.sampler, str(error)), {})[chain.steps] = None
+    return walks, [
+        (name, f"left out {name} at {', '.join(map(str, steps))} steps: {fault}")
+        for (name, fault), steps in faults.items()
+    ]
 
 
 def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -223,15 +246,22 @@ def _own_chain(run: Model, base: Model) -> ChainConfig:
 
 
 def _chains(
-    base: Model, samplers: Sequence[str], spacings: Sequence[str], steps: Sequence[int]
+    base: Model,
+    samplers: Sequence[str],
+    spacings: Sequence[str],
+    steps: Sequence[int],
+    times: Sequence[float],
 ) -> list[ChainConfig]:
+    asked = [(k, spacing, ()) for k in steps for spacing in spacings]
+    if times:
+        asked.append((len(times), "custom", tuple(times)))
     return [
         resolve_times(
-            ChainConfig(k, sampler, spacing, clip=sampler in _CLIPPED), base.denoiser.schedule
+            ChainConfig(k, sampler, spacing, custom, clip=sampler in _CLIPPED),
+            base.denoiser.schedule,
         )
-        for k in steps
+        for k, spacing, custom in asked
         for sampler in samplers
-        for spacing in spacings
     ]
 
 

@@ -19,6 +19,9 @@ def bench(
     spacing: Annotated[
         str, typer.Option(help="leading, trailing ...; several give rows for each.")
     ] = "leading",
+    times: Annotated[
+        str | None, typer.Option(help="A custom list, rows of their own: 999,640,320,80")
+    ] = None,
     run: Annotated[
         list[str] | None, typer.Option(help="Finetuned run, a row on its own chain; repeatable.")
     ] = None,
@@ -41,6 +44,7 @@ def bench(
     Example: mmd-ddm bench base --data photos/ --steps 5,10 --run run --out table
     """
     from mmd_ddm.cli.benchmark import Request, run_bench
+    from mmd_ddm.cli.chain import parse_times
 
     run_bench(
         Request(
@@ -49,6 +53,7 @@ def bench(
             steps=[_whole(word) for word in _words(steps)],
             samplers=_words(samplers),
             spacings=_words(spacing),
+            times=parse_times(times) or (),
             runs=run or [],
             samples=samples,
             seeds=seeds,
