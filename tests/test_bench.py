@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 from statistics import stdev
 
 import numpy as np
@@ -392,7 +393,9 @@ def test_the_printed_table_fits_80_columns(monkeypatch, capsys):
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
-    assert " dpm-solver-fast-type-2      5    5   \N{MINUS SIGN}2.0 ± 1.0  405" in text
+    assert "in 1 efficientnet-lite0, 2 encoder" in text
+    assert re.search("KID 1 +FD 1 +KID 2 +FD 2 s/image", text)
+    assert re.search(r" dpm-solver-fast-type-2 +5 +5 +.2\.0 ± 1\.0 405\.2 ", text)
 
 
 def test_an_encoder_of_ones_own_goes_by_its_name(workplace, tmp_path):

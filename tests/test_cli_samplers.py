@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 from commands import digits, mmd_ddm, pictures, read, save_encoder, save_model
+from diffusers import UNet2DModel
+from diffusers.schedulers import AysSchedules
 from test_samplers_analytic import forge_gamma
 
 from mmd_ddm.runlog import read_events
 from mmd_ddm.samplers import SAMPLERS
+from mmd_ddm.schedules import NoiseSchedule
 
 TWO_ITERATIONS = (
     "--data", "digits.npy", "--steps", 4, "--iterations", 2, "--batch-size", 2,
@@ -48,6 +51,24 @@ def test_walks_begin_from_given_images(folder):
     assert read(folder / "near" / "run.json")["settings"]["start_from"] == "digits.npy"
     assert mmd_ddm(folder, *words, "--times", "900,0", "--out", "far").code == 0
     assert np.abs(pictures(folder / "far").astype(int) - digits(5)).mean() > 24
+
+
+def test_a_published_list_of_times_reaches_the_network_as_it_is(folder, monkeypatch):
+    """The noise levels of Align Your Steps for SDXL, whose times here are fractional."""
+    levels = np.array(AysSchedules["StableDiffusionXLSigmas"][:-1])
+    assert levels[[0, 9]].tolist() == [14.615, 0.113]
+    listed = [999, *NoiseSchedule.linear().time_of(-np.log(levels)).round(1).tolist()]
+    asked = []
+    forward = UNet2DModel.forward
+    monkeypatch.setattr(
+        UNet2DModel, "forward", lambda self, x_t, t: asked.append(t) or forward(self, x_t, t)
+    )
+    words = ("sample", "base", "-n", 2, "--sampler", "dpm-solver++-2m", "--out", "listed")
+    done = mmd_ddm(folder, *words, "--times", ",".join(map(str, listed)))
+    assert done.code == 0, done.err
+    assert all(t.is_floating_point() or float(t[0]) == 999 for t in asked)
+    assert [float(t[0]) for t in asked] == pytest.approx(listed, rel=1e-6)
+    assert read(folder / "listed" / "run.json")["settings"]["chain"]["times"] == listed
 
 
 def test_as_many_given_images_as_are_drawn(folder):

@@ -40,13 +40,13 @@ def test_python_on_samplers_runs():
     for code in blocks("python", ON_SAMPLERS):
         exec(compile(code, "samplers.md", "exec"), names)
     assert names["images"].shape == (4, 1, 28, 28)
-    assert names["times"][0] == 726.9
-    assert names["times"][-1] == 30.4
+    assert ON_SAMPLERS.count(f"--times 999,{','.join(map(str, names['times']))} ") == 2
     assert all(f"`{name}`" in ON_SAMPLERS for name in SAMPLERS)
 
 
 @pytest.mark.parametrize(
-    "line", [x for b in blocks("text") for x in re.findall(r"^mmd-ddm .*", b, re.M)]
+    "line",
+    [x for b in blocks("text", README + ON_SAMPLERS) for x in re.findall(r"^mmd-ddm .*", b, re.M)],
 )
 def test_commands_parse(line):
     from typer.main import get_command

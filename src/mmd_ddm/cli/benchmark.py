@@ -200,30 +200,35 @@ def _measure(
 
 
 def _print(results: dict[str, Any]) -> None:
-    """The table as 80 columns hold it: no errors of FD, the spacing only where there are several.
+    """The table as 80 columns hold it: spaces by number, FD without its error.
 
-    A column of FD is of the space at its left. Where two spaces are still too much, a KID breaks
-    before its error.
+    The spacing is a column only where the base has several.
     """
     (_, header), *lines = bench_lines(results)
     several = len({row["spacing"] for row in results["rows"] if row["name"] == "base"}) > 1
     kept = [i for i, name in enumerate(header) if several or name != "spacing"]
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="KID in thousandths, and FD")
+    spaces = ", ".join(f"{k} {space}" for k, space in enumerate(results["spaces"], 1))
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        title=f"KID in thousandths, and FD, in {spaces}",
+    )
+    named = max(len(row["sampler"]) for row in results["rows"])
     for i in kept:
-        name, _, metric = header[i].rpartition(" KID")
-        title = f"{name}\nKID".replace("-", "-\n") if metric else header[i].split()[-1]
-        align = "left" if i < 2 else "right"
-        table.add_column(title, justify=align, vertical="bottom", no_wrap=not metric)
+        space, _, metric = header[i].removesuffix(" x1000").rpartition(" ")
+        number = f" {1 + list(results['spaces']).index(space)}" if space else ""
+        table.add_column(
+            metric + number,
+            width=None if i else named,  # a run, whose name may be of any length, is folded
+            justify="left" if i < 2 else "right",
+            no_wrap=bool(i) and metric != "KID",
+            overflow="ellipsis" if i else "fold",
+        )
+    bare = {i for i in kept if header[i].endswith(" FD")}
     for (strong, cells), (_, after) in pairwise([*lines, lines[-1]]):
         table.add_row(
-            *(_shown(header[i], cells[i]) for i in kept),
+            *(cells[i].partition(" ±")[0] if i in bare else cells[i] for i in kept),
             style="bold" if strong else None,
             end_section=cells[2] != after[2],
         )
     console.print(table)
-
-
-def _shown(name: str, cell: str) -> str:
-    if name.endswith(" FD"):
-        return cell.partition(" ±")[0]
-    return cell.replace("± ", "±\N{NO-BREAK SPACE}")
