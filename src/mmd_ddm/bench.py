@@ -252,16 +252,18 @@ def _chains(
     steps: Sequence[int],
     times: Sequence[float],
 ) -> list[ChainConfig]:
-    asked = [(k, spacing, ()) for k in steps for spacing in spacings]
+    asked: list[list[tuple[int, str, tuple[float, ...]]]]
+    asked = [[(k, spacing, ()) for spacing in spacings] for k in steps]
     if times:
-        asked.append((len(times), "custom", tuple(times)))
+        asked.append([(len(times), "custom", tuple(times))])
     return [
         resolve_times(
             ChainConfig(k, sampler, spacing, custom, clip=sampler in _CLIPPED),
             base.denoiser.schedule,
         )
-        for k, spacing, custom in asked
+        for group in asked
         for sampler in samplers
+        for k, spacing, custom in group
     ]
 
 
