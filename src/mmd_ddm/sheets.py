@@ -47,9 +47,8 @@ def _words(text: str) -> list[Image.Image]:
     if not text:
         return []
     font = ImageFont.load_default(_SIZE)
-    left, top, right, bottom = font.getbbox(text)
-    line = Image.new("RGB", (int(right - left) + 2, int(bottom - top) + 4), _GROUND)
-    ImageDraw.Draw(line).text((-left, -top), text, "black", font)
+    line = Image.new("RGB", (int(font.getlength(text)) + 2, _SIZE + 4), _GROUND)
+    ImageDraw.Draw(line).text((0, 0), text, "black", font)
     return [line]
 
 

@@ -120,15 +120,20 @@ def _finding(found: Mapping[str, Nearest], bank: Tensor) -> dict[str, Any]:
 
 
 def _sentence(finding: Mapping[str, Any], space: str) -> str:
-    real, base = (finding["nearer"][f"finetuned than {other}"] for other in (_REAL, "base"))
-    shares = ", ".join(f"{name} {100 * s:.3g} %" for name, s in finding["not_authentic"].items())
+    nearer = finding["nearer"]
+    finetuned, base = nearer[f"finetuned than {_REAL}"], nearer[f"base than {_REAL}"]
     verdict = "Copying is suspected" if finding["copying"] else "No sign of copying"
+    shares = ", ".join(f"{name} {100 * s:.3g} %" for name, s in finding["not_authentic"].items())
     return (
-        f"{verdict}: in {space}, a finetuned sample lies nearer to the training images than a "
-        f"held-out real image does in {100 * real['share']:.3g} % of all pairs (50 % if alike; "
-        f"p = {real['p']:.2g}), and nearer than a sample of the base in "
-        f"{100 * base['share']:.3g} % (p = {base['p']:.2g}). Not authentic: {shares}."
+        f"{verdict}: in {space}, samples lie nearer to the training images than held-out real "
+        f"images do in so many of all pairs (50 % if alike): finetuned {_test(finetuned)}, base "
+        f"{_test(base)}. Finetuned nearer than base: {_test(nearer['finetuned than base'])}. "
+        f"Not authentic: {shares}."
     )
+
+
+def _test(found: Mapping[str, float]) -> str:
+    return f"{100 * found['share']:.3g} % (p = {found['p']:.2g})"
 
 
 def _picture(

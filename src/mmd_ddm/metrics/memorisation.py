@@ -8,6 +8,8 @@ et al.: under its null hypothesis a sample is the nearer one of a pair with prob
 image lies from its own nearest one (Alaa et al.; AuthPct is the share of such samples). Of real
 images that nobody trained on many are not, up to half: their share belongs beside every other.
 
+Neither tells copies from averages: blurred images lie near everything, above all in pixels.
+
 References:
     Meehan, Chaudhuri, Dasgupta, "A Non-Parametric Test to Detect Data-Copying in Generative
     Models", 2020.
