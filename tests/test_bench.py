@@ -77,6 +77,7 @@ def test_plan_notes_once_what_a_sampler_lacks_and_refuses_it_by_name(base):
     assert [note.partition(":")[0] for note in notes] == [
         "left out analytic-dpm at 5, 10 steps",
         "left out analytic-ddim at 5, 10 steps",
+        "left out genie-head at 5, 10 steps",
     ]
     with pytest.raises(ValueError, match="analytic-dpm at 5, 10 steps: the Gamma of a model"):
         plan(base, [], ["ddim", "analytic-dpm"], ["leading"], [5, 10], seeds=1)

@@ -236,6 +236,7 @@ CHAINS = {
     "--sampler s-pndm --steps 1": ("at least 2 steps; got 1",),
     "--sampler fastdpm-var --steps 1": ("at least 2 steps; got 1",),
     "--sampler analytic-dpm": ("no Gamma of base: estimate it with `mmd-ddm gamma base",),
+    "--sampler genie-head": ("no GENIE head of base: distil it with `mmd-ddm genie-head base",),
     "--times 900,ten": ("times are numbers with commas between", "'900,ten'"),
     "--device cuda:77": ("device 'cuda:77' is not available",),
     "--device gpu": ("device 'gpu' is not available",),

@@ -21,6 +21,7 @@ VERBS = [
     "neighbors",
     "interpolate",
     "gamma",
+    "genie-head",
     "report",
     "reproduce",
     "pretrain",
@@ -35,6 +36,7 @@ OPTIONS = {
     "neighbors": ["RUN", "--data", "--space", "-n", "-k", "--out"],
     "interpolate": ["RUN", "-n", "--frames", "--out"],
     "gamma": ["MODEL", "--data", "-n"],
+    "genie-head": ["MODEL", "--data", "--iterations"],
     "report": ["RUN", "--out"],
     "reproduce": ["NAME", "--bundled", "--model", "--data", "--dry-run", "--out"],
     "pretrain": ["--data", "--out", "--minutes", "--force-new-run"],
@@ -43,7 +45,7 @@ OPTIONS = {
 
 
 def test_every_verb_is_tested():
-    assert {command.callback.__name__ for command in app.registered_commands} == set(VERBS)
+    assert {command.name for command in app.registered_commands} == set(VERBS)
 
 
 def test_help_lists_every_verb(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from commands import digits, mmd_ddm, pictures, read, save_encoder, save_model
 from diffusers import UNet2DModel
 from diffusers.schedulers import AysSchedules
+from test_genie_head import forge_head
 from test_samplers_analytic import forge_gamma
 
 from mmd_ddm.runlog import read_events
@@ -26,6 +27,7 @@ def folder(tmp_path_factory):
     np.save(folder / "digits.npy", digits(12))
     save_model(folder / "base")
     forge_gamma(folder)
+    forge_head(folder)
     save_encoder(folder / "judge.safetensors", 0)
     return folder
 

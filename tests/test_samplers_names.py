@@ -10,6 +10,7 @@ from torch import nn
 
 from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.gamma import Gamma
+from mmd_ddm.head import GenieHead
 from mmd_ddm.samplers import SAMPLERS, make_sampler
 from mmd_ddm.schedules import NoiseSchedule, select_times
 
@@ -31,11 +32,12 @@ class TinyNetwork(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(1, 4, 3, padding=1).double()
+        self.conv_norm_out = nn.Identity()  # before which a head reads the features
         self.out = nn.Conv2d(4, 1, 3, padding=1).double()
 
     def forward(self, x_t, t):
         time = torch.cos(t.double() / 300)[:, None, None, None]
-        return self.out(torch.tanh(self.conv(x_t) + time))
+        return self.out(self.conv_norm_out(torch.tanh(self.conv(x_t) + time)))
 
 
 @pytest.fixture
@@ -44,6 +46,8 @@ def denoiser():
     denoiser = Denoiser(TinyNetwork(), NoiseSchedule.linear(), shape=(1, 4, 4))
     values = tuple(float(1 - abar) for abar in denoiser.schedule.alpha_bar)
     denoiser.gamma = Gamma("", "", "", 1, 0, values=values)
+    head = vars(denoiser)["head"] = GenieHead(1, 4, 2).double().requires_grad_(False)
+    nn.init.normal_(head.conv_out.weight, std=0.1)
     return denoiser
 
 

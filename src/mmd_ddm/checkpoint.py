@@ -91,7 +91,7 @@ def export(
     divides T) is held by diffusers' own `DDIMScheduler`. Any other chain gets `FewStepScheduler`
     beside the weights, which refuses every other number of steps and every sampler but DDIM: no
     folder is written that would silently sample on another grid. The Gamma of an analytic sampler
-    comes along.
+    comes along, and GENIE's head.
 
     Args:
         denoiser: its network is written as it is.
@@ -119,6 +119,8 @@ def export(
     if chain is not None and chain["sampler"].startswith("analytic"):
         gamma = denoiser.gamma.for_finetuned(weights_sha256(network))
         gamma.save(gamma_file(temporary))
+    if chain is not None and chain["sampler"] == "genie-head":
+        denoiser.head.save(temporary, weights_sha256(network))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
 

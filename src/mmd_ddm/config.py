@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 __all__ = [
     "ChainConfig",
     "FinetuneConfig",
+    "HeadConfig",
     "NetworkConfig",
     "ObjectiveConfig",
     "PretrainConfig",
@@ -170,6 +171,27 @@ class PretrainConfig:
         _check_training(self)
 
 
+@dataclass(frozen=True)
+class HeadConfig:
+    """`mmd-ddm genie-head`: the distillation of GENIE's derivative."""
+
+    data: str = ""
+    resize: bool = False
+    iterations: int = 2000
+    batch_size: int = 64
+    lr: float = 1e-3  # Adam, cosine decay to 0
+    ema_decay: float = 0.99
+    grad_clip: float = 1.0
+    save_every: int = 100  # iterations between checkpoints to resume from
+    keep: int = 1  # checkpoints that are kept, the newest included
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _at_least(self, iterations=1, batch_size=1)
+        _check_training(self)
+
+
 def load(kind: type[T], path: Path | None = None, overrides: Sequence[str] = ()) -> T:
     """Defaults, then a TOML file, then ``a.b=c`` overrides.
 
@@ -239,7 +261,7 @@ def check_seed(seed: int) -> None:
         raise ValueError(f"a seed is from 0 to 2^62; got {seed}")
 
 
-def _check_training(config: FinetuneConfig | PretrainConfig) -> None:
+def _check_training(config: FinetuneConfig | PretrainConfig | HeadConfig) -> None:
     """What both kinds of training ask for."""
     _at_least(config, save_every=1, keep=1, lr=0, ema_decay=0, grad_clip=0)
     check_seed(config.seed)

@@ -10,6 +10,7 @@ Networks with a learned variance (twice the channels) keep their first half. Wei
 float32; x_t and eps are float32 as well, also under autocast.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
@@ -20,9 +21,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmd_ddm.fingerprint import weights_sha256
 from mmd_ddm.gamma import Gamma, read_gamma
+from mmd_ddm.head import GenieHead, read_head
 from mmd_ddm.schedules import NoiseSchedule
 
 __all__ = ["PREDICTIONS", "Denoiser"]
@@ -146,6 +149,15 @@ class Denoiser(nn.Module):
         """
         return read_gamma(self.source, weights_sha256(self.network), len(self.schedule))
 
+    @cached_property
+    def head(self) -> GenieHead:
+        """GENIE's head for the network as it was loaded: finetuning keeps it, frozen.
+
+        Raises:
+            ValueError: the model's folder has none, or that of other weights.
+        """
+        return read_head(self.source, weights_sha256(self.network)).to(self.device)
+
     def precision(self) -> AbstractContextManager[Any]:
         """The autocast context that the network runs in."""
         return torch.autocast(
@@ -185,6 +197,54 @@ class Denoiser(nn.Module):
         if self.prediction == "sample":
             return (x_t - alpha_t * output) / sigma_t
         return alpha_t * output + sigma_t * x_t
+
+    def derivative(
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, dx: Tensor, dt: float | Tensor
+    ) -> Float[Tensor, "n c h w"]:
+        """The derivative of eps at (x_t, t) along (dx, dt): exact, by a call with dual numbers.
+
+        Args:
+            x_t: noisy images.
+            t: one time for all, or a tensor with one each.
+            dx: the way of x_t, of its shape.
+            dt: the way of t.
+        """
+        now, way = (torch.as_tensor(v, dtype=x_t.dtype, device=x_t.device) for v in (t, dt))
+        # Fused attention has no forward derivative; and torch warns of itself when jvp is loaded.
+        kernel = sdpa_kernel(SDPBackend.MATH)
+        with self.exact(), kernel, warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return torch.func.jvp(self, (x_t, now), (dx, way))[1]
+
+    def with_features(
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Eps, and the last activations of a `UNet2DModel` before its output layers.
+
+        Args:
+            x_t: noisy images.
+            t: one time for all, or a tensor with one each.
+        """
+        network: Any = self.network
+        kept: list[Tensor] = []
+        layer = network.conv_norm_out
+        hook = layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+        try:
+            return self(x_t, t), kept[0].to(x_t.dtype)
+        finally:
+            hook.remove()
+
+    def with_slope(self, x_t: Float[Tensor, "n c h w"], t: float) -> tuple[Tensor, Tensor]:
+        """Eps, and d eps / d rho along the flow as the head predicts it, in one call.
+
+        Args:
+            x_t: noisy images.
+            t: one time for all.
+        """
+        eps, features = self.with_features(x_t, t)
+        times = torch.full((len(x_t),), t, dtype=x_t.dtype, device=x_t.device)
+        alpha_t, sigma_t = self.coefficients(times)
+        return eps, self.head(x_t, times, eps, features, sigma_t / alpha_t)
 
     def encode(self, x_t: Float[Tensor, "n c h w"], t: float) -> list[Float[Tensor, "n _ _ _"]]:
         """Activations of a `UNet2DModel`'s contracting half, one a resolution, and its middle's.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmd_ddm.hub import beside_model
 from mmd_ddm.runlog import read_json, write_json
 
 __all__ = ["Gamma", "gamma_file", "read_gamma"]
@@ -75,12 +76,7 @@ def gamma_file(source: str | Path) -> Path:
     Raises:
         ValueError: a model that is in no folder.
     """
-    if not source or not Path(source).is_dir():
-        raise ValueError(
-            f"the Gamma of a model is kept in its folder, which {source or 'this model'} has "
-            "not: download it and give the folder"
-        )
-    return Path(source) / "gamma.json"
+    return beside_model(source, "gamma.json", "Gamma")
 
 
 def read_gamma(source: str | Path, weights: str, num_train_timesteps: int) -> Gamma:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["BUNDLED_MODELS", "check_upload", "find_model", "shorten", "upload"]
+__all__ = ["BUNDLED_MODELS", "beside_model", "check_upload", "find_model", "shorten", "upload"]
 
 BUNDLED_MODELS = {"fashion-mnist": Path(__file__).parent / "bundled" / "base"}
 
@@ -36,6 +36,25 @@ def find_model(name: str) -> Path | str:
             f"give its folder): {shorten(error)}"
         ) from error
     return name
+
+
+def beside_model(source: str | Path, name: str, what: str) -> Path:
+    """A file or folder in the model's folder.
+
+    Args:
+        source: of the model.
+        name: of the file or folder.
+        what: it is, for the error.
+
+    Raises:
+        ValueError: a model that is in no folder.
+    """
+    if not source or not Path(source).is_dir():
+        raise ValueError(
+            f"the {what} of a model is kept in its folder, which {source or 'this model'} has "
+            "not: download it and give the folder"
+        )
+    return Path(source) / name
 
 
 def shorten(error: Exception) -> str:

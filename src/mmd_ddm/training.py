@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmd_ddm.checkpoint import load_state, save_state
-from mmd_ddm.config import FinetuneConfig, PretrainConfig
+from mmd_ddm.config import FinetuneConfig, HeadConfig, PretrainConfig
 from mmd_ddm.interrupts import held_signals
 
 __all__ = ["TrainingState", "Update", "train"]
@@ -73,7 +73,10 @@ class TrainingState:
     _PLAIN = ("step", "best", "first_kid", "rate_scale", "stopped")
 
     def __init__(
-        self, config: FinetuneConfig | PretrainConfig, network: nn.Module, path: Path
+        self,
+        config: FinetuneConfig | PretrainConfig | HeadConfig,
+        network: nn.Module,
+        path: Path,
     ) -> None:
         self.config = config
         self.network = network

@@ -16,6 +16,7 @@ from mmd_ddm.cli.demo import demo
 from mmd_ddm.cli.evaluate import evaluate
 from mmd_ddm.cli.finetune import finetune
 from mmd_ddm.cli.gamma import gamma
+from mmd_ddm.cli.genie_head import genie_head
 from mmd_ddm.cli.interpolate import interpolate
 from mmd_ddm.cli.neighbors import neighbors
 from mmd_ddm.cli.pretrain import pretrain
@@ -67,12 +68,13 @@ for verb in (
     neighbors,
     interpolate,
     gamma,
+    genie_head,
     report,
     reproduce,
     pretrain,
     verify,
 ):
-    app.command()(verb)
+    app.command(verb.__name__.replace("_", "-"))(verb)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ unipc                      K                           unipc.py
 deis                       K                           deis.py
 heun                       2K - 1                      ode.py
 genie                      2K                          genie.py; half of them with derivatives
+genie-head                 K                           genie.py; needs its head
 =========================  ==========================  ========================================
 
 All can be differentiated with respect to the weights and to x_T.
@@ -40,7 +41,7 @@ from mmd_ddm.samplers.deis import DEIS
 from mmd_ddm.samplers.dpm_solver import DPMSolver, DPMSolverFast
 from mmd_ddm.samplers.dpm_solver_pp import DPMSolverPP
 from mmd_ddm.samplers.fastdpm import FastDPMVar
-from mmd_ddm.samplers.genie import GENIE
+from mmd_ddm.samplers.genie import GENIE, GENIEHead
 from mmd_ddm.samplers.ode import Heun
 from mmd_ddm.samplers.pndm import FPNDM, IPNDM, SPNDM
 from mmd_ddm.samplers.unipc import UniPC
@@ -70,6 +71,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "deis": DEIS,
     "heun": Heun,
     "genie": GENIE,
+    "genie-head": GENIEHead,
 }
 
 

@@ -12,7 +12,6 @@ around it, so that what is kept between forward and backward is one latent a cal
 that remember earlier steps stay right.
 """
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +19,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from mmd_ddm.denoiser import Denoiser
@@ -56,21 +54,17 @@ class Walk:
 
         It counts as one call, and takes the time of two or three.
         """
-        return self._call(self._derivative, x_t, t, dx, dt)
+        return self._call(self._denoiser.derivative, x_t, t, dx, dt)
 
-    def _call(self, function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    def eps_and_slope(self, x_t: Float[Tensor, "n c h w"], t: float) -> tuple[Tensor, Tensor]:
+        """Eps and the head's d eps / d rho: one network call, and one of the small head."""
+        return self._call(self._denoiser.with_slope, x_t, t)
+
+    def _call(self, function: Callable[..., Any], *inputs: Any) -> Any:
         self.nfe += 1
         if self._recompute and self.nfe > self._keep and torch.is_grad_enabled():
             return checkpoint(function, *inputs, use_reentrant=False)
         return function(*inputs)
-
-    def _derivative(self, x_t: Tensor, t: float, dx: Tensor, dt: float) -> Tensor:
-        now, way = (torch.tensor(v, dtype=x_t.dtype, device=x_t.device) for v in (t, dt))
-        # Fused attention has no forward derivative; and torch warns of itself when jvp is loaded.
-        kernel = sdpa_kernel(SDPBackend.MATH)
-        with self._denoiser.exact(), kernel, warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            return torch.func.jvp(self._denoiser, (x_t, now), (dx, way))[1]
 
 
 class Sampler(nn.Module, ABC):

@@ -5,20 +5,25 @@ In rho = sigma / alpha (the paper's gamma) the slope over a step is
     eps' = eps_t + (rho_s - rho_t) / 2  d eps / d rho,
     d eps / d rho = d eps / d x (alpha_t eps_t - alpha_t sigma_t x_t) + d eps / d t  d t / d rho.
 
-The paper distills d eps / d rho into a small head on the network. Here it is the Jacobian-vector
-product of the pretrained network itself: nothing to train first, and exact, but a second call.
-K steps cost 2K network calls, of which K carry dual numbers.
+`GENIE` takes d eps / d rho as the Jacobian-vector product of the pretrained network itself:
+nothing to train first, and exact, but a second call. K steps cost 2K network calls, of which K
+carry dual numbers. `GENIEHead` is the paper's: d eps / d rho is distilled into a small head on
+the network (`mmd_ddm.head`), and K steps cost K calls. Finetuning leaves the head as it is.
 
 References:
     Dockhorn, Vahdat, Kreis, "GENIE: Higher-Order Denoising Diffusion Solvers", 2022, Eqs. 8 to 10.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor
 
+from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.samplers.base import Walk
 from mmd_ddm.samplers.ode import SlopeSampler
 
-__all__ = ["GENIE"]
+__all__ = ["GENIE", "GENIEHead"]
 
 
 class GENIE(SlopeSampler):
@@ -31,3 +36,25 @@ class GENIE(SlopeSampler):
         dx, dt = alpha_t * (eps - sigma_t * x_t), 1 / self.schedule.rho_slope(t)
         half = (self.schedule.rho(s) - self.schedule.rho(t)) / 2
         return eps + half * walk.eps_along(x_t, t, dx, dt)
+
+
+class GENIEHead(SlopeSampler):
+    """The same step with a distilled derivative.
+
+    Args:
+        denoiser: as in `Sampler`; with its head.
+        times: as in `Sampler`.
+        options: of `Sampler`.
+
+    Raises:
+        ValueError: a denoiser without a head.
+    """
+
+    def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
+        super().__init__(denoiser, times, **options)
+        _ = denoiser.head  # read it, or say that it is missing, before anything is drawn
+
+    def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
+        """The Taylor polynomial's mean over the step."""
+        eps, change = walk.eps_and_slope(x_t, t)
+        return eps + (self.schedule.rho(s) - self.schedule.rho(t)) / 2 * change
