@@ -60,7 +60,7 @@ class CellWork:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._key: tuple | None = None
         self._bench: _Bench | None = None
 
@@ -70,10 +70,10 @@ class CellWork:
         Raises:
             ValueError: a chain that its sampler cannot walk, or whatever the finetuning refuses.
         """
-        record = finished(cell, self._folder)
+        record = finished(cell, self.folder)
         if record is not None:
             return record
-        bench, config, out = self.bench(cell), cell.config, self._folder / cell.name
+        bench, config, out = self.bench(cell), cell.config, self.folder / cell.name
         chain = resolve_times(config.chain, bench.model.denoiser.schedule)
         build_sampler(chain, bench.model.denoiser)
         began = time.monotonic()
@@ -105,7 +105,7 @@ class CellWork:
 
     def model(self, cell: Cell) -> Model:
         """The network of a cell, finetuned if that is not done."""
-        bench, config, run = self.bench(cell), cell.config, self._folder / cell.name / "run"
+        bench, config, run = self.bench(cell), cell.config, self.folder / cell.name / "run"
         if not cell.trained:
             return bench.model
         if not any(event["event"] == "done" for event in read_events(run)):

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mmd_ddm.cli.cellwork import CellWork, finished
 from mmd_ddm.cli.console import console
+from mmd_ddm.cli.panels import draw_figure
 from mmd_ddm.reproduce import (
     Cell,
     Choice,
@@ -18,15 +16,13 @@ from mmd_ddm.reproduce import (
     lay_out,
     load_experiment,
     minutes,
+    write_figure_text,
     write_index,
     write_table,
 )
-from mmd_ddm.reproduce.figures import Panel, draw_panels, write_figure_text
 from mmd_ddm.runlog import OutputError
 
 __all__ = ["run_reproduction"]
-
-_SHOWN, _COLUMNS = 16, 4  # images of a panel
 
 
 def run_reproduction(presets: Sequence[Preset], choice: Choice, out: Path) -> None:
@@ -55,36 +51,9 @@ def run_reproduction(presets: Sequence[Preset], choice: Choice, out: Path) -> No
         layout = Layout(preset, choice, plan, records)
         if preset.kind == "table":
             write_table(layout, out)
-        elif preset.kind in _FIGURES:
-            _figure(layout, work, out)
+        else:
+            write_figure_text(layout, draw_figure(layout, work, out), out)
         write_index(out)
-
-
-def _samples(layout: Layout, work: CellWork, cells: Path) -> list[tuple[str, list[Panel]]]:
-    """The first images of every network, at every K, and real ones."""
-    rows = []
-    for part, k in product(layout.parts, layout.steps):
-        at = {
-            label: cell
-            for (where, label, steps, seed), cell in layout.cells.items()
-            if (where, steps, seed) == (part, k, 0) and cell.name in layout.records
-        }
-        panels = [
-            (label, np.load(cells / cell.name / "images.npy")[:_SHOWN])
-            for label, cell in at.items()
-        ]
-        real = work.bench(next(iter(at.values()))).real.subset(_SHOWN)
-        rows.append((f"{k} steps", [*panels, ("real images", real.pixels.numpy())]))
-    return rows
-
-
-_FIGURES = {"samples": (_samples, "The same noise in every panel; the first images, none picked.")}
-
-
-def _figure(layout: Layout, work: CellWork, out: Path) -> None:
-    make, caption = _FIGURES[layout.preset.kind]
-    draw_panels(make(layout, work, out / "cells"), out / f"{layout.preset.name}.png", _COLUMNS)
-    write_figure_text(layout, caption, out)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from mmd_ddm.reproduce.presets import (
     load_preset,
     preset_names,
 )
-from mmd_ddm.reproduce.tables import Layout, write_index, write_table
+from mmd_ddm.reproduce.tables import Layout, write_figure_text, write_index, write_table
 
 __all__ = [
     "Cell",
@@ -30,6 +30,7 @@ __all__ = [
     "load_preset",
     "minutes",
     "preset_names",
+    "write_figure_text",
     "write_index",
     "write_table",
 ]

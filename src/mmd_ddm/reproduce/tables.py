@@ -14,7 +14,7 @@ from mmd_ddm.report.table import Score, format_number, format_percent, format_sc
 from mmd_ddm.reproduce.cells import Cell, Choice, Key
 from mmd_ddm.reproduce.presets import Preset, load_experiment, preset_names
 
-__all__ = ["Layout", "describe", "write_index", "write_table"]
+__all__ = ["Layout", "write_figure_text", "write_index", "write_table"]
 
 _DASH = "\N{EN DASH}"
 # The paper's metrics: which of a cell's spaces, and what is measured in it.
@@ -91,13 +91,21 @@ def write_table(layout: Layout, folder: Path) -> None:
             if space != 1 or "FID_CLIP" in preset.metrics:
                 parts.append(_block(layout, part, "", space, "kid"))
                 rows += _lines(layout, part, "", space, "kid")
-        parts.append(describe(layout, part))
+        parts.append(_describe(layout, part))
     (folder / f"{preset.name}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     with (folder / f"{preset.name}.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["data", "space", "metric", "row", "steps", "ours", "se", "published",
                          "published for"])  # fmt: skip
         writer.writerows(rows)
+
+
+def write_figure_text(layout: Layout, caption: str, folder: Path) -> None:
+    """Write ``NAME.md``, which shows ``NAME.png``."""
+    name, title = layout.preset.name, escape(layout.preset.title)
+    parts = [f"## {title}", f"![{title}]({name}.png)", caption]
+    parts += [_describe(layout, part) for part in layout.parts]
+    (folder / f"{name}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def write_index(folder: Path) -> None:
@@ -107,7 +115,7 @@ def write_index(folder: Path) -> None:
     (folder / "results.md").write_text("\n".join(found), encoding="utf-8")
 
 
-def describe(layout: Layout, part: str) -> str:
+def _describe(layout: Layout, part: str) -> str:
     """What the cells of an experiment were made with, in a paragraph."""
     cells = layout.of(part)
     one, trained = cells[0], [cell.config for cell in cells if cell.trained]

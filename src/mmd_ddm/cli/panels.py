@@ -1,0 +1,99 @@
+"""The pictures of a figure: what each kind of preset shows of its cells, a panel a network."""
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmd_ddm.bank import cached_features, extract
+from mmd_ddm.build import build_sampler
+from mmd_ddm.cli.cellwork import CellWork
+from mmd_ddm.cli.console import progress_bar
+from mmd_ddm.images import grid, to_uint8
+from mmd_ddm.interpolation import slerp
+from mmd_ddm.metrics.memorisation import nearest
+from mmd_ddm.reproduce import Cell, Layout
+from mmd_ddm.rng import sample_noise
+from mmd_ddm.sheets import sheet, zoom
+
+__all__ = ["draw_figure"]
+
+_SAMPLES, _COLUMNS = 16, 4
+_ROWS, _NEIGHBORS = 6, 4
+_PAIRS, _FRAMES = 3, 9
+Bands = list[tuple[str, list[tuple[str, Tensor]]]]
+
+
+def draw_figure(layout: Layout, work: CellWork, out: Path) -> str:
+    """Write ``NAME.png``; what it shows, in a sentence."""
+    make, caption = _KINDS[layout.preset.kind]
+    bands: Bands = []
+    for part, k in product(layout.parts, layout.steps):
+        cells = {
+            label: cell
+            for (where, label, steps, seed), cell in layout.cells.items()
+            if (where, steps, seed) == (part, k, 0) and cell.name in layout.records
+        }
+        bands += [(f"{k} steps{head}", row) for head, row in make(cells, work)]
+    width = work.bench(next(iter(layout.cells.values()))).real.pixels.shape[-1]
+    sheet(bands, zoom(width)).save(out / f"{layout.preset.name}.png")
+    return caption
+
+
+def _samples(cells: dict[str, Cell], work: CellWork) -> Bands:
+    panels = [
+        (label, grid(_images(cell, work)[:_SAMPLES], _COLUMNS)) for label, cell in cells.items()
+    ]
+    real = work.bench(next(iter(cells.values()))).real.subset(_SAMPLES)
+    return [("", [*panels, ("real images", grid(real.pixels, _COLUMNS))])]
+
+
+def _neighbors(cells: dict[str, Cell], work: CellWork) -> Bands:
+    panels = []
+    for label, cell in cells.items():
+        bench, images = work.bench(cell), _images(cell, work)[:_ROWS]
+        phi, device = bench.spaces[1].phi, bench.model.denoiser.device
+        bank = cached_features(bench.reference, phi, device=device).to(device)
+        found = nearest(extract(images, phi, device=device).to(device), bank, _NEIGHBORS)
+        near = bench.reference.pixels[found.index.cpu().flatten()]
+        panels += [(label, grid(images, 1)), ("nearest training images", grid(near, _NEIGHBORS))]
+    return [("", panels)]
+
+
+@torch.no_grad()
+def _interpolation(cells: dict[str, Cell], work: CellWork) -> Bands:
+    bands: Bands = []
+    with progress_bar("interpolating", _PAIRS * len(cells)) as bar:
+        samplers = {
+            label: build_sampler(cell.config.chain, work.model(cell).denoiser)
+            for label, cell in cells.items()
+        }
+        for pair in range(_PAIRS):
+            for label, sampler in samplers.items():
+                denoiser = sampler.denoiser
+                ends = sample_noise((2 * pair, 2 * pair + 1), denoiser.shape, sampler.draws)[0]
+                x_T = slerp(ends[0], ends[1], _FRAMES).to(denoiser.device)
+                bands.append((f", {label}", [("", grid(to_uint8(sampler(x_T)).cpu(), _FRAMES))]))
+                bar(advance=1)
+    return bands
+
+
+def _images(cell: Cell, work: CellWork) -> Tensor:
+    return torch.from_numpy(np.load(work.folder / cell.name / "images.npy"))
+
+
+_KINDS: dict[str, tuple[Callable[[dict[str, Cell], CellWork], Bands], str]] = {
+    "samples": (_samples, "The first images of the seed, none picked; the same noise in all."),
+    "neighbors": (
+        _neighbors,
+        "The first images of the seed, none picked; beside each the nearest training images, in "
+        "the space that stands for CLIP.",
+    ),
+    "interpolation": (
+        _interpolation,
+        "From one noise to another along the arc between them (Eq. 8); the same noises in all.",
+    ),
+}
