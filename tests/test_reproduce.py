@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ SMALL = (
     "--set", "iterations=2", "--set", "batch_size=8", "--set", "judge_samples=16",
     "--steps", "5", "--out", "out",
 )  # fmt: skip
+FIGURES = ("figure-1", "figure-8", "figure-9")
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +177,21 @@ def test_bad_input_is_one_line(words, said, tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_a_sampler_that_cannot_walk_leaves_a_gap(place):
+    done = mmd_ddm(place, "reproduce", "table-1", *SMALL)
+    assert (done.code, done.err) == (0, "")
+    assert "left out Analytic-DDIM at 5 steps: " in done.out
+    text = (place / "out" / "table-1.md").read_text(encoding="utf-8")
+    first = {line.split(" | ")[0][2:]: line.split(" | ")[1:3] for line in text.splitlines()}
+    assert first["Analytic-DDIM"] == ["\N{EN DASH}"] * 2
+    assert first["Learned Sampler"] == ["\N{EN DASH}", "13.8"]
+    assert first["GENIE"][1] == "13.9"
+    assert float(first["GENIE"][0]) > 0
+    shutil.rmtree(place / "out")
+
+
 def test_a_small_run_makes_tables_and_figures_once(place):
-    first = mmd_ddm(place, "reproduce", "table-5", "figure-1", *SMALL)
+    first = mmd_ddm(place, "reproduce", "table-5", *FIGURES, *SMALL)
     assert (first.code, first.err) == (0, "")
     assert "[1 of 3] Table V: in the optimised space, and in another: DDIM, 5 steps" in first.out
     cells = sorted((place / "out" / "cells").iterdir())
@@ -197,13 +212,15 @@ def test_a_small_run_makes_tables_and_figures_once(place):
     )  # fmt: skip
     assert float(row["ours"]) == tuned["row"]["spaces"][clip]["fd"]
     assert float(row["published"]) == 4.94
-    with Image.open(place / "out" / "figure-1.png") as picture:
-        assert picture.width > 2 * picture.height
+    for name in FIGURES:
+        with Image.open(place / "out" / f"{name}.png") as picture:
+            assert len(picture.getcolors(maxcolors=2**16)) > 50
     index = (place / "out" / "results.md").read_text(encoding="utf-8")
-    assert index.index("## Table V") < index.index("## Figure 1")
+    headings = re.findall(r"^## (\w+ \w+)", index, re.MULTILINE)
+    assert headings == ["Table V", "Figure 1", "Figure 8", "Figure 9"]
 
     before = contents(place)
-    again = mmd_ddm(place, "reproduce", "figure-1", "table-5", *SMALL)
+    again = mmd_ddm(place, "reproduce", *FIGURES, "table-5", *SMALL)
     assert again.code == 0
     assert "finetuning" not in again.out
     assert {k: v for k, v in contents(place).items() if ".png" not in k} == {

@@ -29,9 +29,13 @@ from mmd_ddm.fingerprint import weights_sha256
 from mmd_ddm.reproduce import Cell
 from mmd_ddm.runlog import read_events, read_json, write_json
 
-__all__ = ["CellWork", "finished"]
+__all__ = ["CellWork", "Unwalkable", "finished"]
 
 _KEPT_IMAGES = 64
+
+
+class Unwalkable(ValueError):
+    """A chain that its sampler cannot walk."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,18 @@ class CellWork:
         """The record of a cell, made if it is not there.
 
         Raises:
-            ValueError: a chain that its sampler cannot walk, or whatever the finetuning refuses.
+            Unwalkable: a chain that its sampler cannot walk.
+            ValueError: whatever the finetuning refuses.
         """
         record = finished(cell, self.folder)
         if record is not None:
             return record
         bench, config, out = self.bench(cell), cell.config, self.folder / cell.name
         chain = resolve_times(config.chain, bench.model.denoiser.schedule)
-        build_sampler(chain, bench.model.denoiser)
+        try:
+            build_sampler(chain, bench.model.denoiser)
+        except ValueError as error:
+            raise Unwalkable(str(error)) from error
         began = time.monotonic()
         model = self.model(cell)
         trained = time.monotonic()
@@ -114,13 +122,31 @@ class CellWork:
 
     def bench(self, cell: Cell) -> _Bench:
         """Model, images and spaces of the cell's experiment; those of one are kept at a time."""
-        c = cell.config
-        split_seed = 0 if c.heldout else c.seed
-        key = (c.model, c.data, c.heldout, c.resize, c.precision, c.device, c.judge_samples,
-               cell.real, cell.spaces, split_seed)  # fmt: skip
+        key = _key(cell)
         if self._bench is None or key != self._key:
             self._bench, self._key = _load(cell), key
         return self._bench
+
+    def check(self, cell: Cell, record: dict[str, Any]) -> None:
+        """Compare a finished cell with the data and weights that are loaded, if its own are.
+
+        Raises:
+            ValueError: it was made with others.
+        """
+        if self._bench and self._key == _key(cell) and record["inputs"] != self._bench.inputs:
+            raise ValueError(
+                f"{self.folder / cell.name} was made with other data or weights: put them back, "
+                "or give a new folder"
+            )
+
+
+def _key(cell: Cell) -> tuple:
+    """What cells of one bench have in common; a seed decides which fifth is held out."""
+    c = cell.config
+    return (
+        c.model, c.data, c.heldout, c.resize, c.precision, c.device, c.judge_samples, cell.real,
+        cell.spaces, 0 if c.heldout else c.seed,
+    )  # fmt: skip
 
 
 def _load(cell: Cell) -> _Bench:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmd_ddm.cli.cellwork import CellWork, finished
+from mmd_ddm.cli.cellwork import CellWork, Unwalkable, finished
 from mmd_ddm.cli.console import console
 from mmd_ddm.cli.panels import draw_figure
 from mmd_ddm.reproduce import (
@@ -44,10 +44,11 @@ def run_reproduction(presets: Sequence[Preset], choice: Choice, out: Path) -> No
             progress.say(f"{preset.title}: {label}, {k} steps", part, cell, cells)
             try:
                 records[cell.name] = work.make(cell)
-            except ValueError as error:
-                if cell.trained:
-                    raise
+            except Unwalkable as error:
                 console.print(f"left out {label} at {k} steps: {error}")
+        for cell in plan.values():
+            if cell.name in records:
+                work.check(cell, records[cell.name])
         layout = Layout(preset, choice, plan, records)
         if preset.kind == "table":
             write_table(layout, out)
