@@ -161,10 +161,6 @@ def _load(cell: Cell) -> _Bench:
         real, others = others, real
     roles = dict.fromkeys(phis, "held-out") | dict.fromkeys(cell.spaces[:2], "optimised")
     spaces = build_spaces(phis, roles, others, real, config.judge_samples, device)
-    inputs = {
-        "model_sha256": weights_sha256(model.denoiser.network),
-        "data_sha256": data.reference.sha256,
-        "heldout_sha256": data.heldout.sha256,
-    }
+    inputs = {"model_sha256": weights_sha256(model.denoiser.network), **data.hashes}
     about = {space.name: space.describe() for space in spaces}
     return _Bench(model, data.reference, real, spaces, about, inputs)

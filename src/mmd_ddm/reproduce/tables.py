@@ -17,6 +17,7 @@ from mmd_ddm.reproduce.presets import Preset, load_experiment, preset_names
 __all__ = ["Layout", "write_figure_text", "write_index", "write_table"]
 
 _DASH = "\N{EN DASH}"
+_REAL = {"matched": "matched", "heldout": "held-out"}
 # The paper's metrics: which of a cell's spaces, and what is measured in it.
 _METRICS = {
     "FID": (0, "fd"), "FID_CLIP": (1, "fd"), "IS": (0, "is"), "sFID": (0, "sfid"),
@@ -119,11 +120,11 @@ def _describe(layout: Layout, part: str) -> str:
     """What the cells of an experiment were made with, in a paragraph."""
     cells = layout.of(part)
     one, trained = cells[0], [cell.config for cell in cells if cell.trained]
+    unseen = ", ".join(f"`{space}`" for space in one.spaces[2:])
     text = (
         f"{one.config.judge_samples:,} samples of `{one.config.model}` a cell against the "
-        f"{one.real} images of `{one.config.data}`; `{one.spaces[0]}` stands for Inception, "
-        f"`{one.spaces[1]}` for CLIP; {', '.join(f'`{s}`' for s in one.spaces[2:])} is never "
-        "optimised."
+        f"{_REAL[one.real]} images of `{one.config.data}`; `{one.spaces[0]}` stands for "
+        f"Inception, `{one.spaces[1]}` for CLIP; {unseen} is never optimised."
     )
     budgets = {c.chain.steps: f"{c.iterations} x {c.batch_size}" for c in trained}
     if trained:
