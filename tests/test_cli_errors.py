@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import NETWORK, contents, digits, mmd_ddm, save_encoder, save_model
+from commands import CACHE, NETWORK, contents, digits, mmd_ddm, save_encoder, save_model
 from PIL import Image
 
 from mmd_ddm.config import ChainConfig
@@ -174,6 +174,16 @@ def test_a_file_that_may_not_be_read(folder, monkeypatch):
     done = mmd_ddm(folder, *finetune(data="coloured"))
     assert done.code == 2
     assert done.err == f"mmd-ddm: error: cannot read {data}: Permission denied\n"
+
+
+def test_a_folder_that_may_not_be_written(folder, monkeypatch):
+    def forbidden(path, *more, **options):
+        if CACHE not in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    (folder / CACHE).mkdir(exist_ok=True)
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    refused(folder, sample(), "mmd-ddm: error: new: Permission denied")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -3,8 +3,10 @@
 import math
 import os
 import signal
+import tempfile
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
@@ -219,6 +221,25 @@ def test_a_full_disk_leaves_the_last_state(path):
         run(CONFIG, path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_folder_that_became_read_only_leaves_the_last_state():
+    with tempfile.TemporaryDirectory() as name:
+        path, user = Path(name) / "checkpoint.pt", os.geteuid()
+        run(CONFIG, path, pause_at=4)
+        before = path.read_bytes()
+        path.parent.chmod(0o555)
+        if user == 0:  # whom nothing is forbidden
+            os.chown(path.parent, 65534, -1)
+            os.seteuid(65534)
+        try:
+            with pytest.raises(PermissionError, match=r"checkpoint.pt.tmp"):
+                run(CONFIG, path)
+        finally:
+            os.seteuid(user)
+            path.parent.chmod(0o755)
+        assert path.read_bytes() == before
+        assert [p.name for p in path.parent.iterdir()] == ["checkpoint.pt"]
 
 
 def test_a_full_disk_is_found_before_the_first_iteration(path):

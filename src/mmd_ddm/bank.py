@@ -16,9 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmd_ddm import ranks
 from mmd_ddm.data import ImageSet
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.images import from_uint8
+from mmd_ddm.launch import rank
 
 __all__ = ["cache_dir", "cached_features", "extract"]
 
@@ -39,6 +41,8 @@ def extract(
 ) -> Float[Tensor, "n d"]:
     """Features of uint8 images, in batches; float32 on the CPU.
 
+    Of several ranks each computes a share of the batches, and all get all the features.
+
     Args:
         pixels: uint8, [n, c, h, w].
         phi: the extractor, on ``device``.
@@ -46,12 +50,14 @@ def extract(
         device: where to compute.
         on_batch: told how many images each batch had.
     """
+    of = ranks.shares(len(pixels), batch_size)
+    mine = pixels[ranks.own(of)]
     rows = []
-    for batch in pixels.split(batch_size):
+    for batch in (mine if len(mine) else pixels[:1]).split(batch_size):
         rows.append(phi(from_uint8(batch.to(device))).float().cpu())
         if on_batch:
             on_batch(len(batch))
-    return torch.cat(rows)
+    return ranks.gather(torch.cat(rows)[: len(mine)], of)
 
 
 def cached_features(
@@ -65,10 +71,10 @@ def cached_features(
     key = hashlib.sha256(f"{images.sha256}/{phi.sha256}".encode()).hexdigest()[:32]
     readable = re.sub(r"[^\w.-]+", "-", phi.name)[:60]
     path = cache_dir() / f"{readable}-{key}.npy"
-    if not path.is_file():
+    if ranks.any_of(not path.is_file()):
         features = extract(images.pixels, phi, device=device, on_batch=on_batch)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f"{path.name}.{rank()}.{os.getpid()}.tmp")
         with temporary.open("wb") as file:
             np.save(file, features.numpy())
         temporary.replace(path)

@@ -15,10 +15,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from mmd_ddm import ranks
 from mmd_ddm.bank import extract
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.images import to_uint8
+from mmd_ddm.launch import world
 from mmd_ddm.metrics import Moments, frechet_distance, kid, kid_sums
 from mmd_ddm.rng import sample_noise
 from mmd_ddm.samplers.base import Sampler
@@ -84,6 +86,8 @@ def draw(
 ) -> tuple[UInt8[Tensor, "n c h w"], float]:
     """Draw n images, image i from the generator of ``seed + i``, and the images drawn a second.
 
+    Of several ranks each draws a share of the batches, and all get all the images.
+
     Args:
         sampler: the chain, on its device.
         n: how many.
@@ -94,19 +98,22 @@ def draw(
             begins with white noise.
         on_batch: told how many images each batch had.
     """
-    images, seconds = [], 0.0
-    device = sampler.denoiser.device
+    device, shape = sampler.denoiser.device, sampler.denoiser.shape
+    images, seconds = [torch.empty((0, *shape), dtype=torch.uint8)], 0.0
     batch_size = batch_size or (64 if device.type == "cpu" else 512)
-    for first in range(seed, seed + n, batch_size):
-        seeds = range(first, min(first + batch_size, seed + n))
-        z = sample_noise(seeds, sampler.denoiser.shape, sampler.draws).to(device)
+    of = ranks.shares(n, batch_size)
+    mine = range(seed, seed + n)[ranks.own(of)]
+    for i in range(0, len(mine), batch_size):
+        seeds = mine[i : i + batch_size]
+        z = sample_noise(seeds, shape, sampler.draws).to(device)
         began = time.monotonic()
         x_T = sampler.diffuse(start(seeds).to(device), z[0]) if start else z[0]
         images.append(to_uint8(sampler(x_T, z[1:] if sampler.stochastic else None)).cpu())
         seconds += time.monotonic() - began
         if on_batch:
             on_batch(len(seeds))
-    return torch.cat(images), n / seconds
+    slowest = float(ranks.gather(torch.tensor([seconds]), ranks.shares(world())).max())
+    return ranks.gather(torch.cat(images), of), n / slowest
 
 
 def judge(

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmd_ddm import ranks
 from mmd_ddm.config import FinetuneConfig, SelectConfig
 from mmd_ddm.data import batch
 from mmd_ddm.gradients import mmd_step
@@ -98,7 +99,7 @@ def _evaluate(
 ) -> None:
     """Judge the averaged weights; stop if they went astray or get no better."""
     with state.averaged():
-        kid, kid_se = evaluate()
+        kid, kid_se = ranks.first_says(evaluate())
     best = state.consider(kid, kid_se)
     interval = [kid - 1.96 * kid_se, kid + 1.96 * kid_se]
     on_event(event="eval", step=state.step, kid=kid, kid_se=kid_se, kid_ci95=interval, best=best)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mmd_ddm import ranks
 from mmd_ddm.images import clamp_straight_through
 from mmd_ddm.mmd import mmd2
 from mmd_ddm.objective import Objective
@@ -37,7 +38,9 @@ def mmd_step(
     """The loss of one iteration (Eq. 7), to be differentiated.
 
     The chain runs on ``micro_batch`` images at a time; the MMD couples them all, so that the
-    gradient is the whole batch's, not an average of small ones.
+    gradient is the whole batch's, not an average of small ones. Of several ranks each draws its
+    share of the images; the loss is the whole batch's on all of them, and the sum of their
+    gradients is its gradient.
 
     Args:
         sampler: the chain.
@@ -47,6 +50,9 @@ def mmd_step(
         rows: compare with these rows of the bank only; None is all.
         micro_batch: images at once; 0 is the whole batch.
     """
+    of = ranks.shares(len(x_T))
+    mine = ranks.own(of)
+    x_T, noise = x_T[mine], None if noise is None else noise[:, mine]
     size = micro_batch or len(x_T)
     parts = []
     for i in range(0, len(x_T), size):
@@ -56,7 +62,7 @@ def mmd_step(
     loss = x_T.new_zeros(())
     for objective, chunks in zip(objectives, zip(*parts, strict=True), strict=True):
         bank = objective.bank if rows is None else objective.bank[rows]
-        phi_x = torch.cat(chunks)
+        phi_x = ranks.gather(torch.cat(chunks), of)
         term = mmd2(phi_x, bank, objective.kernel, constant=objective.constant)
         loss = loss + objective.weight * term
     return loss

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from mmd_ddm.launch import is_first
+
 __all__ = ["held_signals", "sigterm_as_interrupt"]
 
 Handler = Callable[[int, FrameType | None], None]
@@ -28,7 +30,8 @@ def held_signals() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        print("mmd-ddm: stopping after this iteration; again to stop at once", file=sys.stderr)
+        if is_first():
+            print("mmd-ddm: stopping after this iteration; again to stop at once", file=sys.stderr)
 
     with _handled(note, signal.SIGINT, signal.SIGTERM):
         yield lambda: asked

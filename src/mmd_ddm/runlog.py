@@ -1,7 +1,8 @@
 """What a run leaves behind: its folder, its settings, a line of JSON an event.
 
 A run folder holds ``run.json`` (verb, resolved settings, hashes of the inputs, versions, command
-line), ``log.jsonl`` (one object a line), and what the verb adds. Reading needs no torch.
+line), ``log.jsonl`` (one object a line), and what the verb adds. Reading needs no torch. Of ranks
+that share a run the first one checks and writes the folder.
 """
 
 import importlib.metadata
@@ -16,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+from mmd_ddm.launch import is_first
 
 __all__ = [
     "OutputError",
@@ -59,6 +62,8 @@ class RunLog:
     ) -> None:
         check_folder(folder, verb, settings)
         self.folder = folder
+        if not is_first():
+            return
         inputs = dict(inputs or {})
         if (folder / "run.json").is_file():
             _refuse_other_inputs(folder / "run.json", inputs)
@@ -69,6 +74,8 @@ class RunLog:
 
     def write(self, **event: Any) -> None:
         """Append one event, with the wall-clock time."""
+        if not is_first():
+            return
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": round(time.time(), 3), **event}) + "\n")
 
@@ -90,6 +97,8 @@ def check_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
     Raises:
         OutputError: the folder holds something else, or another run.
     """
+    if not is_first():
+        return
     for path in (folder, *folder.parents):
         if path.is_file():
             raise OutputError(f"{path} is a file; give a folder")

@@ -8,6 +8,8 @@ step). So a run that is resumed, or rolled back, repeats what it would have done
   at three more the run ends. A checkpoint is never written among them, so that the last one
   is good.
 - Ctrl-C and SIGTERM wait for the end of the iteration, and the state is saved.
+- Of several ranks all hold the same weights, which the sum of their gradients moves alike; the
+  first one saves them, and all resume from the file it wrote.
 """
 
 import math
@@ -23,9 +25,11 @@ from diffusers.training_utils import EMAModel
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmd_ddm import ranks
 from mmd_ddm.checkpoint import load_state, save_state
 from mmd_ddm.config import FinetuneConfig, HeadConfig, PretrainConfig
 from mmd_ddm.interrupts import held_signals
+from mmd_ddm.launch import is_first
 
 __all__ = ["TrainingState", "Update", "train"]
 
@@ -107,6 +111,8 @@ class TrainingState:
 
     def save(self) -> None:
         """Write everything that a resumed run needs."""
+        if not is_first():
+            return
         parts = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -117,6 +123,11 @@ class TrainingState:
 
     def _load(self) -> None:
         state = load_state(self.path, self._device)
+        ranks.agree(
+            None if state is None else state.get("step"),
+            f"the ranks do not see the same {self.path}: the run folder must lie on a disk that "
+            "all machines share",
+        )
         if state is None:
             return
         try:
@@ -136,6 +147,7 @@ class TrainingState:
         self.optimizer.zero_grad()
         loss.backward()
         parameters = list(self.network.parameters())
+        ranks.sum_gradients(parameters)
         limit = self.config.grad_clip or math.inf
         grad_norm = float(nn.utils.clip_grad_norm_(parameters, limit))
         if math.isfinite(grad_norm) and math.isfinite(loss.detach()):
@@ -242,10 +254,11 @@ def train(
             paused = after(Update(state.step, loss.detach(), grad_norm, seconds))
             if state.bad_steps:
                 _handle_fault(state, on_event)
-            due = state.step % state.config.save_every == 0 or paused or interrupted()
+            stopping = ranks.any_of(interrupted())
+            due = state.step % state.config.save_every == 0 or paused or stopping
             if state.finished or (due and not state.bad_steps):
                 state.save()
-            if interrupted() and not state.finished:
+            if stopping and not state.finished:
                 raise KeyboardInterrupt
             if paused:
                 break

@@ -25,10 +25,12 @@ from mmd_ddm.cli.reproduce import reproduce
 from mmd_ddm.cli.sample import sample
 from mmd_ddm.cli.verify import verify
 from mmd_ddm.interrupts import sigterm_as_interrupt
+from mmd_ddm.launch import is_first, rank, speaks, world
 
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
+_SHARED = ("finetune", "sample", "evaluate")  # verbs that several ranks can share
 
 app = typer.Typer(
     name="mmd-ddm",
@@ -80,16 +82,27 @@ for verb in (
 def main() -> None:
     """Run the command line."""
     try:
+        _check_shared(sys.argv[1:])
         with sigterm_as_interrupt():
             app()
     except (ValueError, OSError) as error:
-        print(f"mmd-ddm: error: {_one_line(error)}", file=sys.stderr)
+        if speaks():
+            who = "" if is_first() else f" rank {rank()}:"
+            print(f"mmd-ddm:{who} error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
-        if end.code == _INTERRUPTED:
+        if end.code == _INTERRUPTED and is_first():
             again = shlex.join(["mmd-ddm", *sys.argv[1:]])
             print(f"mmd-ddm: interrupted; to go on, repeat: {again}", file=sys.stderr)
         raise
+
+
+def _check_shared(words: list[str]) -> None:
+    if world() > 1 and not {*words[:1]} <= {*_SHARED}:
+        raise ValueError(
+            f"{words[0]} works in one process, and {world()} were started; only "
+            f"{', '.join(_SHARED)} can share their work"
+        )
 
 
 def _one_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from mmd_ddm import config
+from mmd_ddm.launch import is_first
 
 if TYPE_CHECKING:
     from mmd_ddm.data import ImageSet
@@ -29,7 +30,7 @@ ForceOption = Annotated[
     bool, typer.Option("--force-new-run", help="If OUT holds another run: use OUT-2, OUT-3 ...")
 ]
 # Names of files and models are shown as they are, not read as markup.
-console = Console(highlight=False, markup=False)
+console = Console(highlight=False, markup=False, quiet=not is_first())
 
 
 @contextmanager

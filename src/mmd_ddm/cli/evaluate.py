@@ -17,6 +17,7 @@ from mmd_ddm.cli.chain import (
 )
 from mmd_ddm.cli.console import console, say_skipped
 from mmd_ddm.config import check_seed
+from mmd_ddm.launch import is_first
 
 __all__ = ["evaluate"]
 
@@ -62,12 +63,14 @@ def evaluate(
     _refuse_foreign(out)
     check_seed(seed)
 
+    from mmd_ddm import ranks
     from mmd_ddm.build import build_device, load_model
     from mmd_ddm.cli.judging import print_results
     from mmd_ddm.cli.measurement import DEFAULT_SPACES, measure, read_roles
     from mmd_ddm.data import load_images
     from mmd_ddm.runlog import write_json
 
+    ranks.join()
     loaded = load_model(model, build_device(device))
     given = {"sampler": sampler, "spacing": spacing, "eta": eta, "clip": clip}
     counts: list[int | None] = [*steps] if steps else [None]
@@ -82,7 +85,8 @@ def evaluate(
     for chain in chains:
         console.print(f"{samples} images in {describe_chain(loaded, chain)}")
     results = measure(loaded, chains, images, roles, n=samples, seed=seed)
-    write_json(out, results)
+    if is_first():
+        write_json(out, results)
     print_results(results)
     console.print(f"saved {out}")
 

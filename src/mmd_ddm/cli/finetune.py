@@ -7,6 +7,7 @@ import typer
 
 from mmd_ddm.cli.chain import SamplerOption, SpacingOption, TimesOption, parse_times
 from mmd_ddm.cli.console import ForceOption, console, settings
+from mmd_ddm.launch import is_first
 
 __all__ = ["finetune"]
 
@@ -86,18 +87,20 @@ def finetune(
         console.print_json(json.dumps(to_mapping(chosen)))
         return
 
+    from mmd_ddm import ranks
     from mmd_ddm.hub import check_upload, upload
 
     if push_to_hub:
         check_upload(push_to_hub)
+    ranks.join(chosen.batch_size)
 
     from mmd_ddm.cli.job import run_job
     from mmd_ddm.cli.judging import print_results
     from mmd_ddm.runlog import free_folder
 
     if force_new_run:
-        out = free_folder(out, "finetune", to_mapping(chosen))
+        out = ranks.first_says(free_folder(out, "finetune", to_mapping(chosen)))
     print_results(run_job(chosen, out))
     console.print(f"saved {out}: model/, results.json, pairs.png, report.html")
-    if push_to_hub:
+    if push_to_hub and is_first():
         console.print(f"sent to {upload(out / 'model', push_to_hub)}")

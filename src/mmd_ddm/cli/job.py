@@ -24,6 +24,7 @@ from mmd_ddm.finetune import finetune
 from mmd_ddm.fingerprint import weights_sha256
 from mmd_ddm.images import grid, pairs, save_png
 from mmd_ddm.kernels import make_kernel
+from mmd_ddm.launch import is_first
 from mmd_ddm.objective import Objective
 from mmd_ddm.report import verdict, write_card, write_report
 from mmd_ddm.runlog import RunLog, check_folder, write_json
@@ -96,6 +97,14 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         "rows": rows,
         "speedup": equal_quality_steps(rows, [*config.judges, *config.objective.features][0]),
     }
+    if is_first():
+        _write(job, results, base_pixels, pixels)
+    return results
+
+
+def _write(job: _Job, results: dict[str, Any], base_pixels: Tensor, pixels: Tensor) -> None:
+    """What a reader needs, beside the model."""
+    out = job.out
     write_json(out / "results.json", {**results, "verdict": verdict(results).record()})
     picture = pairs(base_pixels[:_PAIRS], pixels[:_PAIRS], job.data.heldout.subset(_REAL).pixels)
     save_png(picture, out / "pairs.png", scale=2)
@@ -103,7 +112,6 @@ def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         save_png(grid(sheet[:_PAIRS], _SHEET_COLUMNS), out / f"{name}.png", scale=2)
     write_card(out)
     write_report([out], out / "report.html")
-    return results
 
 
 def train_run(config: FinetuneConfig, out: Path) -> None:
@@ -119,12 +127,13 @@ def train_run(config: FinetuneConfig, out: Path) -> None:
 def _train_and_export(job: _Job) -> int:
     kept = _train(job)
     say_kept(job.config, job.log.events(), kept)
-    export(
-        job.model.denoiser,
-        job.model.scheduler_config,
-        dataclasses.asdict(job.chain),
-        job.out / "model",
-    )
+    if is_first():
+        export(
+            job.model.denoiser,
+            job.model.scheduler_config,
+            dataclasses.asdict(job.chain),
+            job.out / "model",
+        )
     return kept
 
 

@@ -18,6 +18,7 @@ from mmd_ddm.cli.chain import (
 )
 from mmd_ddm.cli.console import console, progress_bar
 from mmd_ddm.config import check_seed
+from mmd_ddm.launch import is_first, world
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -78,12 +79,14 @@ def sample(
 
     import torch
 
+    from mmd_ddm import ranks
     from mmd_ddm.build import build_device, build_sampler, load_model
     from mmd_ddm.evaluate import draw
     from mmd_ddm.images import grid, save_png
     from mmd_ddm.runlog import RunLog
 
     given = {"steps": steps, "sampler": sampler, "spacing": spacing, "eta": eta, "clip": clip}
+    ranks.join()
     loaded = load_model(model, build_device(device))
     chain = choose_chain(loaded, times=parse_times(times), **given)
     begin, begun_from = _drafts(start_from, n, seed, loaded.denoiser.shape, resize)
@@ -93,16 +96,17 @@ def sample(
     walk = build_sampler(chain, loaded.denoiser)
     shown: list[torch.Tensor] = []
     with progress_bar("sampling", n) as bar:
-        for start in range(0, n, batch_size):
-            count = min(batch_size, n - start)
+        for start in range(0, n, batch_size * world()):
+            count = min(batch_size * world(), n - start)
             first = seed + start
             pixels, _ = draw(walk, count, seed=first, batch_size=batch_size, start=begin)
-            for i, image in enumerate(pixels, start):
+            for i, image in enumerate(pixels if is_first() else (), start):
                 save_png(image, out / f"{i:05d}.png")
             shown += pixels[: max(0, _GRID - start)]
             bar(advance=count)
-    save_png(grid(torch.stack(shown), math.ceil(len(shown) ** 0.5)), out / "grid.png")
-    if trajectory:
+    if is_first():
+        save_png(grid(torch.stack(shown), math.ceil(len(shown) ** 0.5)), out / "grid.png")
+    if trajectory and is_first():
         _strip(walk, min(n, _STRIP_ROWS), seed, begin).save(out / "trajectory.png")
     console.print(f"saved {out}")
 

@@ -1,0 +1,121 @@
+"""What the ranks of tests/test_ranks.py do: python rank_work.py FOLDER, one process a rank.
+
+The same functions, called in a single process, give what the ranks must agree with.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mmd_ddm import ranks
+from mmd_ddm.bank import extract
+from mmd_ddm.config import FinetuneConfig, SelectConfig
+from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.evaluate import draw
+from mmd_ddm.features.pixels import Pixels
+from mmd_ddm.finetune import finetune
+from mmd_ddm.gradients import mmd_step
+from mmd_ddm.kernels import Polynomial
+from mmd_ddm.launch import rank
+from mmd_ddm.metrics import kid
+from mmd_ddm.objective import Objective
+from mmd_ddm.samplers import make_sampler
+from mmd_ddm.schedules import NoiseSchedule
+
+SAMPLERS = ("ddim", "ddpm-small", "dpm-solver++-2m")
+BATCH = 5  # no multiple of the ranks
+CONFIG = FinetuneConfig(
+    iterations=6, batch_size=BATCH, lr=1e-3, ema_decay=0.5, save_every=2,
+    select=SelectConfig(every=3, diverged=0),
+)  # fmt: skip
+
+
+class SmallNet(nn.Module):
+    """An eps-prediction that is quick and sees the time."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1)
+        self.time = nn.Linear(1, 8)
+        self.out = nn.Conv2d(8, 1, 3, padding=1)
+
+    def forward(self, x, t):
+        shift = self.time(t.to(x.dtype)[:, None] / 1000)[:, :, None, None]
+        return self.out(torch.tanh(self.conv(x) + shift))
+
+
+def make(name="ddim", dtype=torch.float32):
+    """A chain of three steps of a network that is always the same, its objective, its data."""
+    torch.manual_seed(0)
+    denoiser = Denoiser(SmallNet().to(dtype), NoiseSchedule.linear(), shape=(1, 8, 8))
+    draw_from = torch.Generator().manual_seed(1)
+    real = torch.randint(0, 200, (20, 1, 8, 8), generator=draw_from).byte()
+    phi = Pixels(1)
+    bank = extract(real, phi, batch_size=6)
+    objective = Objective.over(phi, bank.to(dtype), Polynomial())
+    return make_sampler(name, denoiser, (700, 300, 0)), objective, bank
+
+
+def weights(sampler):
+    return torch.cat([p.detach().flatten() for p in sampler.denoiser.network.parameters()])
+
+
+def gradients():
+    """Loss and gradient of one iteration: in parts, recomputed, by every sampler and type."""
+    found = {}
+    for name in SAMPLERS:
+        for dtype in (torch.float64, torch.float32):
+            sampler, objective, _ = make(name, dtype)
+            sampler.recompute = True
+            z = torch.randn(
+                (sampler.draws, BATCH, 1, 8, 8),
+                generator=torch.Generator().manual_seed(2),
+                dtype=torch.float64,
+            ).to(dtype)
+            noise = z[1:] if sampler.stochastic else None
+            loss = mmd_step(sampler, [objective], z[0], noise, micro_batch=2)
+            loss.backward()
+            ranks.sum_gradients(sampler.denoiser.network.parameters())
+            parts = [p.grad.flatten() for p in sampler.denoiser.network.parameters()]
+            found[f"{name} {dtype}"] = torch.cat([loss.detach()[None], *parts])
+    return found
+
+
+def run(folder, die_at=-1):
+    """A finetuning with its evaluations, and ten images of the result."""
+    sampler, objective, bank = make()
+    told = []
+
+    def on_event(**event):
+        told.append(event.get("loss", event.get("kid")))
+        if rank() == 1 and event["step"] == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def evaluate():
+        return kid(extract(draw(sampler, 9, batch_size=4)[0], objective.phi, batch_size=4), bank)
+
+    finetune(CONFIG, sampler, [objective], folder / "checkpoint.pt", on_event, evaluate)
+    images = draw(sampler, 10, batch_size=4)[0]
+    return {"weights": weights(sampler), "images": images, "told": torch.tensor(told)}
+
+
+def main(folder):
+    torch.set_num_threads(1)
+    ranks.join(BATCH)
+    found = {**gradients(), **run(folder / "whole"), "bank": make()[2]}
+    torch.save(found, folder / f"rank{rank()}.pt")
+    ranks.any_of(False)  # both files are there
+    try:
+        run(folder / "killed", die_at=5)
+    except ValueError as error:
+        (folder / "error.txt").write_text(f"{time.time()} {error}", encoding="utf-8")
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
