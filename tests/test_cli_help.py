@@ -25,6 +25,7 @@ VERBS = [
     "report",
     "reproduce",
     "pretrain",
+    "convert",
     "verify",
 ]
 OPTIONS = {
@@ -40,6 +41,7 @@ OPTIONS = {
     "report": ["RUN", "--out"],
     "reproduce": ["NAME", "--bundled", "--model", "--data", "--dry-run", "--out"],
     "pretrain": ["--data", "--out", "--minutes", "--force-new-run"],
+    "convert": ["CHECKPOINT", "--out", "--image-size", "--heads", "--noise-schedule"],
     "verify": ["RUN", "--device"],
 }
 

@@ -77,6 +77,7 @@ def test_names_are_not_markup(tmp_path):
 
 
 def test_a_base_model_has_a_card_as_well(tmp_path):
+    (tmp_path / "model_index.json").write_text("{}")
     write_base_card(tmp_path, "Base", {"data": "/a/photos", "lr": 1e-3}, "celeba-heldout")
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.datasets == ["flwrlabs/celeba"]

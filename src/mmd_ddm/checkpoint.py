@@ -9,11 +9,12 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
-from mmd_ddm import scheduling_few_step
+from mmd_ddm import scheduling_few_step, unet_equal_heads
 from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.fingerprint import weights_sha256
 from mmd_ddm.gamma import gamma_file
@@ -90,8 +91,8 @@ def export(
     A deterministic DDIM chain on times T // K apart (leading, midpoint, and trailing where K
     divides T) is held by diffusers' own `DDIMScheduler`. Any other chain gets `FewStepScheduler`
     beside the weights, which refuses every other number of steps and every sampler but DDIM: no
-    folder is written that would silently sample on another grid. The Gamma of an analytic sampler
-    comes along, and GENIE's head.
+    folder is written that would silently sample on another grid. A network of no stock class
+    brings its class along, an analytic sampler its Gamma, and GENIE its head.
 
     Args:
         denoiser: its network is written as it is.
@@ -115,7 +116,9 @@ def export(
         pipeline.scheduler.register_to_config(_mmd_ddm=dict(chain))
     pipeline.save_pretrained(temporary, max_shard_size=_MAX_SHARD)
     if isinstance(pipeline, DDPMPipeline):
-        _ship_scheduler(temporary)
+        _ship(temporary, "scheduler", scheduling_few_step, "FewStepScheduler")
+    if isinstance(network, unet_equal_heads.EqualHeadsUNet2DModel):
+        _ship(temporary, "unet", unet_equal_heads, "EqualHeadsUNet2DModel")
     if chain is not None and chain["sampler"].startswith("analytic"):
         gamma = denoiser.gamma.for_finetuned(weights_sha256(network))
         gamma.save(gamma_file(temporary))
@@ -172,11 +175,11 @@ def _few_step_scheduler(
     return scheduler
 
 
-def _ship_scheduler(folder: Path) -> None:
-    """Put the scheduler's source beside its config and name it in model_index.json."""
-    source = Path(scheduling_few_step.__file__)
-    shutil.copy(source, folder / "scheduler" / source.name)
+def _ship(folder: Path, part: str, module: ModuleType, name: str) -> None:
+    """Put the source of a part's class beside its config and name it in model_index.json."""
+    source = Path(str(module.__file__))
+    shutil.copy(source, folder / part / source.name)
     index = folder / "model_index.json"
     content = json.loads(index.read_text(encoding="utf-8"))
-    content["scheduler"] = [source.stem, "FewStepScheduler"]
+    content[part] = [source.stem, name]
     write_json(index, content)

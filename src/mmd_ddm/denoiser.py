@@ -6,8 +6,9 @@ predict. With x_t = alpha_t x_0 + sigma_t eps,
     sample:        eps = (x_t - alpha_t x_0) / sigma_t
     v_prediction:  eps = alpha_t v + sigma_t x_t        (Salimans & Ho, 2022)
 
-Networks with a learned variance (twice the channels) keep their first half. Weights are held in
-float32; x_t and eps are float32 as well, also under autocast.
+Networks with a learned variance (twice the channels) keep their first half: no sampler here uses
+the other, and stock pipelines refuse it. Weights are held in float32; x_t and eps are float32 as
+well, also under autocast.
 """
 
 import warnings
@@ -28,7 +29,7 @@ from mmd_ddm.gamma import Gamma, read_gamma
 from mmd_ddm.head import GenieHead, read_head
 from mmd_ddm.schedules import NoiseSchedule
 
-__all__ = ["PREDICTIONS", "Denoiser"]
+__all__ = ["PREDICTIONS", "Denoiser", "without_variance"]
 
 _LATENT = {"vae", "vqvae", "movq"}
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
@@ -82,6 +83,8 @@ class Denoiser(nn.Module):
         """
         from diffusers import UNet2DModel
 
+        from mmd_ddm.unet_equal_heads import EqualHeadsUNet2DModel
+
         if Path(model).exists() and not _is_model(Path(model)):
             raise ValueError(
                 f"{model} is not a diffusers model: expected unet/config.json beside "
@@ -94,7 +97,8 @@ class Denoiser(nn.Module):
                 "unet); one that draws pixels is needed"
             )
         config = _read_part(UNet2DModel.load_config, model, "unet")
-        if config.get("_class_name") != "UNet2DModel":
+        networks = {kind.__name__: kind for kind in (UNet2DModel, EqualHeadsUNet2DModel)}
+        if config.get("_class_name") not in networks:
             raise ValueError(
                 f"{model} holds a {config.get('_class_name', 'network of unknown class')}; "
                 "an unconditional UNet2DModel is needed"
@@ -107,7 +111,7 @@ class Denoiser(nn.Module):
             raise ValueError(f"{model} does not say its image size: set sample_size in its config")
         height, width = (size, size) if isinstance(size, int) else size
         network, loading = _read_part(
-            UNet2DModel.from_pretrained,
+            networks[config["_class_name"]].from_pretrained,
             model,
             "unet",
             use_safetensors=True,
@@ -120,7 +124,7 @@ class Denoiser(nn.Module):
         denoiser = cls(
             # Weights mapped from a file lie unaligned, which changes the last digits of eps; a
             # copy answers as the network that was saved.
-            deepcopy(network).eval(),
+            without_variance(deepcopy(network).eval()),
             NoiseSchedule.from_config(scheduler),
             scheduler.get("prediction_type", "epsilon"),
             shape=(network.config.in_channels, height, width),
@@ -272,6 +276,18 @@ class Denoiser(nn.Module):
         i = times.ceil().long()
         log_abar = torch.lerp(table[i], table[i + 1], times - (i - 1))[:, None, None, None]
         return (log_abar / 2).exp(), (-log_abar.expm1()).sqrt()
+
+
+def without_variance(network: Any) -> Any:
+    """The same `UNet2DModel` without the channels in which it answers with a variance."""
+    channels = network.config.in_channels
+    if network.config.out_channels == 2 * channels:
+        last = network.conv_out
+        network.conv_out = nn.Conv2d(last.in_channels, channels, 3, padding=1)
+        network.conv_out.weight.data = last.weight.data[:channels].clone()
+        network.conv_out.bias.data = last.bias.data[:channels].clone()
+        network.register_to_config(out_channels=channels)
+    return network
 
 
 def _is_model(root: Path) -> bool:

@@ -12,6 +12,7 @@ import typer
 
 from mmd_ddm import __version__
 from mmd_ddm.cli.bench import bench
+from mmd_ddm.cli.convert import convert
 from mmd_ddm.cli.demo import demo
 from mmd_ddm.cli.evaluate import evaluate
 from mmd_ddm.cli.finetune import finetune
@@ -74,6 +75,7 @@ for verb in (
     report,
     reproduce,
     pretrain,
+    convert,
     verify,
 ):
     app.command(verb.__name__.replace("_", "-"))(verb)

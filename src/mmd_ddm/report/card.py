@@ -3,6 +3,7 @@
 Local paths are named by their last part alone: a card is made to be published.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from mmd_ddm.catalogue import DATASETS, HELDOUT
 from mmd_ddm.report.headline import headline
 from mmd_ddm.report.markdown import escape, facts, fence, results_table
-from mmd_ddm.report.record import loading_code
+from mmd_ddm.report.record import loading_code, ships_code
 from mmd_ddm.report.runs import read_run
 from mmd_ddm.report.verdict import verdict
 
@@ -97,8 +98,11 @@ def write_base_card(folder: Path, title: str, about: Mapping[str, Any], data: st
         about: what it was made from, and how.
         data: name of the training images, if known.
     """
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    trust = ", trust_remote_code=True" if ships_code(index) else ""
     code = (
-        "from diffusers import DiffusionPipeline\n\npipe = DiffusionPipeline.from_pretrained('.')"
+        "from diffusers import DiffusionPipeline\n\n"
+        f"pipe = DiffusionPipeline.from_pretrained('.'{trust})"
     )
     body = [
         f"# {escape(title)}",

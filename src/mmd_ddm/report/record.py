@@ -8,7 +8,7 @@ from typing import Any
 from mmd_ddm.report.runs import Run
 from mmd_ddm.report.table import contest
 
-__all__ = ["as_table", "commands", "environment", "flatten", "loading_code"]
+__all__ = ["as_table", "commands", "environment", "flatten", "loading_code", "ships_code"]
 
 # Pipelines that take a batch size; others are asked for nothing but the steps.
 _UNCONDITIONAL = ("DDIMPipeline", "DDPMPipeline")
@@ -66,11 +66,18 @@ def commands(run: Run) -> str:
     return "\n".join(lines)
 
 
+def ships_code(index: Mapping[str, Any], *parts: str) -> bool:
+    """Whether a ``model_index.json`` names a class of the folder's own, in any of these parts."""
+    named = (index.get(part) or ["diffusers"] for part in parts or ("unet", "scheduler"))
+    return any(library != "diffusers" for library, *_ in named)
+
+
 def loading_code(run: Run, source: str = "") -> str | None:
     """Python that loads the exported model and draws with it; None if none was exported.
 
-    A model whose times no stock scheduler holds ships its own scheduler's source, which diffusers
-    runs only when told to; it draws deterministic DDIM chains alone.
+    A model whose times no stock scheduler holds, or whose network no stock class, ships the source
+    of its own, which diffusers runs only when told to; such a scheduler draws deterministic DDIM
+    chains alone.
 
     Args:
         run: whose model it is.
@@ -80,13 +87,12 @@ def loading_code(run: Run, source: str = "") -> str | None:
         return None
     row = contest(run.results)[0] or {}
     arguments = [repr(source or (run.folder / "model").as_posix())]
-    ships_scheduler = (run.index.get("scheduler") or ["diffusers"])[0] != "diffusers"
-    if ships_scheduler:
+    if ships_code(run.index):
         arguments.append("trust_remote_code=True")
     draw = ["batch_size=16"] if run.index.get("_class_name") in _UNCONDITIONAL else []
     draw += [f"num_inference_steps={row['steps']}"] if row.get("steps") else []
     last = f"images = pipeline({', '.join(draw)}).images"
-    if ships_scheduler and (row.get("sampler") != "ddim" or row.get("eta")):
+    if ships_code(run.index, "scheduler") and (row.get("sampler") != "ddim" or row.get("eta")):
         last = "# diffusers cannot repeat this chain: draw with `mmd-ddm sample`"
     return (
         "from diffusers import DiffusionPipeline\n\n"

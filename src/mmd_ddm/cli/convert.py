@@ -1,0 +1,68 @@
+"""``mmd-ddm convert``: a checkpoint of the first codebases as a diffusers folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmd_ddm.cli.console import console
+
+__all__ = ["convert"]
+
+
+def convert(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT", help="Of pytorch_diffusion, ddim, improved-diffusion."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the model; must not exist.")],
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Pixels a side; by default such that attention begins at 16."),
+    ] = None,
+    heads: Annotated[
+        int | None, typer.Option(help="improved-diffusion: --num_heads of its training; 4.")
+    ] = None,
+    noise_schedule: Annotated[
+        str | None, typer.Option(help="improved-diffusion: linear or cosine; cosine.")
+    ] = None,
+    diffusion_steps: Annotated[
+        int | None, typer.Option(help="improved-diffusion: T of its training; 4000.")
+    ] = None,
+) -> None:
+    """Convert a PyTorch CHECKPOINT into a folder that every verb, and diffusers, loads.
+
+    Takes those of pesser/pytorch_diffusion and ermongroup/ddim (CIFAR-10, CelebA, LSUN), and the
+    unconditional ones of openai/improved-diffusion. A learned variance is left out.
+
+    Example: mmd-ddm convert imagenet64_uncond_100M_1500K.pt --out imagenet64
+    """
+    if out.exists():
+        raise ValueError(f"{out} exists: give --out a new folder")
+
+    import hashlib
+
+    from mmd_ddm.checkpoint import export
+    from mmd_ddm.conversion import convert_checkpoint
+    from mmd_ddm.report import write_base_card
+
+    denoiser, scheduler_config = convert_checkpoint(
+        checkpoint,
+        image_size=image_size,
+        heads=heads,
+        noise_schedule=noise_schedule,
+        diffusion_steps=diffusion_steps,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    export(denoiser, scheduler_config, None, out)
+    with checkpoint.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    about = {"converted from": checkpoint.name, "sha256 of it": digest}
+    write_base_card(out, checkpoint.stem, about)
+    channels, height, width = denoiser.shape
+    millions = sum(p.numel() for p in denoiser.network.parameters()) / 1e6
+    console.print(
+        f"saved {out}: {millions:.1f} M weights, images of {height}x{width} in {channels} channels"
+    )
