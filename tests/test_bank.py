@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from mmd_ddm.bank import cache_dir, cached_features, extract
+from mmd_ddm.bank import cached_features, extract
 from mmd_ddm.data import ImageSet
 from mmd_ddm.features import FeatureExtractor
 from mmd_ddm.images import from_uint8
+from mmd_ddm.storage import cache_dir
 
 
 class Counting(FeatureExtractor):

@@ -1,15 +1,13 @@
 """Features of a whole image set: computed once, cached on disk by content, memory-mapped.
 
 The key is the hash of the pixels and the hash of the extractor's weights, so that a bank can
-never be read for other images or another space. Caches lie in ``$MMD_DDM_CACHE``, by default
-``~/.cache/mmd-ddm``.
+never be read for other images or another space.
 """
 
 import hashlib
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,13 +19,9 @@ from mmd_ddm.data import ImageSet
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.images import from_uint8
 from mmd_ddm.launch import rank
+from mmd_ddm.storage import cache_dir
 
-__all__ = ["cache_dir", "cached_features", "extract"]
-
-
-def cache_dir() -> Path:
-    """Where banks are kept."""
-    return Path(os.environ.get("MMD_DDM_CACHE", Path.home() / ".cache" / "mmd-ddm"))
+__all__ = ["cached_features", "extract"]
 
 
 @torch.no_grad()

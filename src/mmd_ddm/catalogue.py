@@ -1,11 +1,13 @@
 """Public data sets by one name: where they lie, and how the field cuts their pictures.
 
-Each name is the training part; with ``-heldout`` behind it, the part that no model is trained on.
+Each name is the training part; with ``-heldout`` behind it, the part that no model is trained on;
+with ``:COUNT`` behind that, so many images of it.
 """
 
+import re
 from dataclasses import dataclass
 
-__all__ = ["DATASETS", "HELDOUT", "PublicSet"]
+__all__ = ["DATASETS", "HELDOUT", "PublicSet", "Request", "parse_request"]
 
 HELDOUT = "-heldout"
 
@@ -40,3 +42,28 @@ DATASETS = {
     "lsun_church": PublicSet("tglcourse/lsun_church_train", "image", (3, 256, 256)),
     "fashion_mnist": PublicSet("zalando-datasets/fashion_mnist", "image", (1, 28, 28)),
 }
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for by such a name.
+
+    Attributes:
+        name: of `DATASETS`.
+        known: the set of that name.
+        heldout: the part that no model is trained on, instead of the training part.
+        count: of images; 0 is all.
+    """
+
+    name: str
+    known: PublicSet
+    heldout: bool
+    count: int
+
+
+def parse_request(source: str) -> Request | None:
+    """What is asked for; None if it is no such name."""
+    parts = re.fullmatch(rf"(\w+)({HELDOUT})?(?::([1-9]\d*))?", source)
+    if parts is None or parts[1] not in DATASETS:
+        return None
+    return Request(parts[1], DATASETS[parts[1]], bool(parts[2]), int(parts[3] or 0))

@@ -4,9 +4,11 @@ A *source* is one of
 
 - a folder of images (png, jpg, jpeg, webp, bmp), searched in its sub-folders, in sorted order,
 - a zip archive of such images (read without extracting); see `pictures` for what is skipped,
+- a parquet table with a column of such images, or a folder of tables,
 - an IDX file (MNIST's format), gzipped or not,
 - an ``.npy`` or ``.npz`` file with an array [n, h, w] or [n, h, w, c] of uint8,
-- the name of a bundled set: ``fashion-mnist`` or ``fashion-mnist-heldout``.
+- the name of a bundled set: ``fashion-mnist`` or ``fashion-mnist-heldout``,
+- the name of a public set, as ``cifar10`` or ``cifar10-heldout``: see `public`.
 """
 
 import gzip
@@ -14,7 +16,7 @@ import hashlib
 import io
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from mmd_ddm.catalogue import DATASETS, parse_request
 from mmd_ddm.pictures import read_pictures
+from mmd_ddm.public import read_public
 from mmd_ddm.rng import generator
 
 __all__ = ["BUNDLED", "ImageSet", "batch", "load_images"]
@@ -58,7 +62,7 @@ class ImageSet:
         order = torch.randperm(len(self), generator=generator(0, 0, 0, "subset"))
         return ImageSet(self.pixels[order[:n]], self.source)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Of the pixels and their shape; what caches are keyed by."""
         digest = hashlib.sha256(str(tuple(self.pixels.shape)).encode())
@@ -82,13 +86,17 @@ def load_images(
         ValueError: nothing there, no image in it, an unreadable image, a wrong size or number of
             channels. The message names the file.
     """
+    request = parse_request(str(source))
+    if request is not None:
+        images = ImageSet(read_public(request, shape, resize), str(source))
+        return images.subset(request.count or len(images))
     path = BUNDLED.get(str(source), Path(source))
     if not str(source) or not path.exists():
         raise ValueError(
             f"no data at {source or 'an empty name'}: give a folder or zip of images, an IDX, "
-            f".npy or .npz file, or one of {', '.join(BUNDLED)}"
+            f".npy, .npz or .parquet file, or one of {', '.join((*BUNDLED, *DATASETS))}"
         )
-    if path.is_dir() or path.suffix.lower() == ".zip":
+    if path.is_dir() or path.suffix.lower() in (".zip", ".parquet"):
         pixels, skipped = read_pictures(path, shape, resize)
     else:
         pixels, skipped = _fit_array(_read_array(path), path, shape), ()

@@ -1,4 +1,4 @@
-"""Pictures in folders and zip archives, read as data that nobody vouches for.
+"""Pictures in folders, zip archives and parquet tables, read as data that nobody vouches for.
 
 What is plainly no picture of the set is *skipped* and listed: files of other kinds, hidden files
 and folders, what a Mac adds to archives (``__MACOSX/``), links to folders, and, beside a
@@ -22,7 +22,9 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-__all__ = ["read_pictures"]
+from mmd_ddm.parquet import choose_tables, read_rows
+
+__all__ = ["decode", "each_picture", "read_pictures"]
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -33,10 +35,10 @@ _MAX_BYTES = 2**28  # of one file in an archive, unpacked
 def read_pictures(
     path: Path, shape: tuple[int, int, int] | None, resize: bool
 ) -> tuple[UInt8[Tensor, "n c h w"], tuple[str, ...]]:
-    """All pictures below a folder or in a zip archive, in sorted order, and what was skipped.
+    """All pictures of a folder, zip archive or parquet table, in order, and what was skipped.
 
     Args:
-        path: the folder or archive.
+        path: the folder, archive or table.
         shape: (c, h, w) of every picture; None takes the first one's size, and colour.
         resize: crop, scale and convert instead of refusing.
 
@@ -45,14 +47,32 @@ def read_pictures(
     """
     pictures: list[Tensor] = []
     skipped: list[str] = []
-    for name, content in _folder(path, skipped) if path.is_dir() else _archive(path, skipped):
+    for name, content in each_picture(path, skipped):
         if shape is None and pictures:
             first = pictures[0].shape
             shape = (first[0], first[1], first[2])
-        pictures.append(_decode(name, content, shape, resize))
+        pictures.append(decode(name, content, shape, resize=resize))
     if not pictures:
         raise ValueError(f"{path} holds no images ({', '.join(sorted(_SUFFIXES))})")
     return torch.stack(pictures), tuple(skipped)
+
+
+def each_picture(path: Path, skipped: list[str]) -> Iterator[tuple[str, bytes]]:
+    """The pictures' files of a folder, zip archive or parquet table, undecoded, with their names.
+
+    Args:
+        path: the folder, in which tables are read where there are no pictures; archive or table.
+        skipped: gets the names of files that were taken for no pictures.
+
+    Raises:
+        ValueError: what cannot be read; the message names it.
+    """
+    if path.suffix.lower() == ".parquet":
+        yield from read_rows(path)
+    elif path.is_dir():
+        yield from _folder(path, skipped)
+    else:
+        yield from _archive(path, skipped)
 
 
 def _folder(path: Path, skipped: list[str]) -> Iterator[tuple[str, bytes]]:
@@ -64,7 +84,12 @@ def _folder(path: Path, skipped: list[str]) -> Iterator[tuple[str, bytes]]:
         links = [name for name in folders if (Path(root) / name).is_symlink()]
         below = Path(root).relative_to(path)
         names += [(below / name).as_posix() for name in (*files, *links)]
-    for name in _choose(names, skipped):
+    chosen = list(_choose(names, skipped))
+    if not chosen:
+        for table in choose_tables(path):
+            skipped.remove(table.relative_to(path).as_posix())
+            yield from read_rows(table)
+    for name in chosen:
         file = path / name
         if file.exists() and not file.is_file():  # a pipe would be waited for
             raise ValueError(f"{file} is not a regular file")
@@ -99,20 +124,46 @@ def _choose(names: Iterable[str], skipped: list[str]) -> Iterator[str]:
             yield str(path)
 
 
-def _decode(
-    name: str, content: bytes, shape: tuple[int, int, int] | None, resize: bool
+def decode(
+    name: str,
+    content: bytes,
+    shape: tuple[int, int, int] | None,
+    *,
+    resize: bool,
+    crop: tuple[int, int, int, int] | None = None,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> UInt8[Tensor, "c h w"]:
+    """One picture.
+
+    Args:
+        name: for messages.
+        content: of its file.
+        shape: (c, h, w) that it must have; None takes its own size, and colour.
+        resize: crop, scale and convert instead of refusing.
+        crop: left, upper, right and lower edge, cut out first of a picture that has not the size.
+        resample: how it is scaled.
+
+    Raises:
+        ValueError: a file that is refused; the message names it.
+    """
     channels = 3 if shape is None else shape[0]
     if channels not in _MODES:
         raise ValueError(f"{name}: a picture has 1 or 3 channels; the model takes {channels}")
     picture = _open(name, content, _MODES[channels], resize)
     if shape is not None and (picture.height, picture.width) != shape[1:]:
+        if crop is not None:
+            if picture.width < crop[2] or picture.height < crop[3]:
+                raise ValueError(
+                    f"{name} is {picture.width}x{picture.height} pixels; the crop of this set "
+                    f"reaches to {crop[2]}x{crop[3]}"
+                )
+            picture = picture.crop(crop)
         if not resize:
             raise ValueError(
                 f"{name} is {picture.width}x{picture.height} pixels; the model takes "
                 f"{shape[2]}x{shape[1]}; pass --resize to crop and scale"
             )
-        picture = _crop_and_scale(picture, shape[1], shape[2])
+        picture = _crop_and_scale(picture, shape[1], shape[2], resample)
     array = np.array(picture).reshape(picture.height, picture.width, channels)
     return torch.from_numpy(array).permute(2, 0, 1)
 
@@ -148,9 +199,11 @@ def _is_transparent(picture: Image.Image) -> bool:
     return picture.convert("RGBA").getchannel("A").getextrema() != (255, 255)
 
 
-def _crop_and_scale(picture: Image.Image, height: int, width: int) -> Image.Image:
+def _crop_and_scale(
+    picture: Image.Image, height: int, width: int, resample: Image.Resampling
+) -> Image.Image:
     scale = min(picture.width / width, picture.height / height)
     crop_w, crop_h = width * scale, height * scale
     left, top = (picture.width - crop_w) / 2, (picture.height - crop_h) / 2
     box = (left, top, left + crop_w, top + crop_h)
-    return picture.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    return picture.resize((width, height), resample, box=box)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmd_ddm.catalogue import DATASETS, HELDOUT
+from mmd_ddm.catalogue import parse_request
 from mmd_ddm.report.headline import headline
 from mmd_ddm.report.markdown import escape, facts, fence, results_table
 from mmd_ddm.report.record import loading_code, ships_code
@@ -127,14 +127,14 @@ def _header(base: str, data: str, *, few_step: bool) -> str:
     """The YAML block: ids of the hub where there are any, since it links them."""
     from huggingface_hub import ModelCardData
 
-    known = DATASETS.get(data.partition(":")[0].removesuffix(HELDOUT).replace("-", "_"))
+    known = parse_request("fashion_mnist" if data == _BUNDLED else data)
     licence = "mit" if data == _BUNDLED and base in ("", _BUNDLED) else None
     return ModelCardData(
         library_name="diffusers",
         pipeline_tag=_TASK,
         tags=[*_TAGS, "few-step"] if few_step else [*_TAGS],
         base_model=base if _is_hub_id(base) else None,
-        datasets=[known.hub_id] if known else None,
+        datasets=[known.known.hub_id] if known else None,
         license=licence,
     ).to_yaml()
 
