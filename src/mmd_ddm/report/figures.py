@@ -110,6 +110,7 @@ def quality_chart(
     for key, points in lines.items():
         _draw_line(chart.axes, np.array(sorted(points)), is_finetuned=key[0] == "finetuned")
     best = _draw_solvers(chart.axes, solvers, space)
+    # The run's own costs first: another sampler's may lie too near to be named as well.
     every = np.array([point for points in (*lines.values(), best) for point in points])
     _scale_axes(chart.axes, every)
     floor = score(results["spaces"].get(space, {}).get("floor") or {}, "kid")
@@ -137,8 +138,8 @@ def _draw_solvers(
             points = [p for p in points if p[0] < point[0]] + [point]
     for nfe, kid, _, sampler in points:
         axes.annotate(
-            sampler, (nfe, kid), (6, 0), textcoords="offset points", color=_MUTED, fontsize=7.5,
-            ha="left", va="center",
+            sampler, (nfe, kid), (4, 3), textcoords="offset points", color=_MUTED, fontsize=7.5,
+            ha="left", va="bottom",  # the line falls: above it there is room
         )  # fmt: skip
     if points:
         costs, kids, errors = np.array([point[:3] for point in points]).T
@@ -162,7 +163,7 @@ def _scale_axes(axes: Axes, points: np.ndarray) -> None:
     nfe, kid = points[:, 0], points[:, 1]
     axes.set_xscale("log")
     axes.set_xlim(nfe.min() / 1.25, nfe.max() * 1.25)
-    axes.xaxis.set_major_locator(FixedLocator(apart(sorted(set(nfe)))))
+    axes.xaxis.set_major_locator(FixedLocator(apart(nfe)))
     axes.xaxis.set_major_formatter(_PLAIN)
     axes.xaxis.set_minor_locator(NullLocator())
     if kid.min() > 0 and kid.max() > 5 * kid.min():
@@ -173,10 +174,10 @@ def _scale_axes(axes: Axes, points: np.ndarray) -> None:
 
 
 def apart(ticks: Sequence[float]) -> list[float]:
-    """Those ticks that do not run into the one before on a logarithmic axis."""
+    """Those ticks that do not run into an earlier one of the list on a logarithmic axis."""
     kept: list[float] = []
     for tick in ticks:
-        if not kept or tick > 1.15 * kept[-1]:
+        if all(max(tick, other) > 1.15 * min(tick, other) for other in kept):
             kept.append(tick)
     return kept
 

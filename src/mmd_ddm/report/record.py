@@ -47,6 +47,8 @@ def _as_text(value: object) -> str:
         return "none"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, list):
+        value = [float(f"{item:.6g}") if isinstance(item, float) else item for item in value]
     return json.dumps(value)
 
 
@@ -61,7 +63,11 @@ def commands(run: Run) -> str:
     made = shlex.join(map(str, command)) if isinstance(command, list) else _as_text(command)
     lines = [f"{made}  # made this run; repeated, resumes it"]
     if run.index is not None:
-        lines.append(f"mmd-ddm sample {folder} -n 64 --out images")
+        lines += [
+            f"mmd-ddm sample {folder} -n 64 --out images",
+            f"mmd-ddm neighbors {folder}  # is it a copy? shown here once the report is rewritten",
+            f"mmd-ddm interpolate {folder}  # likewise",
+        ]
     lines.append(f"mmd-ddm report {folder} --out report.html  # or .md, .csv")
     return "\n".join(lines)
 
