@@ -55,7 +55,7 @@ def test_a_second_call_asks_nobody(cache):
     images, phi = image_set(), Counting()
     first = cached_features(images, phi)
     again = cached_features(images, phi)
-    assert phi.seen == [10]
+    assert phi.seen == [10, 1]  # the one tells whether the bank is this extractor's
     assert torch.equal(first, again)
     assert torch.equal(first, extract(images.pixels, phi))
     (file,) = cache.iterdir()
@@ -106,6 +106,21 @@ def test_a_full_disk_leaves_no_half_bank(monkeypatch):
         with pytest.raises(OSError, match="no space left"):
             cached_features(images, phi)
     assert torch.equal(cached_features(images, phi), extract(images.pixels, phi))
+
+
+@pytest.mark.parametrize("other", [(image_set(), 2.0), (image_set(seed=1), 1.0)])
+def test_a_bank_of_other_weights_or_images_is_refused(other, cache):
+    (images, weight), mine = other, image_set()
+    cached_features(images, Counting(weight))
+    (foreign,) = cache.iterdir()
+    cached_features(mine, Counting())
+    (own,) = set(cache.iterdir()) - {foreign}
+    foreign.replace(own)
+    with pytest.raises(ValueError, match=r"made by other weights or of other images; remove it"):
+        cached_features(mine, Counting())
+    np.save(own, np.zeros((10, 3), np.float32))
+    with pytest.raises(ValueError, match=r"does not hold the features of made up in counting"):
+        cached_features(mine, Counting())
 
 
 def test_the_default_place_is_in_the_home(monkeypatch):

@@ -61,11 +61,16 @@ def cached_features(
     device: torch.device | str = "cpu",
     on_batch: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "n d"]:
-    """Features of an image set, from the cache if they are there."""
+    """Features of an image set, from the cache if they are there.
+
+    Raises:
+        ValueError: the file in the cache is not what this extractor makes of these images.
+    """
     key = hashlib.sha256(f"{images.sha256}/{phi.sha256}".encode()).hexdigest()[:32]
     readable = re.sub(r"[^\w.-]+", "-", phi.name)[:60]
     path = cache_dir() / f"{readable}-{key}.npy"
-    if ranks.any_of(not path.is_file()):
+    missing = ranks.any_of(not path.is_file())
+    if missing:
         features = extract(images.pixels, phi, device=device, on_batch=on_batch)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{rank()}.{os.getpid()}.tmp")
@@ -73,4 +78,23 @@ def cached_features(
             np.save(file, features.numpy())
         temporary.replace(path)
     # Copy-on-write, so that torch may treat the array as writable.
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    bank = torch.from_numpy(np.load(path, mmap_mode="c"))
+    if not missing and not _is_of(bank, images, phi, device):
+        raise ValueError(
+            f"{path} does not hold the features of {images.source} in {phi.name}: it was made by "
+            "other weights or of other images; remove it"
+        )
+    return bank
+
+
+def _is_of(
+    bank: Tensor, images: ImageSet, phi: FeatureExtractor, device: torch.device | str
+) -> bool:
+    """Whether the bank is as long as it should be and has the first image's vector.
+
+    Its name says so too, but files are copied and renamed.
+    """
+    (row,) = extract(images.pixels[:1], phi, device=device)
+    if bank.shape != (len(images), len(row)):
+        return False
+    return torch.allclose(bank[0], row, rtol=1e-2, atol=1e-2 * float(row.abs().max()))

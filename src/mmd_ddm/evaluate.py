@@ -21,7 +21,7 @@ from mmd_ddm.config import ChainConfig
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.images import to_uint8
 from mmd_ddm.launch import world
-from mmd_ddm.metrics import Moments, frechet_distance, kid, kid_sums
+from mmd_ddm.metrics import METRICS, Real
 from mmd_ddm.rng import sample_noise
 from mmd_ddm.samplers.base import Sampler
 
@@ -38,6 +38,7 @@ class Space:
         phi: the extractor.
         real: [m, d], the held-out images, on the device that the metrics are computed on.
         other_real: [n, d], other real images, as many as are drawn: for the floor.
+        chosen: the metrics to compute, names of `METRICS`.
     """
 
     name: str
@@ -45,33 +46,37 @@ class Space:
     phi: FeatureExtractor
     real: Float[Tensor, "m d"]
     other_real: Float[Tensor, "n d"]
+    chosen: tuple[str, ...] = ("fd", "kid")
 
     def describe(self) -> dict[str, Any]:
         """For ``results.json``: the role, the weights, the floor."""
         return {
             "role": self.role,
-            "dim": self.phi.dim,
+            "dim": self.real.shape[1],
             "sha256": self.phi.sha256,
             "floor": self.metrics(self.other_real),
         }
 
     def metrics(self, x: Float[Tensor, "k d"]) -> dict[str, float]:
-        """FD and KID with its standard error between these features and the real ones."""
-        x = x.to(self.real.device)
-        distance, error = kid(x, self.real, y_sums=self._real_sums)
-        return {
-            "fd": frechet_distance(Moments.of(x), self._real_moments),
-            "kid": distance,
-            "kid_se": error,
-        }
+        """The chosen numbers between these features and the real ones."""
+        return {key: v for name in self.chosen for key, v in self.score(name, x).items()}
+
+    def score(self, metric: str, x: Float[Tensor, "k d"]) -> dict[str, float]:
+        """The numbers of one metric of `METRICS`.
+
+        Raises:
+            ValueError: features of another dimension, or too few.
+        """
+        if x.shape[1] != self.real.shape[1]:
+            raise ValueError(
+                f"features of {self.name} have dimension {x.shape[1]}, those of the real images "
+                f"{self.real.shape[1]}"
+            )
+        return METRICS[metric].score(x.to(self.real.device), self._real)
 
     @cached_property
-    def _real_sums(self) -> Tensor:
-        return kid_sums(self.real)
-
-    @cached_property
-    def _real_moments(self) -> Moments:
-        return Moments.of(self.real)
+    def _real(self) -> Real:
+        return Real(self.real, self.phi)
 
 
 @torch.no_grad()
@@ -119,7 +124,7 @@ def draw(
 def judge(
     pixels: UInt8[Tensor, "n c h w"], spaces: Sequence[Space], device: torch.device | str = "cpu"
 ) -> dict[str, dict[str, float]]:
-    """FD and KID with its standard error of these images, in every space."""
+    """The chosen metrics of these images, in every space."""
     return {
         space.name: space.metrics(extract(pixels, space.phi, device=device)) for space in spaces
     }

@@ -98,7 +98,7 @@ def mmd2_with_error(
         y: real features.
         kernel: a kernel of `mmd_ddm.kernels`.
         y_sums: ``off_diagonal_sums(y, kernel)``, if known already.
-        block: columns of a kernel matrix held at once.
+        block: rows and columns of a kernel matrix held at once.
     """
     n, m = len(x), len(y)
     of_x = off_diagonal_sums(x, kernel, block) / (n - 1)
@@ -126,7 +126,9 @@ def off_diagonal_sums(
 def _row_sums(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel, block: int
 ) -> Float[Tensor, " n"]:
-    """sum_j k(x_i, y_j) for every i; at most ``block`` columns are held at once."""
+    """sum_j k(x_i, y_j) for every i; at most ``block`` rows and columns are held at once."""
+    if len(x) > block:
+        return torch.cat([_row_sums(rows, y, kernel, block) for rows in x.split(block)])
 
     def of(rows: Tensor) -> Tensor:
         return kernel(x, rows).sum(1)

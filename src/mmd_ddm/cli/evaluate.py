@@ -39,6 +39,10 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Space to measure in; repeat for several. Default: those of the run."),
     ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(help="kid, fd, precision-recall ...; repeat for several. Default: all."),
+    ] = None,
     steps: Annotated[
         list[int] | None, typer.Option(help="Sampling steps; repeat to compare several.")
     ] = None,
@@ -51,7 +55,11 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of image 0; image i has SEED + i.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
 ) -> None:
-    """Measure KID and FD between what a model draws and real images, with their floor.
+    """Measure what a model draws against real images, with the floor of two sets of real ones.
+
+    Metrics are kid, fd, precision-recall, density-coverage, is (in inception) and cmmd (in clip).
+    FD in inception is FID, in inception-spatial sFID, in clip FID_CLIP, in dinov2 FD-DINOv2. Drawn
+    images, features and scores are kept: a repeated command computes nothing again.
 
     A finetuned model draws with its own chain, unless another is given; its run says which spaces
     it was optimised in. Compare only numbers of the same protocol.
@@ -84,7 +92,7 @@ def evaluate(
     samples = min(len(images), 3000) if n is None else n
     for chain in chains:
         console.print(f"{samples} images in {describe_chain(loaded, chain)}")
-    results = measure(loaded, chains, images, roles, n=samples, seed=seed)
+    results = measure(loaded, chains, images, roles, metrics or [], n=samples, seed=seed)
     if is_first():
         write_json(out, results)
     print_results(results)

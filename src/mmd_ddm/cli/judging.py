@@ -15,6 +15,7 @@ from mmd_ddm.config import ChainConfig
 from mmd_ddm.data import ImageSet
 from mmd_ddm.evaluate import Space, draw, judge, result_row
 from mmd_ddm.features import FeatureExtractor
+from mmd_ddm.metrics import METRICS
 from mmd_ddm.report import short_names, table_lines, verdict
 
 __all__ = ["build_spaces", "evaluate_chain", "print_results", "protocol"]
@@ -54,7 +55,9 @@ def evaluate_chain(
     return result_row(name, model.name, chain, sampler, speed, metrics), pixels
 
 
-def protocol(heldout: ImageSet, n: int, seed: int) -> dict[str, Any]:
+def protocol(
+    heldout: ImageSet, n: int, seed: int, metrics: Sequence[str] = ("kid", "fd")
+) -> dict[str, Any]:
     """What every number of ``results.json`` was measured with."""
     return {
         "data": heldout.source,
@@ -63,8 +66,7 @@ def protocol(heldout: ImageSet, n: int, seed: int) -> dict[str, Any]:
         "samples": n,
         "seed": seed,
         "rounding": "uint8",
-        "kid": "unbiased MMD^2, (x.y/d + 1)^3, whole sets, first-order standard error",
-        "fd": "Frechet distance, float64, not corrected for the number of samples",
+        **{name: METRICS[name].about for name in metrics},
     }
 
 

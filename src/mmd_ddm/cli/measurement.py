@@ -1,23 +1,31 @@
 """A model measured against real images: what ``mmd-ddm evaluate`` runs.
 
 The generated images are compared with the whole of the real ones. The floor is taken between two
-random halves of the same real images, so that no second set is needed.
+random halves of the same real images, so that no second set is needed. Drawn images, features and
+scores are remembered by what they were computed from, so that the same command, or one with a
+metric or a space more, computes only what is new.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mmd_ddm.bank import cached_features
-from mmd_ddm.build import Model
+from mmd_ddm.build import Model, build_sampler
+from mmd_ddm.cache import code_sha256, key_of, remembered, remembered_arrays
 from mmd_ddm.cli.console import progress_bar
-from mmd_ddm.cli.judging import evaluate_chain, protocol
+from mmd_ddm.cli.judging import protocol
 from mmd_ddm.config import ChainConfig, FinetuneConfig, from_mapping
 from mmd_ddm.data import ImageSet
-from mmd_ddm.evaluate import Space
-from mmd_ddm.features import make_features
+from mmd_ddm.evaluate import Space, draw, result_row
+from mmd_ddm.features import FeatureExtractor, make_features
+from mmd_ddm.fingerprint import weights_sha256
+from mmd_ddm.metrics import METRICS, choose_metrics
 from mmd_ddm.rng import generator
 from mmd_ddm.runlog import read_json
 
@@ -50,6 +58,7 @@ def measure(
     chains: Sequence[ChainConfig],
     images: ImageSet,
     roles: dict[str, str],
+    metrics: Sequence[str],
     *,
     n: int,
     seed: int,
@@ -61,35 +70,125 @@ def measure(
         chains: with their times filled in.
         images: the real ones.
         roles: of every space to measure in, by its name.
+        metrics: names of `METRICS`; none takes all that the images are enough for.
         n: images to draw.
         seed: of the first.
 
     Raises:
-        ValueError: an unknown space, or too few images.
+        ValueError: an unknown space or metric, or too few images.
     """
     if n < 2 or len(images) < 4:
         raise ValueError(
             f"at least 2 drawn and 4 real images are needed; got -n {n} and {len(images)} in "
             f"{images.source}"
         )
-    spaces, about = [], {}
-    order = torch.randperm(len(images), generator=generator(seed, 0, 0, "floor"))
     half = len(images) // 2
     device = model.denoiser.device
     phis = [make_features(name, model.denoiser.shape[0]).to(device) for name in roles]
-    with progress_bar("features of the data", len(phis)) as bar:
-        for (name, role), phi in zip(roles.items(), phis, strict=True):
-            real = cached_features(images, phi, device=device).to(device)
-            halves = real[order[:half]], real[order[half:]]
-            spaces.append(Space(name, role, phi, real, real))
-            about[name] = Space(name, role, phi, *halves).describe()
-            bar(advance=1, note=name)
-    row_name = "base" if model.chain is None else "finetuned"
+    chosen = choose_metrics(metrics, phis, min(n, half))
+    judged = [
+        _Judged(name, role, phi, images, names, seed, device)
+        for (name, role), phi, names in zip(roles.items(), phis, chosen, strict=True)
+    ]
+    about = {}
+    with progress_bar("features of the data", len(judged)) as bar:
+        for space in judged:
+            about[space.name] = space.describe()
+            bar(advance=1, note=space.name)
+    rows = []
+    for chain in chains:
+        drawn, speed = _drawn(model, chain, n, seed)
+        scores = {}
+        with progress_bar("judging", len(judged)) as bar:
+            for space in judged:
+                scores[space.name] = space.scores(drawn)
+                bar(advance=1, note=space.name)
+        name = "base" if model.chain is None else "finetuned"
+        sampler = build_sampler(chain, model.denoiser)
+        rows.append(result_row(name, model.name, chain, sampler, speed, scores))
+    used = [name for name in METRICS if any(name in names for names in chosen)]
     return {
         "protocol": {
-            **protocol(images, n, seed),
+            **protocol(images, n, seed, used),
             "floor": f"two random halves of the real images, {half} and {len(images) - half}",
         },
         "spaces": about,
-        "rows": [evaluate_chain(row_name, model, chain, n, seed, spaces)[0] for chain in chains],
+        "rows": rows,
     }
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A space to measure in; features are asked for only where a score is not remembered."""
+
+    name: str
+    role: str
+    phi: FeatureExtractor
+    images: ImageSet
+    metrics: tuple[str, ...]
+    seed: int
+    device: torch.device
+
+    def describe(self) -> dict[str, Any]:
+        """For ``results.json``, with the floor between two random halves of the real images."""
+        order = torch.randperm(len(self.images), generator=generator(self.seed, 0, 0, "floor"))
+        half = len(order) // 2
+
+        def floor(metric: str) -> dict[str, float]:
+            real = self._space.real
+            space = Space(self.name, self.role, self.phi, real[order[:half]], real[order[half:]])
+            return space.score(metric, space.other_real)
+
+        return {
+            "role": self.role,
+            "dim": self.phi.dim or self._space.real.shape[1],
+            "sha256": self.phi.sha256,
+            "floor": self._remembered(floor, "floor", self.seed),
+        }
+
+    def scores(self, drawn: ImageSet) -> dict[str, float]:
+        """Every metric between the drawn images and the real ones."""
+
+        def of(metric: str) -> dict[str, float]:
+            features = cached_features(drawn, self.phi, device=self.device)
+            return self._space.score(metric, features)
+
+        return self._remembered(of, "drawn", drawn.sha256)
+
+    @cached_property
+    def _space(self) -> Space:
+        real = cached_features(self.images, self.phi, device=self.device).to(self.device)
+        return Space(self.name, self.role, self.phi, real, real)
+
+    def _remembered(
+        self, compute: Callable[[str], dict[str, float]], *about: Any
+    ) -> dict[str, float]:
+        inputs = (code_sha256(), self.phi.sha256, self.images.sha256, self.device.type, *about)
+        found: dict[str, float] = {}
+        for metric in self.metrics:
+            found |= remembered("scores", key_of(metric, *inputs), partial(compute, metric))
+        return found
+
+
+def _drawn(model: Model, chain: ChainConfig, n: int, seed: int) -> tuple[ImageSet, float]:
+    """The images of these seeds, and how many a second were drawn, now or when they were."""
+    denoiser = model.denoiser
+    sampler = build_sampler(chain, denoiser)
+    network: Any = denoiser.network
+    key = key_of(
+        code_sha256(),
+        weights_sha256(network),
+        {k: str(v) for k, v in network.config.items() if not k.startswith("_")},
+        {k: str(v) for k, v in model.scheduler_config.items()},
+        denoiser.gamma.values if chain.sampler.startswith("analytic") else (),
+        [denoiser.device.type, str(denoiser.autocast), asdict(chain), n, seed],
+    )
+
+    def compute() -> dict[str, np.ndarray]:
+        with progress_bar(f"{len(sampler.times)} steps", n) as bar:
+            pixels, speed = draw(sampler, n, seed=seed, on_batch=lambda k: bar(advance=k))
+        return {"pixels": pixels.numpy(), "images_per_second": np.array(speed)}
+
+    kept = remembered_arrays("samples", key, compute)
+    drawn = ImageSet(torch.from_numpy(kept["pixels"]), f"the images of {model.name}")
+    return drawn, float(kept["images_per_second"])

@@ -7,16 +7,35 @@ References:
     Binkowski et al., "Demystifying MMD GANs", 2018.
 """
 
-import torch
+from dataclasses import dataclass
+
 from jaxtyping import Float
 from torch import Tensor
 
-from mmd_ddm.kernels import Polynomial
+from mmd_ddm.kernels import Kernel, Polynomial
 from mmd_ddm.mmd import mmd2_with_error, off_diagonal_sums
 
 __all__ = ["kid", "kid_sums"]
 
-_KERNEL = Polynomial(degree=3)
+_BLOCK = 2048  # vectors whose kernel values are held at once: 2048 x 2048 of them
+
+
+@dataclass(frozen=True)
+class InFloat64:
+    """A kernel of float32 features in float64: a block is converted when it is needed.
+
+    Attributes:
+        kernel: any.
+    """
+
+    kernel: Kernel
+
+    def __call__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+        """Return k(x_i, y_j)."""
+        return self.kernel(x.double(), y.double())
+
+
+_KERNEL = InFloat64(Polynomial(degree=3))
 
 
 def kid(
@@ -35,11 +54,10 @@ def kid(
     Raises:
         ValueError: fewer than two vectors in a set.
     """
-    x, y = x.to(torch.float64), y.to(torch.float64)
-    distance, error = mmd2_with_error(x, y, _KERNEL, y_sums=y_sums)
+    distance, error = mmd2_with_error(x, y, _KERNEL, y_sums=y_sums, block=_BLOCK)
     return float(distance), float(error)
 
 
 def kid_sums(y: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
     """What KID needs of the real set alone."""
-    return off_diagonal_sums(y.to(torch.float64), _KERNEL)
+    return off_diagonal_sums(y, _KERNEL, _BLOCK)

@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-METRICS = ("kid", "fd")
-_SCALE = {"kid": 1000.0, "fd": 1.0}
+METRICS = ("kid", "fd", "precision", "recall", "density", "coverage", "is", "cmmd")
+_SCALE = {"kid": 1000.0}
 _PROTOCOL = ("sampler", "spacing", "eta")
 
 
@@ -63,7 +63,7 @@ class Row:
     Attributes:
         space: the feature space.
         role: ``optimised``, ``selection`` or ``held-out``.
-        metric: ``kid`` or ``fd``, unscaled.
+        metric: one of `METRICS`, unscaled.
         base: the base model at the K steps of the finetuned one.
         finetuned: the finetuned model.
         others: every other evaluated row, by its label.
@@ -200,7 +200,8 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 def _cells(row: Row) -> list[str]:
     scores: Sequence[Score | None] = [row.base, row.finetuned, *row.others.values(), row.floor]
     base, finetuned, *others = (format_score(s, row.metric) for s in scores)
-    metric = "KID x1000" if row.metric == "kid" else row.metric.upper()
+    short = row.metric.upper() if len(row.metric) <= 4 else row.metric
+    metric = "KID x1000" if row.metric == "kid" else short
     change, share = format_percent(row.change, signed=True), format_percent(row.share, scale=100.0)
     return [row.space, row.role, metric, base, finetuned, change, *others, share]
 
@@ -209,7 +210,7 @@ def format_score(s: Score | None, metric: str) -> str:
     """``40.4 ± 0.9``: KID in thousandths; one digit of the standard error, two after a 1."""
     if s is None:
         return _DASH
-    shown = s.times(_SCALE[metric])
+    shown = s.times(_SCALE.get(metric, 1.0))
     if shown.se == 0:
         return format_number(shown.value)
     decimals = _decimals(shown.se, digits=1 + f"{shown.se:.1e}".startswith("1"))

@@ -1,0 +1,68 @@
+"""What was computed before, by the content it was computed from, in one folder.
+
+A key is the hash of everything
+that the value depends on; where that is code of ours, `code_sha256` is part of it.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmd_ddm.runlog import atomic_write, read_json, write_json
+from mmd_ddm.storage import cache_dir
+
+__all__ = ["code_sha256", "key_of", "remembered", "remembered_arrays"]
+
+
+def key_of(*about: Any) -> str:
+    """Thirty-two digits that name what these JSON values describe."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@cache
+def code_sha256() -> str:
+    """Of the source of this package, and the release of torch: another may compute otherwise."""
+    digest = hashlib.sha256(version("torch").encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def remembered(kind: str, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """``compute()``, or what it gave under this key before; whatever JSON can hold.
+
+    Args:
+        kind: the folder of the cache.
+        key: see `key_of`.
+        compute: asked where nothing, or nothing that can be read, is kept.
+    """
+    path = cache_dir() / kind / f"{key}.json"
+    if path.is_file():
+        with suppress(ValueError):
+            return read_json(path)
+    value = compute()
+    write_json(path, value)
+    return value
+
+
+def remembered_arrays(
+    kind: str, key: str, compute: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """The same of named arrays."""
+    path = cache_dir() / kind / f"{key}.npz"
+    if path.is_file():
+        # Opened here: of a damaged file, numpy would leave it open.
+        with suppress(ValueError, OSError, zipfile.BadZipFile), path.open("rb") as file:
+            return dict(np.load(file))
+    value: Any = compute()
+    with atomic_write(path) as target:
+        np.savez(target, **value)
+    return value
