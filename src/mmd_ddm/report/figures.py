@@ -163,7 +163,7 @@ def _scale_axes(axes: Axes, points: np.ndarray) -> None:
     nfe, kid = points[:, 0], points[:, 1]
     axes.set_xscale("log")
     axes.set_xlim(nfe.min() / 1.25, nfe.max() * 1.25)
-    axes.xaxis.set_major_locator(FixedLocator(apart(nfe)))
+    axes.xaxis.set_major_locator(FixedLocator(apart(nfe.tolist())))
     axes.xaxis.set_major_formatter(_PLAIN)
     axes.xaxis.set_minor_locator(NullLocator())
     if kid.min() > 0 and kid.max() > 5 * kid.min():
