@@ -28,6 +28,7 @@ from mmd_ddm.fingerprint import weights_sha256
 from mmd_ddm.metrics import METRICS, choose_metrics
 from mmd_ddm.rng import generator
 from mmd_ddm.runlog import read_json
+from mmd_ddm.samplers.base import Sampler
 
 __all__ = ["DEFAULT_SPACES", "measure", "read_roles"]
 
@@ -97,14 +98,14 @@ def measure(
             bar(advance=1, note=space.name)
     rows = []
     for chain in chains:
-        drawn, speed = _drawn(model, chain, n, seed)
+        sampler = build_sampler(chain, model.denoiser)
+        drawn, speed = _drawn(model, chain, sampler, n, seed)
         scores = {}
         with progress_bar("judging", len(judged)) as bar:
             for space in judged:
                 scores[space.name] = space.scores(drawn)
                 bar(advance=1, note=space.name)
         name = "base" if model.chain is None else "finetuned"
-        sampler = build_sampler(chain, model.denoiser)
         rows.append(result_row(name, model.name, chain, sampler, speed, scores))
     used = [name for name in METRICS if any(name in names for names in chosen)]
     return {
@@ -170,10 +171,14 @@ class _Judged:
         return found
 
 
-def _drawn(model: Model, chain: ChainConfig, n: int, seed: int) -> tuple[ImageSet, float]:
-    """The images of these seeds, and how many a second were drawn, now or when they were."""
+def _drawn(
+    model: Model, chain: ChainConfig, sampler: Sampler, n: int, seed: int
+) -> tuple[ImageSet, float]:
+    """The images of these seeds, and how many a second were drawn, now or when they were.
+
+    The sampler then knows its network calls, whichever it was.
+    """
     denoiser = model.denoiser
-    sampler = build_sampler(chain, denoiser)
     network: Any = denoiser.network
     key = key_of(
         code_sha256(),
@@ -187,8 +192,10 @@ def _drawn(model: Model, chain: ChainConfig, n: int, seed: int) -> tuple[ImageSe
     def compute() -> dict[str, np.ndarray]:
         with progress_bar(f"{len(sampler.times)} steps", n) as bar:
             pixels, speed = draw(sampler, n, seed=seed, on_batch=lambda k: bar(advance=k))
-        return {"pixels": pixels.numpy(), "images_per_second": np.array(speed)}
+        calls = np.array(sampler.nfe)
+        return {"pixels": pixels.numpy(), "images_per_second": np.array(speed), "nfe": calls}
 
     kept = remembered_arrays("samples", key, compute)
+    sampler.nfe = int(kept["nfe"])
     drawn = ImageSet(torch.from_numpy(kept["pixels"]), f"the images of {model.name}")
     return drawn, float(kept["images_per_second"])
