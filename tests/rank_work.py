@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -49,6 +50,26 @@ class SmallNet(nn.Module):
         return self.out(torch.tanh(self.conv(x) + shift))
 
 
+class Hungry(Pixels):
+    """Runs out of memory once on the way there, in that call, and once on the way back."""
+
+    def __init__(self, there=0, back=0):
+        super().__init__(1)
+        self.there, self.back, self.calls = there, back, 0
+
+    def forward(self, images):
+        self.calls += 1
+        if self.calls == self.there:
+            self.fail()
+        features = super().forward(images)
+        if self.calls == self.back:
+            features.register_hook(self.fail)
+        return features
+
+    def fail(self, gradient=None):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+
 def make(name="ddim", dtype=torch.float32):
     """A chain of three steps of a network that is always the same, its objective, its data."""
     torch.manual_seed(0)
@@ -87,17 +108,23 @@ def gradients():
 
 
 def run(folder, die_at=-1):
-    """A finetuning with its evaluations, and ten images of the result."""
+    """A finetuning with its evaluations, and ten images of the result.
+
+    The second rank runs out of memory twice; or it is killed after an iteration.
+    """
     sampler, objective, bank = make()
+    if rank() == 1 and die_at < 0:
+        objective = replace(objective, phi=Hungry(there=2, back=7))
     told = []
 
     def on_event(**event):
-        told.append(event.get("loss", event.get("kid")))
+        if event["event"] != "fault":
+            told.append(event.get("loss", event.get("kid")))
         if rank() == 1 and event["step"] == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def evaluate():
-        return kid(extract(draw(sampler, 9, batch_size=4)[0], objective.phi, batch_size=4), bank)
+        return kid(extract(draw(sampler, 9, batch_size=4)[0], Pixels(1), batch_size=4), bank)
 
     finetune(CONFIG, sampler, [objective], folder / "checkpoint.pt", on_event, evaluate)
     images = draw(sampler, 10, batch_size=4)[0]

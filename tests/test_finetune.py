@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rank_work import Hungry
 from torch import nn
 
 from mmd_ddm.config import FinetuneConfig, ObjectiveConfig, SelectConfig
@@ -109,6 +110,46 @@ def test_the_gradient_is_clipped_unless_the_limit_is_zero(clip, tmp_path):
     base = weights(make()[0].denoiser.network)
     _, trained = train(replace(CONFIG, grad_clip=clip), tmp_path / "c")
     assert ((trained - base).abs().max() > 1e-3) == (clip == 0)
+
+
+# Memory
+
+
+@pytest.mark.parametrize("where", ["there", "back"])
+def test_an_iteration_that_runs_out_of_memory_is_repeated_in_halves(where, tmp_path):
+    expected, events = [], []
+    _, whole = train(CONFIG, tmp_path / "a", lambda **event: expected.append(event))
+    sampler, (objective,) = make()
+    hungry = replace(objective, phi=Hungry(**{where: 3}))
+    finetune(CONFIG, sampler, [hungry], tmp_path / "b", lambda **event: events.append(event))
+    (fault,) = [event for event in events if event["event"] == "fault"]
+    assert fault["message"] == (
+        "iteration 3 ran out of memory and is repeated with micro_batch 2, 1 network calls kept"
+    )
+    assert sampler.recompute
+    losses = [[e["loss"] for e in told if e["event"] == "train"] for told in (expected, events)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5, abs=1e-6)
+    trained = weights(sampler.denoiser.network)
+    assert (trained - whole).norm() <= 1e-5 * whole.norm()
+
+
+def test_too_little_memory_for_one_image_is_said(tmp_path, monkeypatch):
+    def never(*args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("mmd_ddm.finetune.mmd_step", never)
+    with pytest.raises(ValueError, match="one image at a time needs more memory than cpu has"):
+        train(CONFIG, tmp_path / "c")
+    assert saved(tmp_path / "c", "step") == 0
+
+
+def test_other_errors_are_not_taken_for_it(tmp_path, monkeypatch):
+    def wrong(*args, **options):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("mmd_ddm.finetune.mmd_step", wrong)
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(CONFIG, tmp_path / "c")
 
 
 # Resuming

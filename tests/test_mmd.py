@@ -8,7 +8,7 @@ import torch
 from torch_fidelity.metric_kid import kernel_mmd
 
 from mmd_ddm.kernels import Gaussian, Linear, Polynomial
-from mmd_ddm.mmd import cross, mmd2, mmd2_standard_error, within
+from mmd_ddm.mmd import cross, landmark_weights, mmd2, mmd2_standard_error, within
 
 KERNELS = [Linear(), Polynomial(), Gaussian(), Gaussian(sigma=0.8)]
 
@@ -201,3 +201,39 @@ def test_one_vector_of_a_known_set_is_enough():
     assert float(mmd2(x, y, Linear(), constant=2.0)) == pytest.approx(
         float(within(x, Linear()) - 2 * cross(x, y, Linear()) + 2)
     )
+
+
+# Landmarks
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=repr)
+def test_weights_are_those_of_repeated_rows(kernel, sets):
+    """A row of weight 2/8 is that row twice in a set of eight."""
+    x, y = sets
+    weights = torch.full((7,), 1 / 8, dtype=torch.float64)
+    weights[2] = 2 / 8
+    twice = torch.cat([y, y[2:3]])
+    assert torch.allclose(cross(x, y, kernel, weights=weights), cross(x, twice, kernel))
+    assert torch.allclose(
+        cross(x, y, kernel, weights=weights, block=3), cross(x, twice, kernel), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=repr)
+def test_as_many_landmarks_as_vectors_are_exact(kernel, sets):
+    x, y = sets
+    weights = landmark_weights(y, y.split(2), kernel)
+    assert torch.allclose(cross(x, y, kernel, weights=weights), cross(x, y, kernel), rtol=1e-4)
+
+
+def test_landmarks_come_closer_than_as_many_rows_without_weights():
+    """Points near a plane in 6 dimensions: what a cubic kernel sees of them is few-dimensional."""
+    y = draw(600, 2, 0) @ draw(2, 6, 1) + 0.01 * draw(600, 6, 2)
+    x = (draw(20, 2, 3) @ draw(2, 6, 1)).requires_grad_()
+
+    def gradient(rows, weights=None):
+        return torch.autograd.grad(cross(x, rows, Polynomial(), weights=weights), x)[0]
+
+    exact, some = gradient(y), y[:40]
+    weighted = gradient(some, landmark_weights(some, y.split(100), Polynomial()))
+    assert (weighted - exact).norm() < 0.02 * (gradient(some) - exact).norm()

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.features.multilevel import MultiLevel
@@ -265,3 +266,46 @@ def test_a_dimension_in_which_the_data_do_not_vary_stays_finite():
     objective = Objective.over(Scaled(1, 0), real, Polynomial())
     assert objective.std[2] == pytest.approx(0.01 * float(real.std(0).mean()))
     assert objective.features(torch.ones((2, 1, 2, 2)).double()).isfinite().all()
+
+
+def test_landmarks_stand_for_a_bank(denoiser64):
+    sampler = make_sampler("ddim", denoiser64, TIMES)
+    draw = torch.Generator().manual_seed(3)
+    real = torch.rand((400, 1, 8, 8), generator=draw, dtype=torch.float64) * 2 - 1
+    phi = Scaled(1.0, 0.0)
+    made = [
+        Objective.over(phi, phi(real), Polynomial(), landmarks=landmarks)
+        for landmarks in (0, 100, 400)
+    ]
+    assert [len(objective.bank) for objective in made] == [400, 100, 400]
+    assert made[2].bank_weights is None
+    x_T = noise(sampler)[0]
+    whole, few, _ = (loss_and_gradient(sampler, [o], x_T, None) for o in made)
+    assert error(few[1], whole[1]) < 1e-3
+    assert float(few[0]) == pytest.approx(float(whole[0]), abs=0.05)
+
+
+class Waits(TorchDispatchMode):
+    """Counts what reads a number from the device: the schedule's float64 stays on the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        aten = torch.ops.aten
+        reads = (aten._local_scalar_dense, aten.nonzero, aten.equal)
+        if function.overloadpacket in reads and args[0].dtype == torch.float32:
+            self.found.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["ddim", "ddpm-small", "dpm-solver++-2m"])
+def test_nothing_waits_for_the_device(name, denoiser):
+    sampler = make_sampler(name, denoiser, TIMES, recompute=True)
+    spaces, (x_T, z) = objectives(torch.float32), noise(sampler, dtype=torch.float32)
+    with Waits() as waits:
+        mmd_step(sampler, spaces, x_T, z, micro_batch=2).backward()
+        assert waits.found == []
+        float(x_T.sum())
+    assert len(waits.found) == 1

@@ -54,10 +54,14 @@ class ObjectiveConfig:
     kernel: str = "cubic"  # linear, cubic or gaussian
     standardise: bool = True  # each space, by the data's mean and deviation; the paper does not
     reference: str = "bank"  # cross term over the whole reference set, or a fresh minibatch
+    landmarks: int = 0  # so many weighted rows stand for a bank of millions (Nystroem); 0 is none
 
     def __post_init__(self) -> None:
         if not self.features:
             raise ValueError("objective.features is empty; name at least one feature space")
+        _at_least(self, "objective.", landmarks=0)
+        if self.landmarks and self.reference == "minibatch":
+            raise ValueError("objective.landmarks stand for the bank; a minibatch needs none")
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,12 @@ class FinetuneConfig:
     judges: tuple[str, ...] = ("efficientnet-lite0",)  # spaces of the verdict, never optimised
     judge_samples: int = 3000  # images drawn for the verdict, or as many as held-out ones
     compare_steps: tuple[int, ...] = (10, 20)  # more steps of the base, for the equal-quality row
+    trained: str = "all"  # or no-convolutions, or lora: which weights; see mmd_ddm.adapters
+    lora_rank: int = 8  # of lora's additions to each layer
     iterations: int = 500
     batch_size: int = 128  # N of Eq. 7
-    micro_batch: int = 0  # images through the chain at once; 0 is the whole batch
-    recompute: bool = True  # recompute network calls in the backward pass: memory free of K
+    micro_batch: int = 0  # images through the chain at once; 0 is what `mmd-ddm plan` picks
+    recompute: bool = True  # network calls that do not fit, in the backward pass: memory free of K
     lr: float = 5e-6  # Adam (0.9, 0.999, 1e-8)
     cosine: bool = False  # lr falls to 0 on a cosine; a short run at a high lr ends less at random
     ema_decay: float = 0.99  # of the weights that are evaluated and saved; 0 is none
@@ -108,7 +114,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         _at_least(self, batch_size=2, judge_samples=2)  # Eq. 7 needs 2 of a kind
-        _at_least(self, iterations=0, micro_batch=0)
+        _at_least(self, iterations=0, micro_batch=0, lora_rank=1)
         _check_training(self)
         # The space of the model itself is recorded under its full name, which holds elsewhere too.
         own = {"denoiser": f"denoiser:{self.model}"}

@@ -191,7 +191,10 @@ class Denoiser(nn.Module):
             x_t: noisy images.
             t: one time for all, or a tensor with one each; fractional times are kept fractional.
         """
-        times = torch.as_tensor(t, device=x_t.device).expand(len(x_t))
+        if isinstance(t, Tensor):
+            times = t.to(x_t.device).expand(len(x_t))
+        else:  # filled in on the device: a copy would wait for it
+            times = torch.full((len(x_t),), t, device=x_t.device)
         with self.precision():
             output = self.network(x_t, times)
         output = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)

@@ -9,6 +9,7 @@ as many fresh images as the batch holds: the same expectation, without the reals
 noise. ``reference = "minibatch"`` takes the paper's way, on rows of the bank.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from mmd_ddm import ranks
 from mmd_ddm.config import FinetuneConfig, SelectConfig
 from mmd_ddm.data import batch
 from mmd_ddm.gradients import mmd_step
+from mmd_ddm.launch import world
 from mmd_ddm.objective import Objective
 from mmd_ddm.rng import generator
 from mmd_ddm.samplers.base import Sampler
@@ -37,6 +39,8 @@ def finetune(
     evaluate: Callable[[], tuple[float, float]] | None = None,
 ) -> int:
     """Finetune the sampler's denoiser in place; resumes from ``checkpoint_path`` if there.
+
+    The weights that take a gradient are trained; see `mmd_ddm.adapters`.
 
     Args:
         config: the settings.
@@ -58,22 +62,35 @@ def finetune(
         KeyboardInterrupt: Ctrl-C or SIGTERM, once the state is saved.
     """
     # Dropout off: the chain that is trained is the chain that is sampled.
-    network = sampler.denoiser.network.eval().requires_grad_(True)
+    network = sampler.denoiser.network.eval()
     sampler.denoiser.use_fast_layout()
     state = TrainingState(config, network, checkpoint_path)
     if evaluate is not None and state.first_kid is None:
         _evaluate(config.select, state, evaluate, on_event)
+    micro_batch = config.micro_batch or -(-config.batch_size // world())
 
     def loss_at(step: int) -> Tensor:
         x_T, noise = _draw(config, sampler, step)
         rows = _reference_rows(config, len(objectives[0].bank), step)
-        return mmd_step(sampler, objectives, x_T, noise, rows=rows, micro_batch=config.micro_batch)
+        return mmd_step(sampler, objectives, x_T, noise, rows=rows, micro_batch=micro_batch)
+
+    def shrink() -> str:
+        nonlocal micro_batch
+        if micro_batch == 1 and sampler.recompute and not sampler.keep:
+            raise ValueError(
+                f"one image at a time needs more memory than {sampler.denoiser.device} has: give "
+                f"a batch_size below {config.batch_size}, fewer features, or a smaller model"
+            )
+        sampler.keep = (sampler.keep if sampler.recompute else sampler.nfe) // 2
+        sampler.recompute = True
+        micro_batch = -(-micro_batch // 2)
+        return f"micro_batch {micro_batch}, {sampler.keep} network calls kept"
 
     def after(update: Update) -> None:
         on_event(
             event="train",
             step=update.step,
-            loss=float(update.loss),
+            loss=update.loss,
             grad_norm=update.grad_norm,
             seconds=update.seconds,
         )
@@ -81,7 +98,8 @@ def finetune(
         if evaluate is not None and (due or state.finished):
             _evaluate(config.select, state, evaluate, on_event)
 
-    train(state, loss_at, lambda step: _learning_rate(config, step), after, on_event)
+    rate_at = functools.partial(_learning_rate, config)
+    train(state, loss_at, rate_at, after, on_event, shrink)
     return state.finish()
 
 

@@ -55,15 +55,23 @@ def mmd_step(
     x_T, noise = x_T[mine], None if noise is None else noise[:, mine]
     size = micro_batch or len(x_T)
     parts = []
-    for i in range(0, len(x_T), size):
-        z = None if noise is None else noise[:, i : i + size]
-        images = clamp_straight_through(sampler(x_T[i : i + size], z))
-        parts.append([_features(o, images, sampler.recompute) for o in objectives])
+    try:
+        for i in range(0, len(x_T), size):
+            z = None if noise is None else noise[:, i : i + size]
+            images = clamp_straight_through(sampler(x_T[i : i + size], z))
+            parts.append([_features(o, images, sampler.recompute) for o in objectives])
+    except torch.OutOfMemoryError:
+        for objective in objectives:  # the other ranks wait for these rows
+            ranks.gather(x_T.new_zeros((len(x_T), objective.bank.shape[1])), of)
+        raise
     loss = x_T.new_zeros(())
     for objective, chunks in zip(objectives, zip(*parts, strict=True), strict=True):
         bank = objective.bank if rows is None else objective.bank[rows]
         phi_x = ranks.gather(torch.cat(chunks), of)
-        term = mmd2(phi_x, bank, objective.kernel, constant=objective.constant)
+        term = mmd2(
+            phi_x, bank, objective.kernel,
+            constant=objective.constant, weights=objective.bank_weights,
+        )  # fmt: skip
         loss = loss + objective.weight * term
     return loss
 

@@ -11,15 +11,18 @@ References:
     Sutherland et al., "Generative Models and Model Criticism via Optimized MMD", 2017 (variance).
 """
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmd_ddm.kernels import Kernel
+from mmd_ddm.kernels import Kernel, Linear
 
 __all__ = [
     "cross",
+    "landmark_weights",
     "mmd2",
     "mmd2_standard_error",
     "mmd2_with_error",
@@ -43,10 +46,16 @@ def within(
 
 
 def cross(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel, *, block: int = 4096
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, "m d"],
+    kernel: Kernel,
+    *,
+    weights: Float[Tensor, " m"] | None = None,
+    block: int = 4096,
 ) -> Float[Tensor, ""]:
-    """The mean of k over all pairs (x_i, y_j)."""
-    return _row_sums(x, y, kernel, block).sum() / (len(x) * len(y))
+    """The mean of k over all pairs (x_i, y_j), or sum_j w_j k(x_i, y_j) on average over i."""
+    total = _row_sums(x, y, kernel, block, weights).sum() / len(x)
+    return total / len(y) if weights is None else total
 
 
 def mmd2(
@@ -56,6 +65,7 @@ def mmd2(
     *,
     unbiased: bool = True,
     constant: float | None = None,
+    weights: Float[Tensor, " m"] | None = None,
 ) -> Float[Tensor, ""]:
     """The squared MMD between two sets.
 
@@ -65,12 +75,13 @@ def mmd2(
         kernel: a kernel of `mmd_ddm.kernels`.
         unbiased: Eq. 7's estimator, which can be negative; otherwise the V-statistic.
         constant: the within term of y, if it is known already (it does not depend on x).
+        weights: of y in the cross term; None is 1/m each.
 
     Raises:
         ValueError: fewer than two vectors in a set with ``unbiased``.
     """
     c = within(y, kernel, unbiased=unbiased) if constant is None else constant
-    return within(x, kernel, unbiased=unbiased) - 2 * cross(x, y, kernel) + c
+    return within(x, kernel, unbiased=unbiased) - 2 * cross(x, y, kernel, weights=weights) + c
 
 
 def mmd2_standard_error(
@@ -124,17 +135,52 @@ def off_diagonal_sums(
 
 
 def _row_sums(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel, block: int
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, "m d"],
+    kernel: Kernel,
+    block: int,
+    weights: Float[Tensor, " m"] | None = None,
 ) -> Float[Tensor, " n"]:
-    """sum_j k(x_i, y_j) for every i; at most ``block`` rows and columns are held at once."""
-    if len(x) > block:
-        return torch.cat([_row_sums(rows, y, kernel, block) for rows in x.split(block)])
+    """sum_j w_j k(x_i, y_j) for every i, w = 1 by default.
 
-    def of(rows: Tensor) -> Tensor:
-        return kernel(x, rows).sum(1)
+    At most ``block`` rows and columns are held at once.
+    """
+    if isinstance(kernel, Linear):  # which is linear: one product with the sum of y
+        return x @ (y.sum(0) if weights is None else weights @ y)
+    if len(x) > block:
+        return torch.cat([_row_sums(rows, y, kernel, block, weights) for rows in x.split(block)])
+
+    def of(rows: Tensor, w: Tensor | None) -> Tensor:
+        return kernel(x, rows).sum(1) if w is None else kernel(x, rows) @ w
 
     if len(y) <= block:
-        return of(y)
+        return of(y, weights)
     # Recomputed in the backward pass, which would otherwise hold all the blocks.
-    sums = (checkpoint(of, rows, use_reentrant=False) for rows in y.split(block))
+    parts = [None] * -(-len(y) // block) if weights is None else weights.split(block)
+    pairs = zip(y.split(block), parts, strict=True)
+    sums = (checkpoint(of, rows, w, use_reentrant=False) for rows, w in pairs)
     return sum(sums, start=x.new_zeros(len(x)))
+
+
+def landmark_weights(
+    z: Float[Tensor, "r d"], blocks: Iterable[Float[Tensor, "_ d"]], kernel: Kernel
+) -> Float[Tensor, " r"]:
+    r"""Weights w with sum_r w_r k(., z_r) close to the mean of k(., y_j): Nystroem's method.
+
+    (K_zz + lambda I) w = (1/m) K_zy 1, in float64, lambda = 1e-6 of the mean diagonal.
+
+    Args:
+        z: some of the vectors y.
+        blocks: all of them, in parts.
+        kernel: of the MMD.
+
+    References:
+        Chatalic et al., "Nystroem Kernel Mean Embeddings", 2022.
+    """
+    z64 = z.double()
+    sums, m = z64.new_zeros(len(z)), 0
+    for y in blocks:
+        sums, m = sums + _row_sums(z64, y.double(), kernel, len(y)), m + len(y)
+    K = kernel(z64, z64)
+    K.diagonal().add_(1e-6 * K.diagonal().mean())
+    return torch.linalg.solve(K, sums / m).to(z.dtype)

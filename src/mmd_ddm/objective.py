@@ -8,10 +8,12 @@ from torch import Tensor
 
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.kernels import Kernel
-from mmd_ddm.mmd import within
+from mmd_ddm.mmd import landmark_weights, within
+from mmd_ddm.rng import generator
 
 __all__ = ["Objective"]
 
+_BLOCK = 4096  # features read at once
 _LEAST_DEVIATION = 0.01  # of the mean one: dimensions in which the data hardly vary stay small
 
 
@@ -27,6 +29,7 @@ class Objective:
         weight: of this space in the loss.
         mean: [d], subtracted from every vector.
         std: [d], by which every vector is divided then.
+        bank_weights: [m], of the bank in the cross term; None is 1/m each.
     """
 
     phi: FeatureExtractor
@@ -36,6 +39,7 @@ class Objective:
     weight: float
     mean: Float[Tensor, " d"]
     std: Float[Tensor, " d"]
+    bank_weights: Float[Tensor, " m"] | None = None
 
     @classmethod
     def over(
@@ -46,6 +50,8 @@ class Objective:
         weight: float = 1.0,
         *,
         standardise: bool = True,
+        landmarks: int = 0,
+        device: torch.device | str | None = None,
     ) -> "Objective":
         """An objective over these features of the data.
 
@@ -56,13 +62,29 @@ class Objective:
             weight: of this space in the loss.
             standardise: by the mean and deviation of the data, so that no dimension drowns the
                 others, and no space another one; False takes the features as they are.
+            landmarks: so many of the features, weighted, stand for all of them (Nystroem); the
+                others are read once, block by block, and not held. 0 holds all.
+            device: of the bank; None is that of the features.
         """
         mean, std = torch.zeros_like(features[0]), torch.ones_like(features[0])
         if standardise:
             mean, std = features.mean(0), features.std(0)
             std = std.clamp_min(float(_LEAST_DEVIATION * std.mean()))
-        bank = (features - mean) / std if standardise else features
-        return cls(phi, bank, kernel, float(within(bank, kernel)), weight, mean, std)
+        device = device or features.device
+        mean, std = mean.to(device), std.to(device)
+
+        def held(rows: Tensor) -> Tensor:
+            rows = rows.to(device)
+            return (rows - mean) / std if standardise else rows
+
+        if not 0 < landmarks < len(features):
+            bank = held(features)
+            return cls(phi, bank, kernel, float(within(bank, kernel)), weight, mean, std)
+        draw = generator(0, 0, 0, "landmarks")
+        bank = held(features[torch.randperm(len(features), generator=draw)[:landmarks]])
+        w = landmark_weights(bank, map(held, features.split(_BLOCK)), kernel)
+        constant = float(w @ kernel(bank, bank) @ w)
+        return cls(phi, bank, kernel, constant, weight, mean, std, w)
 
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """What the kernel sees of these images."""

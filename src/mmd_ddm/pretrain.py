@@ -99,7 +99,7 @@ def pretrain(
             on_event(
                 event="train",
                 step=done,
-                loss=float(torch.stack(losses).mean()),
+                loss=sum(losses) / len(losses),
                 images=done * config.batch_size,
                 seconds=elapsed,
             )

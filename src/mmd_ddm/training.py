@@ -7,6 +7,7 @@ step). So a run that is resumed, or rolled back, repeats what it would have done
 - After three in a row the last checkpoint is loaded and the learning rate is a tenth from there;
   at three more the run ends. A checkpoint is never written among them, so that the last one
   is good.
+- Where memory runs out the same iteration is done again, with the same noise, in smaller parts.
 - Ctrl-C and SIGTERM wait for the end of the iteration, and the state is saved.
 - Of several ranks all hold the same weights, which the sum of their gradients moves alike; the
   first one saves them, and all resume from the file it wrote.
@@ -43,13 +44,13 @@ class Update:
 
     Attributes:
         step: how many iterations are done.
-        loss: of the batch, detached.
+        loss: of the batch.
         grad_norm: before clipping.
         seconds: that it took.
     """
 
     step: int
-    loss: Float[Tensor, ""]
+    loss: float
     grad_norm: float
     seconds: float
 
@@ -59,7 +60,7 @@ class TrainingState:
 
     Args:
         config: Adam's rate, the decay of the average, the clipping, how many states to keep.
-        network: what is trained, on its device.
+        network: on its device; those of its weights that take a gradient are trained.
         path: file of the newest state.
 
     Attributes:
@@ -86,10 +87,11 @@ class TrainingState:
         self.network = network
         self.path = path
         fused = self._device.type in ("cpu", "cuda")
+        self.trained = [p for p in network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(
-            network.parameters(), config.lr, betas=(0.9, 0.999), eps=1e-8, fused=fused
+            self.trained, config.lr, betas=(0.9, 0.999), eps=1e-8, fused=fused
         )
-        self.ema = EMAModel(network.parameters(), decay=config.ema_decay, foreach=True)
+        self.ema = EMAModel(self.trained, decay=config.ema_decay, foreach=True)
         self.step = 0
         self.best: dict[str, Any] = {
             "kid": math.inf, "kid_se": 0.0, "lowest_at": 0, "step": 0, "weights": None,
@@ -114,7 +116,7 @@ class TrainingState:
         if not is_first():
             return
         parts = {
-            "network": self.network.state_dict(),
+            "network": self._trained_state(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict(),
         }
@@ -131,7 +133,9 @@ class TrainingState:
         if state is None:
             return
         try:
-            self.network.load_state_dict(state["network"])
+            if state["network"].keys() != self._trained_state().keys():
+                raise ValueError("it holds other weights")
+            self.network.load_state_dict(state["network"], strict=False)
             self.optimizer.load_state_dict(state["optimizer"])
             self.ema.load_state_dict(state["ema"])
             for name in self._PLAIN:
@@ -142,24 +146,51 @@ class TrainingState:
             ) from error
         self.ema.to(self._device)
 
-    def update(self, loss: Float[Tensor, ""], rate: float) -> float:
-        """One step of Adam, or none if loss or gradient is not finite; the gradient's norm."""
+    def _trained_state(self) -> dict[str, Tensor]:
+        """The network's state, without the weights that are not trained."""
+        frozen = {name for name, p in self.network.named_parameters() if not p.requires_grad}
+        return {k: v for k, v in self.network.state_dict().items() if k not in frozen}
+
+    def differentiate(self, loss_of: Callable[[], Float[Tensor, ""]]) -> Float[Tensor, ""] | None:
+        """The loss, with its gradient in the weights; None if a rank had not the memory for it."""
         self.optimizer.zero_grad()
-        loss.backward()
-        parameters = list(self.network.parameters())
-        ranks.sum_gradients(parameters)
+        loss = None
+        try:
+            loss = loss_of()
+            loss.backward()
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            loss = None
+        if ranks.any_of(loss is None):
+            return None
+        ranks.sum_gradients(self.trained)
+        return loss
+
+    def update(self, loss: Float[Tensor, ""], rate: float) -> tuple[float, float]:
+        """One step of Adam, or none if loss or gradient is not finite.
+
+        Args:
+            loss: whose gradient the weights hold.
+            rate: the learning rate.
+
+        Returns:
+            The loss, and the gradient's norm before clipping.
+        """
         limit = self.config.grad_clip or math.inf
-        grad_norm = float(nn.utils.clip_grad_norm_(parameters, limit))
-        if math.isfinite(grad_norm) and math.isfinite(loss.detach()):
+        norm = nn.utils.clip_grad_norm_(self.trained, limit)
+        # Where an iteration waits for a GPU, and nowhere else.
+        value, grad_norm = torch.stack([loss.detach().float(), norm.float()]).tolist()
+        if math.isfinite(grad_norm) and math.isfinite(value):
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * self.rate_scale
             self.optimizer.step()
-            self.ema.step(parameters)
+            self.ema.step(self.trained)
             self.bad_steps = 0
         else:
             self.bad_steps += 1
         self.step += 1
-        return grad_norm
+        return value, grad_norm
 
     def roll_back(self) -> None:
         """Return to the last checkpoint, with a smaller learning rate.
@@ -181,13 +212,12 @@ class TrainingState:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Within, the network holds the averaged weights."""
-        parameters = list(self.network.parameters())
-        self.ema.store(parameters)
-        self.ema.copy_to(parameters)
+        self.ema.store(self.trained)
+        self.ema.copy_to(self.trained)
         try:
             yield
         finally:
-            self.ema.restore(parameters)
+            self.ema.restore(self.trained)
 
     def consider(self, kid: float, kid_se: float) -> bool:
         """Keep the averaged weights, unless their KID is above the lowest so far.
@@ -210,10 +240,10 @@ class TrainingState:
             The iteration that they are of.
         """
         if self.best["weights"] is None:
-            self.ema.copy_to(self.network.parameters())
+            self.ema.copy_to(self.trained)
             return self.step
         with torch.no_grad():
-            for p, best in zip(self.network.parameters(), self.best["weights"], strict=True):
+            for p, best in zip(self.trained, self.best["weights"], strict=True):
                 p.copy_(best)
         return int(self.best["step"])
 
@@ -224,6 +254,7 @@ def train(
     rate_at: Callable[[int], float],
     after: Callable[[Update], bool | None],
     on_event: Callable[..., None],
+    shrink: Callable[[], str] | None = None,
 ) -> bool:
     """Train until the last iteration, or until the state is stopped.
 
@@ -234,24 +265,25 @@ def train(
         after: told of every iteration before the state is saved, so that what it does to the
             state is saved with it; True saves and pauses.
         on_event: called with ``event="fault", step=, message=`` when an iteration is skipped or
-            the run is rolled back.
+            the run is rolled back, or memory ran out.
+        shrink: makes the next try need less memory and says how, or raises `ValueError`.
 
     Returns:
         Whether nothing is left to train.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM, once the state is saved.
-        ValueError: a loss or gradient that stays non-finite.
+        ValueError: a loss or gradient that stays non-finite, too little memory.
     """
     if state.step == 0:
         state.save()  # a way back, and a full disk is found at once
     with held_signals() as interrupted:
         while not state.finished:
             began = time.monotonic()
-            loss = loss_at(state.step)
-            grad_norm = state.update(loss, rate_at(state.step))
+            loss = _differentiate(state, loss_at, shrink, on_event)
+            value, grad_norm = state.update(loss, rate_at(state.step))
             seconds = time.monotonic() - began
-            paused = after(Update(state.step, loss.detach(), grad_norm, seconds))
+            paused = after(Update(state.step, value, grad_norm, seconds))
             if state.bad_steps:
                 _handle_fault(state, on_event)
             stopping = ranks.any_of(interrupted())
@@ -263,6 +295,28 @@ def train(
             if paused:
                 break
     return state.finished
+
+
+def _differentiate(
+    state: TrainingState,
+    loss_at: Callable[[int], Float[Tensor, ""]],
+    shrink: Callable[[], str] | None,
+    on_event: Callable[..., None],
+) -> Float[Tensor, ""]:
+    """The loss of this iteration and its gradient, in parts as small as memory asks for."""
+    while (loss := state.differentiate(lambda: loss_at(state.step))) is None:
+        if state._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if shrink is None:
+            raise ValueError("out of memory: give a smaller batch_size")
+        message = f"iteration {state.step + 1} ran out of memory and is repeated with {shrink()}"
+        on_event(event="fault", step=state.step + 1, message=message)
+    return loss
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """GPUs have a type for it, CPUs a sentence."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _handle_fault(state: TrainingState, on_event: Callable[..., None]) -> None:

@@ -20,6 +20,7 @@ from mmd_ddm.cli.gamma import gamma
 from mmd_ddm.cli.genie_head import genie_head
 from mmd_ddm.cli.interpolate import interpolate
 from mmd_ddm.cli.neighbors import neighbors
+from mmd_ddm.cli.plan import plan
 from mmd_ddm.cli.pretrain import pretrain
 from mmd_ddm.cli.report import report
 from mmd_ddm.cli.reproduce import reproduce
@@ -72,6 +73,7 @@ for verb in (
     interpolate,
     gamma,
     genie_head,
+    plan,
     report,
     reproduce,
     pretrain,

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmd_ddm.adapters import adapt, merge
 from mmd_ddm.bank import cached_features
 from mmd_ddm.build import Model, build_data, build_device, build_sampler, load_model, resolve_times
 from mmd_ddm.checkpoint import export
 from mmd_ddm.cli.console import console, progress_bar, say_skipped
+from mmd_ddm.cli.fitting import fit
 from mmd_ddm.cli.judging import build_spaces, evaluate_chain, protocol
 from mmd_ddm.cli.selection import Selection, say_kept, selection_record
 from mmd_ddm.config import ChainConfig, FinetuneConfig, to_mapping
@@ -26,6 +28,7 @@ from mmd_ddm.images import grid, pairs, save_png
 from mmd_ddm.kernels import make_kernel
 from mmd_ddm.launch import is_first
 from mmd_ddm.objective import Objective
+from mmd_ddm.plan import Choice
 from mmd_ddm.report import verdict, write_card, write_report
 from mmd_ddm.runlog import RunLog, check_folder, write_json
 from mmd_ddm.split import Split
@@ -48,6 +51,8 @@ class _Job:
     data: Split
     phis: dict[str, FeatureExtractor]
     objectives: list[Objective]
+    choice: Choice  # how an iteration fits
+    adapter: Any  # of LoRA, if it is what is trained
     log: RunLog
 
     @property
@@ -127,6 +132,7 @@ def train_run(config: FinetuneConfig, out: Path) -> None:
 def _train_and_export(job: _Job) -> int:
     kept = _train(job)
     say_kept(job.config, job.log.events(), kept)
+    merge(job.adapter, job.out / "adapter" if is_first() else None)
     if is_first():
         export(
             job.model.denoiser,
@@ -160,14 +166,19 @@ def _prepare(config: FinetuneConfig, out: Path) -> _Job:
     _check_distinct(phis)
     objectives = _objectives(config, phis, data.reference, device)
     inputs = {"model_sha256": weights_sha256(model.denoiser.network), **data.hashes}
+    adapter = adapt(model.denoiser.network, config.trained, config.lora_rank, config.seed)
+    sampler = build_sampler(chain, model.denoiser)
+    choice = fit(config, sampler, [objective.phi for objective in objectives], out)
     log = RunLog(out, "finetune", to_mapping(config), inputs)
-    return _Job(config, out, device, model, chain, data, phis, objectives, log)
+    log.write(event="plan", **dataclasses.asdict(choice))
+    return _Job(config, out, device, model, chain, data, phis, objectives, choice, adapter, log)
 
 
 def _train(job: _Job) -> int:
     """The training with its progress bar; the iteration that was kept."""
     config, watch = job.config, None
-    sampler = build_sampler(job.chain, job.model.denoiser, recompute=config.recompute)
+    sampler = build_sampler(job.chain, job.model.denoiser, recompute=job.choice.recompute)
+    sampler.keep = job.choice.keep
     if job.data.selection is not None:
         phi = job.phis[config.select.features]
         watch = Selection(config, sampler, phi, job.data.selection)
@@ -186,8 +197,9 @@ def _train(job: _Job) -> int:
             else:
                 console.print(event["message"])
 
+        planned = dataclasses.replace(config, micro_batch=job.choice.micro_batch)
         checkpoint = job.out / "checkpoint.pt"
-        return finetune(config, sampler, job.objectives, checkpoint, on_event, watch)
+        return finetune(planned, sampler, job.objectives, checkpoint, on_event, watch)
 
 
 def _roles(config: FinetuneConfig) -> dict[str, str]:
@@ -243,10 +255,16 @@ def _objectives(
         for done, (name, weight) in enumerate(zip(chosen.features, weights, strict=True), 1):
             features = cached_features(
                 reference, phis[name], device=device, on_batch=lambda k: bar(advance=k)
-            ).to(device)
+            )
             objectives.append(
                 Objective.over(
-                    phis[name], features, kernel, weight, standardise=chosen.standardise
+                    phis[name],
+                    features,
+                    kernel,
+                    weight,
+                    standardise=chosen.standardise,
+                    landmarks=chosen.landmarks,
+                    device=device,
                 )
             )
             bar(done=done * len(reference))

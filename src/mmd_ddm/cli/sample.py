@@ -72,6 +72,8 @@ def sample(
     """
     if n < 1 or batch_size < 1:
         raise ValueError(f"-n and --batch-size must be at least 1; got {n} and {batch_size}")
+    if trajectory and world() > 1:
+        raise ValueError("--trajectory works in one process")
     check_seed(seed)
 
     import math
@@ -106,7 +108,7 @@ def sample(
             bar(advance=count)
     if is_first():
         save_png(grid(torch.stack(shown), math.ceil(len(shown) ** 0.5)), out / "grid.png")
-    if trajectory and is_first():
+    if trajectory:
         _strip(walk, min(n, _STRIP_ROWS), seed, begin).save(out / "trajectory.png")
     console.print(f"saved {out}")
 

@@ -1,0 +1,68 @@
+"""Which weights of a network are finetuned: all, all but the convolutions, or low-rank additions.
+
+``lora`` adds to each attention projection and convolution of the residual blocks a product of two
+thin matrices, of which one begins at zero, and trains only these. Afterwards they are merged, so
+that the model is an ordinary one, and they are kept in a file of their own.
+
+References:
+    Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["adapt", "merge"]
+
+_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "time_emb_proj"]
+
+
+def adapt(network: nn.Module, trained: str, rank: int = 8, seed: int = 0) -> Any:
+    """Let these weights take a gradient, and no others.
+
+    Args:
+        network: changed in place; the function it computes is not.
+        trained: ``all``, ``no-convolutions`` or ``lora``.
+        rank: of the additions.
+        seed: of their first values.
+
+    Returns:
+        What `merge` takes: peft's wrapper of the network with ``lora``, None otherwise.
+
+    Raises:
+        ValueError: another name, or peft is not installed.
+    """
+    network.requires_grad_(True)
+    if trained == "all":
+        return None
+    if trained == "no-convolutions":
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.requires_grad_(False)
+        return None
+    if trained != "lora":
+        raise ValueError(f"trained is all, no-convolutions or lora; got {trained!r}")
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ValueError("trained = lora needs peft: pip install 'mmd-ddm[lora]'") from error
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=_TARGETS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(network, config)
+
+
+def merge(adapter: Any, folder: Path | None) -> None:
+    """Merge the additions into the network that was given to `adapt`.
+
+    Args:
+        adapter: what `adapt` returned; None has nothing to merge.
+        folder: where peft keeps them first, to be loaded onto the base model; None does not.
+    """
+    if adapter is None:
+        return
+    if folder is not None:
+        adapter.save_pretrained(folder)
+    adapter.merge_and_unload()

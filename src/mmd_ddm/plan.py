@@ -1,0 +1,280 @@
+r"""How an iteration fits: the micro-batch, and how many network calls keep their activations.
+
+One small step is measured: what autograd saves for two images, and the seconds of a network call
+and of the extractors at two sizes. With N images, K network calls, a micro-batch of m images and j
+calls that keep their activations,
+
+    bytes   = trained + N (image + j call) + m work
+    seconds = N/m ((2K - j) forward(m) + K backward(m) + 2 extract(m) + ...)
+
+where a call costs a fixed time and a time an image. Bytes are counted from the tensors that are
+saved for the backward pass, which is exact and the same on every device; what a call needs besides
+is measured on a GPU, and taken as a quarter more on a CPU.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import torch
+from torch import Tensor
+
+from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.samplers.base import Sampler
+
+__all__ = ["Choice", "Costs", "choices", "choose", "free_memory", "halves_of", "measure"]
+
+# The rest is for fragments, and for what other processes come to need.
+_SHARE = {"cpu": 0.5, "cuda": 0.9}
+_MORE = 1.25  # of what a call saves is needed while it runs, on a CPU
+_COPIES = 6  # of the weights: gradient, Adam's two, average, best, and the trained ones set aside
+_MOST = {"cpu": 64, "cuda": 512}  # images at once; the caches of a CPU hold no more
+_BLOCK = 4 * 4 * 4096  # bytes an image of kernel values, four matrices of float32 at once
+
+
+class Line(NamedTuple):
+    """A cost that is affine in the images: ``fixed + each * n``."""
+
+    fixed: float
+    each: float
+
+    def __call__(self, n: int) -> float:
+        """The cost of n images at once."""
+        return self.fixed + self.each * n
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the iterations are run.
+
+    Attributes:
+        micro_batch: images at once.
+        keep: network calls that keep their activations; the others are recomputed.
+        recompute: False keeps all, the extractors' too.
+    """
+
+    micro_batch: int
+    keep: int
+    recompute: bool = True
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was measured, in bytes and seconds.
+
+    Attributes:
+        calls: network calls of the chain.
+        most: images at once beyond which nothing is gained.
+        trained: bytes for gradients, optimiser and averages.
+        image: bytes of one image's latents and kernel values.
+        call: bytes that one image's activations take in one call.
+        extractor: bytes that they take in the extractors.
+        work: bytes of one image of the micro-batch that is being computed.
+        forward: seconds of a call.
+        backward: seconds of its backward pass.
+        extract: seconds of the extractors, forward.
+        extract_backward: seconds of theirs.
+    """
+
+    calls: int
+    most: int
+    trained: int
+    image: int
+    call: int
+    extractor: int
+    work: int
+    forward: Line
+    backward: Line
+    extract: Line
+    extract_backward: Line
+
+    def memory(self, n: int, choice: Choice) -> int:
+        """Bytes that an iteration of n images needs, beside what is held now."""
+        kept = choice.keep * self.call + (not choice.recompute) * self.extractor
+        return self.trained + n * (self.image + kept) + min(n, choice.micro_batch) * self.work
+
+    def seconds(self, n: int, choice: Choice) -> float:
+        """Seconds that it takes."""
+        m, again = choice.micro_batch, self.calls - choice.keep
+        one = (self.calls + again) * self.forward(m) + self.calls * self.backward(m)
+        one += (1 + choice.recompute) * self.extract(m) + self.extract_backward(m)
+        return n / m * one
+
+    def most_images(self, budget: int) -> int:
+        """The largest batch that fits, image by image."""
+        return max(0, int(budget - self.trained - self.work) // self.image)
+
+
+def choices(costs: Costs, micro_batch: int) -> list[Choice]:
+    """All that can be done with a micro-batch, what recomputes least first."""
+    some = [Choice(micro_batch, keep) for keep in range(costs.calls, -1, -1)]
+    return [Choice(micro_batch, costs.calls, recompute=False), *some]
+
+
+def choose(
+    costs: Costs, n: int, budget: int, *, micro_batch: int = 0, recompute: bool = True
+) -> Choice:
+    """The fastest choice that fits.
+
+    Args:
+        costs: as measured.
+        n: images of the batch, or this rank's share of them.
+        budget: bytes that may be taken.
+        micro_batch: the wanted one, which is halved only until it fits; 0 leaves it open.
+        recompute: False keeps all activations.
+
+    Raises:
+        ValueError: nothing fits, with what would.
+    """
+    halves = halves_of(min(micro_batch or costs.most, n))
+    for group in [[m] for m in halves] if micro_batch else [halves]:
+        every = [c for m in group for c in choices(costs, m) if recompute or not c.recompute]
+        fitting = [c for c in every if costs.memory(n, c) <= budget]
+        if fitting:
+            return min(fitting, key=lambda c: (costs.seconds(n, c), -c.micro_batch))
+    least = costs.memory(n, Choice(1, 0) if recompute else Choice(1, costs.calls, False))
+    most = costs.most_images(budget)
+    ways = [f"a batch_size of {most}"] * (most > 1) + ["recompute = true"] * (not recompute)
+    raise ValueError(
+        f"a batch of {n} in {costs.calls} network calls needs {_gib(least)} even at micro_batch 1 "
+        f"and {_gib(budget)} may be taken; what would fit: "
+        f"{' or '.join(ways) or 'a smaller network, or a larger device'}"
+    )
+
+
+def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
+    """Measure one small step of this chain and these extractors, on their device.
+
+    Args:
+        sampler: the chain.
+        phis: what is optimised in.
+    """
+    denoiser, device = sampler.denoiser, sampler.denoiser.device
+    denoiser.use_fast_layout()
+    draw = torch.Generator(device).manual_seed(0)
+    n = 16 if device.type == "cpu" else 64
+    x = torch.randn((n, *denoiser.shape), generator=draw, device=device)
+    t = float(sampler.times[len(sampler.times) // 2])
+    weights = [p for p in denoiser.network.parameters() if p.requires_grad]
+
+    def call(m: int) -> Tensor:
+        return denoiser(x[:m].requires_grad_(), t)
+
+    def extract(m: int) -> Tensor:
+        images = x[:m].requires_grad_()
+        return torch.cat([phi(images) for phi in phis], 1)
+
+    def walk(m: int) -> Tensor:
+        z = x[:m].expand(sampler.draws, *x[:m].shape)[1:] if sampler.stochastic else None
+        return sampler(x[:m].clone().requires_grad_(), z)
+
+    before, sampler.recompute = sampler.recompute, True
+    latents = _saved(walk)
+    image = latents + (sampler.draws - 1) * x[0].nbytes + _BLOCK
+    sampler.recompute = False
+    kept = (_saved(walk) - latents) // sampler.nfe
+    sampler.recompute = before
+    extractor = _saved(extract)
+    work = max(_work(call, n, device, kept), _work(extract, n, device, extractor))
+    seconds = (*_timed(call, n, device), *_timed(extract, n, device))
+    for p in weights:
+        p.grad = None
+    trained = _COPIES * sum(p.nbytes for p in weights)
+    most = _MOST.get(device.type, 64)
+    return Costs(sampler.nfe, most, trained, image, kept, extractor, work, *seconds)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that may be taken there by this process."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    else:
+        free = psutil.virtual_memory().available
+        group = Path("/sys/fs/cgroup")  # a container's limit
+        try:
+            limit, used = ((group / f"memory.{k}").read_text() for k in ("max", "current"))
+            free = min(free, int(limit) - int(used))
+        except (OSError, ValueError):
+            pass  # no container, or no limit
+        free //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(_SHARE.get(device.type, 0.5) * free)
+
+
+def halves_of(n: int) -> list[int]:
+    """This number and its halves down to 1, rounded up."""
+    sizes = [n]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // 2))
+    return sizes
+
+
+def _saved(job: Callable[[int], Tensor]) -> int:
+    """Bytes that autograd saves for the backward pass of one image more, every storage once."""
+
+    def of(m: int) -> int:
+        storages: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            try:
+                storage = tensor.untyped_storage()
+                storages[storage.data_ptr()] = storage.nbytes()
+            except RuntimeError:  # a dual number has no storage of its own
+                storages[id(tensor)] = tensor.nbytes
+            return tensor
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            output = job(m)  # alive, so that no storage takes another's place
+        return sum(storages.values()) if output.requires_grad else 0
+
+    return of(3) - of(2)  # of one image, some layouts are each other's, and nothing is copied
+
+
+def _work(job: Callable[[int], Tensor], n: int, device: torch.device, saved: int) -> int:
+    """Bytes an image that a call takes while it, and its backward pass, are computed."""
+    if device.type != "cuda":
+        return int(_MORE * saved)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    job(n).sum().backward()
+    return (torch.cuda.max_memory_allocated(device) - before) // n
+
+
+def _timed(job: Callable[[int], Tensor], n: int, device: torch.device) -> tuple[Line, Line]:
+    """Seconds forward and backward, from the best of three at n and at a quarter of n images."""
+    times = [
+        [min(pair) for pair in zip(*(_once(job, m, device) for _ in range(3)), strict=True)]
+        for m in (n // 4, n)
+    ]
+    lines = []
+    for few, many in zip(*times, strict=True):
+        each = max(0.0, many - few) / (n - n // 4)
+        lines.append(Line(max(0.0, many - each * n), each))
+    return lines[0], lines[1]
+
+
+def _once(job: Callable[[int], Tensor], m: int, device: torch.device) -> tuple[float, float]:
+    """Seconds forward and backward."""
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    moments = [clock()]
+    with torch.enable_grad():
+        output = job(m).sum()
+        _finish(device)
+        moments.append(clock())
+        output.backward()
+    _finish(device)
+    moments.append(clock())
+    return moments[1] - moments[0], moments[2] - moments[1]
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.3g} GiB"
