@@ -136,7 +136,7 @@ def test_without_a_model_of_ones_own_each_part_has_its_cells():
 def test_all_on_the_bundled_model_takes_less_than_ninety_minutes():
     experiment = load_experiment("bundled")
     cells = {c.name: c for preset in choose(["all"]) for c in lay_out(preset, BUNDLED).values()}
-    assert 60 < sum(minutes(cell, experiment) for cell in cells.values()) < 85
+    assert 45 < sum(minutes(cell, experiment) for cell in cells.values()) < 85
     assert minutes(next(iter(cells.values())), load_experiment("cifar10")) is None
 
 
