@@ -12,7 +12,16 @@ from PIL import Image
 
 import mmd_ddm as package
 from mmd_ddm.published import published_figures
-from mmd_ddm.reproduce import Choice, choose, lay_out, load_experiment, minutes, preset_names
+from mmd_ddm.reproduce import (
+    Choice,
+    Layout,
+    choose,
+    lay_out,
+    load_experiment,
+    minutes,
+    preset_names,
+    write_table,
+)
 from mmd_ddm.samplers import SAMPLERS
 from mmd_ddm.schedules import SPACINGS
 
@@ -138,6 +147,20 @@ def test_all_on_the_bundled_model_takes_less_than_ninety_minutes():
     cells = {c.name: c for preset in choose(["all"]) for c in lay_out(preset, BUNDLED).values()}
     assert 45 < sum(minutes(cell, experiment) for cell in cells.values()) < 85
     assert minutes(next(iter(cells.values())), load_experiment("cifar10")) is None
+
+
+def test_a_table_shows_what_is_published_before_anything_is_made(tmp_path):
+    (preset,) = choose(["table-9"])
+    write_table(Layout(preset, BUNDLED, lay_out(preset, BUNDLED), {}), tmp_path)
+    text = (tmp_path / "table-9.md").read_text(encoding="utf-8")
+    line = "| **MMD-DDM (CLIP)** | - | 0.53 | - | 0.56 | - | 0.57 | - | 0.57 |"
+    assert line in text.replace("\N{EN DASH}", "-")
+    assert text.count("published (IS, CIFAR-10)") == 4
+    printed = [figure for figure in published_figures() if figure.table == "IX"]
+    with (tmp_path / "table-9.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["published"]]
+    assert len(rows) == len(printed) == 48
+    assert {row["ours"] for row in rows} == {""}
 
 
 # The command

@@ -84,10 +84,8 @@ def write_table(layout: Layout, folder: Path) -> None:
     rows: list[list[object]] = []
     for part in layout.parts:
         for name in preset.metrics:
-            space, metric = _METRICS[name]
-            if _measured(layout, part, space, metric):
-                parts.append(_block(layout, part, name, space, metric))
-                rows += _lines(layout, part, name, space, metric)
+            parts.append(_block(layout, part, name, *_METRICS[name]))
+            rows += _lines(layout, part, name, *_METRICS[name])
         for space in range(len(layout.of(part)[0].spaces)):
             if space != 1 or "FID_CLIP" in preset.metrics:
                 parts.append(_block(layout, part, "", space, "kid"))
@@ -133,13 +131,6 @@ def _describe(layout: Layout, part: str) -> str:
     if layout.choice.seeds > 1:
         text += f" Mean of {layout.choice.seeds} seeds and its standard error."
     return text
-
-
-def _measured(layout: Layout, part: str, space: int, metric: str) -> bool:
-    return metric == "fd" or any(
-        layout.score(part, label, k, space, metric) is not None
-        for label, k in product(layout.preset.rows, layout.steps)
-    )
 
 
 def _block(layout: Layout, part: str, name: str, space: int, metric: str) -> str:
