@@ -88,6 +88,12 @@ class TestLocal:
         assert torch.equal(images.pixels, expected(faces))
         assert images.source == "celeba"
 
+    def test_a_copy_can_lie_anywhere(self, root, faces):
+        save_zip(root / "faces.zip", faces)
+        assert torch.equal(load_images(f"celeba:{root}/faces.zip").pixels, expected(faces))
+        with pytest.raises(ValueError, match="no celeba at nowhere"):
+            load_images("celeba:nowhere")
+
     @pytest.mark.parametrize("place", ["celeba-heldout", "celeba/test"])
     def test_the_held_out_part_lies_beside_or_within(self, root, faces, place):
         save_folder(root / "celeba/train", faces[:3])
@@ -207,5 +213,6 @@ def test_a_table_without_pictures_is_refused(tmp_path, table, said):
 def test_names_are_parsed():
     assert parse_request("imagenet64-heldout:50").count == 50
     assert parse_request("imagenet64-heldout:50").heldout
-    for other in ("fashion-mnist", "celeba:0", "celeba:x", "celeba-test", "./celeba", ""):
+    assert parse_request("celeba:a/b.zip").place == "a/b.zip"
+    for other in ("fashion-mnist", "celeba-test", "./celeba", ""):
         assert parse_request(other) is None

@@ -1,7 +1,7 @@
 """Public data sets by one name: where they lie, and how the field cuts their pictures.
 
 Each name is the training part; with ``-heldout`` behind it, the part that no model is trained on;
-with ``:COUNT`` behind that, so many images of it.
+with ``:COUNT`` behind that, so many images of it; with ``:PATH``, it lies there.
 """
 
 import re
@@ -53,17 +53,20 @@ class Request:
         known: the set of that name.
         heldout: the part that no model is trained on, instead of the training part.
         count: of images; 0 is all.
+        place: of a local copy; empty looks for one.
     """
 
     name: str
     known: PublicSet
     heldout: bool
     count: int
+    place: str
 
 
 def parse_request(source: str) -> Request | None:
     """What is asked for; None if it is no such name."""
-    parts = re.fullmatch(rf"(\w+)({HELDOUT})?(?::([1-9]\d*))?", source)
+    parts = re.fullmatch(rf"(\w+)({HELDOUT})?(?::([1-9]\d*)|:(.+))?", source)
     if parts is None or parts[1] not in DATASETS:
         return None
-    return Request(parts[1], DATASETS[parts[1]], bool(parts[2]), int(parts[3] or 0))
+    known = DATASETS[parts[1]]
+    return Request(parts[1], known, bool(parts[2]), int(parts[3] or 0), parts[4] or "")

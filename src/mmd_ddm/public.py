@@ -1,8 +1,8 @@
 """Public data sets by name, from a local copy or else from the hub, cut as the field cuts them.
 
 ``NAME`` is the training part, ``NAME-heldout`` the part that no model is trained on, and
-``NAME:COUNT`` a random choice of it, the same every time. A set is looked for below
-``$MMD_DDM_DATA`` (by default, the current folder), as
+``NAME:COUNT`` a random choice of it, the same every time; ``NAME:PATH`` reads a copy there. Others
+are looked for below ``$MMD_DDM_DATA`` (by default, the current folder), as
 
 - ``NAME``, ``NAME.zip`` or ``NAME.parquet``, likewise ``NAME-heldout``: pictures or tables,
 - the folder of that part in it (``NAME/train``), or its tables whose names begin so, which is how
@@ -79,6 +79,10 @@ def _part(request: Request) -> str:
 
 def _find(request: Request) -> list[Path] | None:
     """The folders, archives or tables of a local copy; None if there is none."""
+    if request.place:
+        if not Path(request.place).exists():
+            raise ValueError(f"no {request.name} at {request.place}: give a folder, zip or table")
+        return [Path(request.place)]
     root = Path(os.environ.get("MMD_DDM_DATA", "."))
     whole, part = root / request.name, _part(request)
     own = root / f"{request.name}{HELDOUT}" if request.heldout else whole
