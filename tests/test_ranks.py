@@ -102,6 +102,7 @@ def test_shares_are_whole_batches_in_order(n, unit, world, monkeypatch):
     of = ranks.shares(n, unit)
     assert [i for share in of for i in share] == list(range(n))
     assert len(of) == world
+    assert len(of[0]) > 0 or n == 0
     assert all(share.start % unit == 0 for share in of if share)
     sizes = [-(-len(share) // unit) for share in of]
     assert max(sizes) - min(sizes) <= 1

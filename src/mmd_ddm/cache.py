@@ -1,7 +1,8 @@
 """What was computed before, by the content it was computed from, in one folder.
 
-A key is the hash of everything
-that the value depends on; where that is code of ours, `code_sha256` is part of it.
+A key is the hash of everything that the value depends on; where that is code of ours,
+`code_sha256` is part of it. Of several ranks the first one writes, and all compute what one of
+them has not.
 """
 
 import hashlib
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from mmd_ddm import ranks
+from mmd_ddm.launch import is_first
 from mmd_ddm.runlog import atomic_write, read_json, write_json
 from mmd_ddm.storage import cache_dir
 
@@ -45,11 +48,12 @@ def remembered(kind: str, key: str, compute: Callable[[], dict[str, Any]]) -> di
         compute: asked where nothing, or nothing that can be read, is kept.
     """
     path = cache_dir() / kind / f"{key}.json"
-    if path.is_file():
+    if not ranks.any_of(not path.is_file()):
         with suppress(ValueError):
             return read_json(path)
     value = compute()
-    write_json(path, value)
+    if is_first():
+        write_json(path, value)
     return value
 
 
@@ -58,11 +62,12 @@ def remembered_arrays(
 ) -> dict[str, np.ndarray]:
     """The same of named arrays."""
     path = cache_dir() / kind / f"{key}.npz"
-    if path.is_file():
+    if not ranks.any_of(not path.is_file()):
         # Opened here: of a damaged file, numpy would leave it open.
         with suppress(ValueError, OSError, zipfile.BadZipFile), path.open("rb") as file:
             return dict(np.load(file))
     value: Any = compute()
-    with atomic_write(path) as target:
-        np.savez(target, **value)
+    if is_first():
+        with atomic_write(path) as target:
+            np.savez(target, **value)
     return value

@@ -117,6 +117,8 @@ def draw(
         seconds += time.monotonic() - began
         if on_batch:
             on_batch(len(seeds))
+    if on_batch and len(mine) < n:
+        on_batch(n - len(mine))  # what the other ranks drew
     slowest = float(ranks.gather(torch.tensor([seconds]), ranks.shares(world())).max())
     return ranks.gather(torch.cat(images), of), n / slowest
 

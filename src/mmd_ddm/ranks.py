@@ -56,12 +56,14 @@ def join(images: int | None = None) -> None:
 def shares(n: int, unit: int = 1) -> list[range]:
     """Who does which of n things: contiguous, in the order of the ranks, as equal as can be.
 
+    The first rank, which tells what was done, always has a share.
+
     Args:
         n: how many.
         unit: a share begins at a multiple of it, so that batches are those of one process.
     """
     parts = -(-n // unit)
-    ends = [min(n, unit * (parts * r // world())) for r in range(world() + 1)]
+    ends = [min(n, unit * -(-parts * r // world())) for r in range(world() + 1)]
     return [range(ends[r], ends[r + 1]) for r in range(world())]
 
 
