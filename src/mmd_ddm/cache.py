@@ -1,8 +1,7 @@
 """What was computed before, by the content it was computed from, in one folder.
 
 A key is the hash of everything that the value depends on; where that is code of ours,
-`code_sha256` is part of it. Of several ranks the first one writes, and all compute what one of
-them has not.
+`code_sha256` is part of it. Of several ranks all compute or none does, and the first one writes.
 """
 
 import hashlib
@@ -48,12 +47,13 @@ def remembered(kind: str, key: str, compute: Callable[[], dict[str, Any]]) -> di
         compute: asked where nothing, or nothing that can be read, is kept.
     """
     path = cache_dir() / kind / f"{key}.json"
-    if not ranks.any_of(not path.is_file()):
-        with suppress(ValueError):
-            return read_json(path)
-    value = compute()
-    if is_first():
-        write_json(path, value)
+    value: Any = None
+    with suppress(ValueError):
+        value = read_json(path)
+    if ranks.any_of(value is None):
+        value = compute()
+        if is_first():
+            write_json(path, value)
     return value
 
 
@@ -62,12 +62,13 @@ def remembered_arrays(
 ) -> dict[str, np.ndarray]:
     """The same of named arrays."""
     path = cache_dir() / kind / f"{key}.npz"
-    if not ranks.any_of(not path.is_file()):
-        # Opened here: of a damaged file, numpy would leave it open.
-        with suppress(ValueError, OSError, zipfile.BadZipFile), path.open("rb") as file:
-            return dict(np.load(file))
-    value: Any = compute()
-    if is_first():
-        with atomic_write(path) as target:
-            np.savez(target, **value)
+    value: Any = None
+    # Opened here: of a damaged file, numpy would leave it open.
+    with suppress(ValueError, OSError, zipfile.BadZipFile), path.open("rb") as file:
+        value = dict(np.load(file))
+    if ranks.any_of(value is None):
+        value = compute()
+        if is_first():
+            with atomic_write(path) as target:
+                np.savez(target, **value)
     return value
