@@ -115,7 +115,7 @@ class TestFinetune:
         assert names == {
             "run.json", "log.jsonl", "checkpoint.pt", "model", "results.json", "pairs.png",
             "report.html",
-            "before.png", "after.png",
+            "before.png", "after.png", "trackers",
         }  # fmt: skip
         assert (folder / "run" / "model" / "README.md").is_file()
         assert (folder / "base" / "model" / "README.md").is_file()

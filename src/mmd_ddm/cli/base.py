@@ -1,5 +1,6 @@
 """A base model from end to end: what ``mmd-ddm pretrain`` runs."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mmd_ddm.pretrain import pretrain
 from mmd_ddm.report import write_base_card
 from mmd_ddm.runlog import RunLog
 from mmd_ddm.schedules import NoiseSchedule
+from mmd_ddm.tracking import tracked
 
 __all__ = ["base_images", "train_base"]
 
@@ -28,7 +30,9 @@ def base_images(config: PretrainConfig) -> ImageSet:
     return load_images(config.data, shape, resize=config.resize)
 
 
-def train_base(config: PretrainConfig, out: Path, minutes: float) -> bool:
+def train_base(
+    config: PretrainConfig, out: Path, minutes: float, trackers: Sequence[str] = ()
+) -> bool:
     """Train as configured; the run folder then holds the model.
 
     Returns:
@@ -53,10 +57,14 @@ def train_base(config: PretrainConfig, out: Path, minutes: float) -> bool:
     console.print(
         f"{len(images):,} images of {height}x{width}, network of {millions:.2f} M on {device}"
     )
-    with progress_bar("denoising loss", config.iterations) as bar:
+    with (
+        tracked(trackers, out, to_mapping(config)) as follow,
+        progress_bar("denoising loss", config.iterations) as bar,
+    ):
 
         def on_event(**event: Any) -> None:
             log.write(**event)
+            follow(**event)
             if event["event"] == "fault":
                 console.print(event["message"])
             else:

@@ -23,11 +23,25 @@ from mmd_ddm.launch import is_first
 if TYPE_CHECKING:
     from mmd_ddm.data import ImageSet
 
-__all__ = ["ForceOption", "console", "progress_bar", "say_skipped", "settings"]
+__all__ = [
+    "ForceOption",
+    "TrackerOption",
+    "chosen_trackers",
+    "console",
+    "progress_bar",
+    "say_skipped",
+    "settings",
+]
 
 T = TypeVar("T")
 ForceOption = Annotated[
     bool, typer.Option("--force-new-run", help="If OUT holds another run: use OUT-2, OUT-3 ...")
+]
+TrackerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tracker", help="tensorboard (default, OUT/trackers), wandb, ... or none; repeatable."
+    ),
 ]
 # Names of files and models are shown as they are, not read as markup.
 console = Console(highlight=False, markup=False, quiet=not is_first())
@@ -61,6 +75,21 @@ def say_skipped(*sources: "ImageSet") -> None:
         if source.skipped:
             names = ", ".join(source.skipped[:5]) + ", ..." * (len(source.skipped) > 5)
             console.print(f"skipped {len(source.skipped):,} files of {source.source}: {names}")
+
+
+def chosen_trackers(names: list[str] | None) -> tuple[str, ...]:
+    """What ``--tracker`` asks for.
+
+    Raises:
+        ValueError: no such tracker, or one that is not installed.
+    """
+    from mmd_ddm.tracking import check_trackers
+
+    chosen = tuple(dict.fromkeys(names or ["tensorboard"]))
+    if chosen == ("none",):
+        return ()
+    check_trackers(chosen)
+    return chosen
 
 
 def settings(

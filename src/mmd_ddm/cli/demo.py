@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmd_ddm.cli.console import ForceOption, console
+from mmd_ddm.cli.console import ForceOption, chosen_trackers, console
 
 __all__ = ["demo"]
 
@@ -30,5 +30,5 @@ def demo(
     chosen = load(FinetuneConfig, preset, set_ or [])
     if force_new_run:
         out = free_folder(out, "finetune", to_mapping(chosen))
-    print_results(run_job(chosen, out))
+    print_results(run_job(chosen, out, chosen_trackers(None)))
     console.print(f"look at {out / 'pairs.png'} and open {out / 'report.html'} in a browser")

@@ -6,7 +6,13 @@ from typing import Annotated
 import typer
 
 from mmd_ddm.cli.chain import SamplerOption, SpacingOption, TimesOption, parse_times
-from mmd_ddm.cli.console import ForceOption, console, settings
+from mmd_ddm.cli.console import (
+    ForceOption,
+    TrackerOption,
+    chosen_trackers,
+    console,
+    settings,
+)
 from mmd_ddm.launch import is_first
 
 __all__ = ["finetune"]
@@ -48,6 +54,7 @@ def finetune(
     push_to_hub: Annotated[
         str | None, typer.Option(metavar="REPO", help="Hub repository to send model/ to.")
     ] = None,
+    tracker: TrackerOption = None,
     force_new_run: ForceOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the settings and stop.")
@@ -90,6 +97,7 @@ def finetune(
     from mmd_ddm import ranks
     from mmd_ddm.hub import check_upload, upload
 
+    trackers = chosen_trackers(tracker)
     if push_to_hub:
         check_upload(push_to_hub)
     ranks.join(chosen.batch_size)
@@ -100,7 +108,7 @@ def finetune(
 
     if force_new_run:
         out = ranks.first_says(free_folder(out, "finetune", to_mapping(chosen)))
-    print_results(run_job(chosen, out))
+    print_results(run_job(chosen, out, trackers))
     console.print(f"saved {out}: model/, results.json, pairs.png, report.html")
     if push_to_hub and is_first():
         console.print(f"sent to {upload(out / 'model', push_to_hub)}")

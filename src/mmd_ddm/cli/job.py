@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from mmd_ddm.plan import Choice
 from mmd_ddm.report import verdict, write_card, write_report
 from mmd_ddm.runlog import RunLog, check_folder, write_json
 from mmd_ddm.split import Split
+from mmd_ddm.tracking import tracked
 
 __all__ = ["run_job", "train_run"]
 
@@ -54,6 +56,7 @@ class _Job:
     choice: Choice  # how an iteration fits
     adapter: Any  # of LoRA, if it is what is trained
     log: RunLog
+    trackers: Sequence[str]
 
     @property
     def samples(self) -> int:
@@ -66,9 +69,9 @@ class _Job:
         return evaluate_chain(name, self.model, chain, self.samples, self.config.seed, spaces)
 
 
-def run_job(config: FinetuneConfig, out: Path) -> dict[str, Any]:
+def run_job(config: FinetuneConfig, out: Path, trackers: Sequence[str] = ()) -> dict[str, Any]:
     """Finetune as configured; the run folder then holds model, results, picture and report."""
-    job = _prepare(config, out)
+    job = _prepare(config, out, trackers)
     console.print(
         f"finetuning {config.model} to {len(job.chain.times)} {job.chain.sampler} steps "
         f"{list(job.chain.times)} on {job.device}; {len(job.data.reference):,} images to match, "
@@ -143,7 +146,7 @@ def _train_and_export(job: _Job) -> int:
     return kept
 
 
-def _prepare(config: FinetuneConfig, out: Path) -> _Job:
+def _prepare(config: FinetuneConfig, out: Path, trackers: Sequence[str] = ()) -> _Job:
     """Load everything and open the run folder, which comes last: bad settings leave no trace."""
     check_folder(out, "finetune", to_mapping(config))
     roles = _roles(config)
@@ -171,7 +174,9 @@ def _prepare(config: FinetuneConfig, out: Path) -> _Job:
     choice = fit(config, sampler, [objective.phi for objective in objectives], out)
     log = RunLog(out, "finetune", to_mapping(config), inputs)
     log.write(event="plan", **dataclasses.asdict(choice))
-    return _Job(config, out, device, model, chain, data, phis, objectives, choice, adapter, log)
+    return _Job(
+        config, out, device, model, chain, data, phis, objectives, choice, adapter, log, trackers
+    )
 
 
 def _train(job: _Job) -> int:
@@ -182,11 +187,15 @@ def _train(job: _Job) -> int:
     if job.data.selection is not None:
         phi = job.phis[config.select.features]
         watch = Selection(config, sampler, phi, job.data.selection)
-    with progress_bar("finetuning", config.iterations) as bar:
+    with (
+        tracked(job.trackers, job.out, to_mapping(config)) as follow,
+        progress_bar("finetuning", config.iterations) as bar,
+    ):
         note = ""
 
         def on_event(**event: Any) -> None:
             nonlocal note
+            follow(**event)
             if event["event"] == "eval":
                 job.log.write(**event, space=config.select.features)
                 note = f"KID {1000 * event['kid']:.2g}"

@@ -5,7 +5,13 @@ from typing import Annotated
 
 import typer
 
-from mmd_ddm.cli.console import ForceOption, console, settings
+from mmd_ddm.cli.console import (
+    ForceOption,
+    TrackerOption,
+    chosen_trackers,
+    console,
+    settings,
+)
 
 __all__ = ["pretrain"]
 
@@ -25,6 +31,7 @@ def pretrain(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting: network.channels=32,64,96")
     ] = None,
+    tracker: TrackerOption = None,
     force_new_run: ForceOption = False,
 ) -> None:
     """Train a denoiser from scratch with the denoising loss (Eq. 5).
@@ -51,7 +58,7 @@ def pretrain(
 
     from mmd_ddm.cli.base import train_base
 
-    if train_base(chosen, out, minutes):
+    if train_base(chosen, out, minutes, chosen_trackers(tracker)):
         console.print(f"saved {out / 'model'}")
     else:
         console.print(f"stopped after {minutes:g} minutes; run the same command again to go on")
