@@ -211,6 +211,12 @@ def test_a_sampler_that_cannot_walk_leaves_a_gap(place):
     assert first["Learned Sampler"] == ["\N{EN DASH}", "13.8"]
     assert first["GENIE"][1] == "13.9"
     assert float(first["GENIE"][0]) > 0
+    more = mmd_ddm(place, "reproduce", "table-9", *SMALL)
+    assert (more.code, more.err) == (0, "")
+    text = (place / "out" / "table-9.md").read_text(encoding="utf-8")
+    (recall,) = re.findall(r"recall in pixels.*?\| DDIM \| (\S+) \| 0.31 \|", text, re.DOTALL)
+    assert 0 <= float(recall) <= 1
+    assert "| FD in pixels-spatial | 5 steps | published (sFID, CIFAR-10) |" in text
     shutil.rmtree(place / "out")
 
 

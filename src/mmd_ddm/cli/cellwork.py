@@ -5,7 +5,7 @@ their floors), ``images.npy`` (its first images) and, where it was finetuned, ``
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,16 @@ from mmd_ddm.cli.job import train_run
 from mmd_ddm.cli.judging import build_spaces, evaluate_chain
 from mmd_ddm.data import ImageSet
 from mmd_ddm.evaluate import Space
-from mmd_ddm.features import make_features
+from mmd_ddm.features import FEATURES, make_features
 from mmd_ddm.fingerprint import weights_sha256
-from mmd_ddm.reproduce import Cell
+from mmd_ddm.metrics import METRICS
+from mmd_ddm.reproduce import Cell, spatial
 from mmd_ddm.runlog import read_events, read_json, write_json
 
 __all__ = ["CellWork", "Unwalkable", "finished"]
 
 _KEPT_IMAGES = 64
+_FIRST = ("fd", "kid", "precision-recall", "is")  # in the space that stands for Inception
 
 
 class Unwalkable(ValueError):
@@ -155,12 +157,15 @@ def _load(cell: Cell) -> _Bench:
     model = load_model(config.model, device, config.precision)
     shape = model.denoiser.shape
     data = build_data(config.data, config.heldout, shape, resize=config.resize, seed=config.seed)
-    phis = {name: make_features(name, shape[0]).to(device) for name in cell.spaces}
+    names = [*cell.spaces, *(name for name in (spatial(cell),) if name in FEATURES)]
+    phis = {name: make_features(name, shape[0]).to(device) for name in names}
     real, others = data.heldout, data.reference
     if cell.real == "matched":
         real, others = others, real
     roles = dict.fromkeys(phis, "held-out") | dict.fromkeys(cell.spaces[:2], "optimised")
     spaces = build_spaces(phis, roles, others, real, config.judge_samples, device)
+    first = spaces[0]
+    spaces[0] = replace(first, chosen=tuple(m for m in _FIRST if METRICS[m].applies(first.phi)))
     inputs = {"model_sha256": weights_sha256(model.denoiser.network), **data.hashes}
     about = {space.name: space.describe() for space in spaces}
     return _Bench(model, data.reference, real, spaces, about, inputs)

@@ -10,7 +10,7 @@ from typing import Any
 from mmd_ddm.config import FinetuneConfig, from_mapping, override, to_mapping
 from mmd_ddm.reproduce.presets import Experiment, Preset, Row, load_experiment
 
-__all__ = ["Cell", "Choice", "Key", "lay_out", "minutes"]
+__all__ = ["Cell", "Choice", "Key", "lay_out", "minutes", "spatial"]
 
 # Settings that do not decide a number.
 _IDLE = {"save_every", "keep", "compare_steps", "device", "recompute", "micro_batch"}
@@ -109,6 +109,11 @@ class Cell:
                 return words
             value = value[key]
         return f"{words} = {value}"
+
+
+def spatial(cell: Cell) -> str:
+    """The name of the space, if there is one, in which FD is sFID."""
+    return f"{cell.spaces[0]}-spatial"
 
 
 def lay_out(preset: Preset, choice: Choice) -> dict[Key, Cell]:

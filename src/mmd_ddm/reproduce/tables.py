@@ -11,20 +11,20 @@ from typing import Any
 from mmd_ddm.published import published, published_figures
 from mmd_ddm.report.markdown import escape, table
 from mmd_ddm.report.table import Score, format_number, format_percent, format_score, score
-from mmd_ddm.reproduce.cells import Cell, Choice, Key
+from mmd_ddm.reproduce.cells import Cell, Choice, Key, spatial
 from mmd_ddm.reproduce.presets import Preset, load_experiment, preset_names
 
 __all__ = ["Layout", "write_figure_text", "write_index", "write_table"]
 
 _DASH = "\N{EN DASH}"
 _REAL = {"matched": "matched", "heldout": "held-out"}
+_SPATIAL = -1
 # The paper's metrics: which of a cell's spaces, and what is measured in it.
 _METRICS = {
-    "FID": (0, "fd"), "FID_CLIP": (1, "fd"), "IS": (0, "is"), "sFID": (0, "sfid"),
+    "FID": (0, "fd"), "FID_CLIP": (1, "fd"), "IS": (0, "is"), "sFID": (_SPATIAL, "fd"),
     "Precision": (0, "precision"), "Recall": (0, "recall"),
 }  # fmt: skip
-_NAMES = {"fd": "FD", "kid": "KID x1000", "is": "IS", "sfid": "sFD", "precision": "precision",
-          "recall": "recall"}  # fmt: skip
+_NAMES = {"fd": "FD", "kid": "KID x1000", "is": "IS"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Layout:
         for (*place, _), cell in self.cells.items():
             if place == [part, label, k] and cell.name in self.records:
                 row = self.records[cell.name]["row"]
-                found.append(score(row["spaces"][cell.spaces[space]], metric))
+                found.append(score(row["spaces"].get(_space(cell, space), {}), metric))
         scores = [one for one in found if one is not None]
         if len(scores) < 2:
             return scores[0] if scores else None
@@ -68,8 +68,8 @@ class Layout:
         """The same metric between two sets of real images."""
         for cell in self.of(part):
             if cell.name in self.records:
-                about = self.records[cell.name]["spaces"][cell.spaces[space]]
-                return score(about["floor"], metric)
+                about = self.records[cell.name]["spaces"].get(_space(cell, space))
+                return score(about["floor"], metric) if about else None
         return None
 
     def datasets(self, part: str) -> list[str]:
@@ -133,11 +133,15 @@ def _describe(layout: Layout, part: str) -> str:
     return text
 
 
+def _space(cell: Cell, place: int) -> str:
+    return spatial(cell) if place == _SPATIAL else cell.spaces[place]
+
+
 def _block(layout: Layout, part: str, name: str, space: int, metric: str) -> str:
     """One metric: a row a method, a column a number of steps, with the published ones beside."""
     cell = layout.of(part)[0]
     beside = layout.datasets(part) if name else []
-    header = [f"{_NAMES[metric]} in {cell.spaces[space]}"]
+    header = [f"{_NAMES.get(metric, metric)} in {_space(cell, space)}"]
     for k in layout.steps:
         header += [f"{k} steps", *(f"published ({name}, {data})" for data in beside)]
     labels = list(layout.preset.rows)
@@ -191,7 +195,7 @@ def _lines(
         ours = layout.score(part, label, k, space, metric)
         printed = _figure(layout, data, name, label, k)
         yield [
-            cell.config.data, cell.spaces[space], metric, label, k,
+            cell.config.data, _space(cell, space), metric, label, k,
             "" if ours is None else ours.value, "" if ours is None else ours.se,
             "" if printed is None else printed, data if printed is not None else "",
         ]  # fmt: skip
