@@ -22,8 +22,10 @@ from torch import nn
 from mmd_ddm.build import load_model
 from mmd_ddm.config import FinetuneConfig, PretrainConfig, load, to_mapping
 from mmd_ddm.data import load_images
+from mmd_ddm.features import FEATURES
 from mmd_ddm.kernels import KERNELS, make_kernel
-from mmd_ddm.schedules import SPACINGS, check_times, select_times
+from mmd_ddm.samplers import SAMPLERS
+from mmd_ddm.schedules import SCHEDULE_SPACINGS, SPACINGS, check_times, select_times
 from mmd_ddm.training import TrainingState
 
 CONFIG = PretrainConfig(lr=0.1)
@@ -123,6 +125,10 @@ OPTIONS = {
     "report": ["RUN"],
     "verify": ["RUN", "--device"],
 }  # fmt: skip
+GOOD = {
+    "auto", "cpu", "base", ".", "all", "bank", "minibatch",
+    *SAMPLERS, *SPACINGS, *SCHEDULE_SPACINGS, *KERNELS, *FEATURES,
+}  # fmt: skip
 SLIPS = st.sampled_from(sorted(OPTIONS)).flatmap(
     lambda verb: st.sampled_from(OPTIONS[verb]).flatmap(
         lambda option: st.tuples(st.just(verb), st.just(option), BAD[option])
@@ -136,7 +142,7 @@ SLIPS = st.sampled_from(sorted(OPTIONS)).flatmap(
 def test_a_slip_on_the_command_line_is_refused(slip, folder):
     verb, option, value = slip
     good = {**COMMANDS[verb], option: value}
-    assume(value not in ("auto", "cpu", "base", "."))
+    assume(value not in GOOD)  # Hypothesis tries the words that it finds in the source
     words = [word for key, word in good.items() if key.isupper()]
     words += [word for key, item in good.items() if not key.isupper() for word in (key, item)]
     before = contents(folder)
