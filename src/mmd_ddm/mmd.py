@@ -130,7 +130,7 @@ def off_diagonal_sums(
     """
     if len(x) < 2:
         raise ValueError(f"the unbiased MMD needs at least 2 vectors in a set; got {len(x)}")
-    diagonal = [kernel(rows, rows).diagonal() for rows in x.split(min(block, 256))]
+    diagonal = [kernel(rows, rows).diagonal().clone() for rows in x.split(min(block, 256))]
     return _row_sums(x, x, kernel, block) - torch.cat(diagonal)
 
 

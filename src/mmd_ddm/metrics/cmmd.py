@@ -10,13 +10,13 @@ References:
     2024.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from mmd_ddm.kernels import Gaussian
-from mmd_ddm.metrics.kid import InFloat64
-from mmd_ddm.mmd import mmd2
+from mmd_ddm.metrics.kid import BLOCK
+from mmd_ddm.mmd import cross, within
 
 __all__ = ["cmmd"]
 
@@ -25,5 +25,9 @@ _SCALE = 1000
 
 def cmmd(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
     """CMMD between two sets of features, in float64."""
-    x, y = (torch.nn.functional.normalize(s) for s in (x, y))
-    return _SCALE * float(mmd2(x, y, InFloat64(Gaussian(10)), unbiased=False))
+    of_x, of_y = (within(s, _kernel, unbiased=False, block=BLOCK) for s in (x, y))
+    return _SCALE * float(of_x + of_y - 2 * cross(x, y, _kernel, block=BLOCK))
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    return Gaussian(10)(normalize(x.double()), normalize(y.double()))

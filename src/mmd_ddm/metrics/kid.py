@@ -7,35 +7,20 @@ References:
     Binkowski et al., "Demystifying MMD GANs", 2018.
 """
 
-from dataclasses import dataclass
-
 from jaxtyping import Float
 from torch import Tensor
 
-from mmd_ddm.kernels import Kernel, Polynomial
+from mmd_ddm.kernels import Polynomial
 from mmd_ddm.mmd import mmd2_with_error, off_diagonal_sums
 
-__all__ = ["kid", "kid_sums"]
+__all__ = ["BLOCK", "kid", "kid_sums"]
 
-_BLOCK = 2048  # vectors whose kernel values are held at once: 2048 x 2048 of them
-
-
-@dataclass(frozen=True)
-class InFloat64:
-    """A kernel of float32 features in float64: a block is converted when it is needed.
-
-    Attributes:
-        kernel: any.
-    """
-
-    kernel: Kernel
-
-    def __call__(self, x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-        """Return k(x_i, y_j)."""
-        return self.kernel(x.double(), y.double())
+BLOCK = 1024  # vectors whose kernel values are held at once: 1024 x 1024 of them
 
 
-_KERNEL = InFloat64(Polynomial(degree=3))
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    """In float64, to which a block is converted when it is needed."""
+    return Polynomial(degree=3)(x.double(), y.double())
 
 
 def kid(
@@ -54,10 +39,10 @@ def kid(
     Raises:
         ValueError: fewer than two vectors in a set.
     """
-    distance, error = mmd2_with_error(x, y, _KERNEL, y_sums=y_sums, block=_BLOCK)
+    distance, error = mmd2_with_error(x, y, _kernel, y_sums=y_sums, block=BLOCK)
     return float(distance), float(error)
 
 
 def kid_sums(y: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
     """What KID needs of the real set alone."""
-    return off_diagonal_sums(y, _KERNEL, _BLOCK)
+    return off_diagonal_sums(y, _kernel, BLOCK)

@@ -5,7 +5,7 @@ share of generated vectors inside a real ball, *recall* the share of real ones i
 ball (k = 3, as in the ADM evaluator): torch-fidelity computes them. *Density* counts, for a
 generated vector, the real balls it lies in, divided by k; *coverage* is the share of real balls
 that hold a generated vector (k = 5). Density may exceed 1; outliers with large balls spoil it less
-than precision. Distances are held a few hundred rows at a time.
+than precision. Distances are held 200 rows at a time.
 
 References:
     Kynkäänniemi et al., "Improved Precision and Recall Metric", 2019.
@@ -18,7 +18,7 @@ from torch import Tensor
 
 __all__ = ["density_coverage", "precision_recall"]
 
-_ROWS = 500
+_ROWS = 200
 
 
 def precision_recall(
@@ -51,12 +51,16 @@ def density_coverage(
     Raises:
         ValueError: no more than k vectors in a set.
     """
+    from torch_fidelity.metric_prc import calc_cdist_part  # in parts: torch.cdist copies all of y
+
     _check(x, y, k)
     # The nearest of its own set is the vector itself.
-    radii = torch.cat([torch.cdist(r, y).kthvalue(k + 1).values for r in y.split(_ROWS)])
+    radii = torch.cat(
+        [calc_cdist_part(r, y, _ROWS).kthvalue(k + 1).values for r in y.split(_ROWS)]
+    )
     inside, covered = 0, torch.zeros_like(radii, dtype=torch.bool)
     for rows in x.split(_ROWS):
-        hits = torch.cdist(rows, y) < radii
+        hits = calc_cdist_part(rows, y, _ROWS) < radii
         inside += int(hits.sum())
         covered |= hits.any(0)
     return inside / (k * len(x)), float(covered.float().mean())

@@ -5,13 +5,16 @@ Pictures travel as data URIs and charts as inline SVG, so the page opens from an
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mmd_ddm.report.markdown import MARK, markdown
 from mmd_ddm.report.runs import Run, read_run
-from mmd_ddm.report.section import Section, lay_out
 from mmd_ddm.report.spreadsheet import HEADER, csv_text
+
+if TYPE_CHECKING:
+    from mmd_ddm.report.section import Section
 
 __all__ = ["write_report"]
 
@@ -49,6 +52,8 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
 
 
 def _page(runs: Sequence[Run]) -> str:
+    from mmd_ddm.report.section import lay_out  # its charts' library takes long to import
+
     sections = [lay_out(run, f"run{i}") for i, run in enumerate(runs, start=1)]
     environment = Environment(
         loader=PackageLoader("mmd_ddm.report", ""),
@@ -74,7 +79,7 @@ def _refuse_foreign(out: Path) -> None:
             raise ValueError(f"{out} is not a report of ours; give another name")
 
 
-def _differing(sections: Sequence[Section]) -> list[str]:
+def _differing(sections: "Sequence[Section]") -> list[str]:
     """Protocol keys in which the runs differ: their numbers do not compare."""
     first = sections[0].protocol
     keys = {key: None for section in sections for key in section.protocol}
