@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from small_net import SmallNet
 
 from mmd_ddm import ranks
 from mmd_ddm.bank import extract
@@ -34,20 +34,6 @@ CONFIG = FinetuneConfig(
     iterations=6, batch_size=BATCH, lr=1e-3, ema_decay=0.5, save_every=2,
     select=SelectConfig(every=3, diverged=0),
 )  # fmt: skip
-
-
-class SmallNet(nn.Module):
-    """An eps-prediction that is quick and sees the time."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(1, 8, 3, padding=1)
-        self.time = nn.Linear(1, 8)
-        self.out = nn.Conv2d(8, 1, 3, padding=1)
-
-    def forward(self, x, t):
-        shift = self.time(t.to(x.dtype)[:, None] / 1000)[:, :, None, None]
-        return self.out(torch.tanh(self.conv(x) + shift))
 
 
 class Hungry(Pixels):

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from mmd_ddm.build import (
     resolve_times,
 )
 from mmd_ddm.checkpoint import export
-from mmd_ddm.config import ChainConfig, NetworkConfig
+from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig
 from mmd_ddm.hub import BUNDLED_MODELS
 from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.schedules import NoiseSchedule
@@ -184,11 +184,11 @@ def test_given_images_are_held_out(tmp_path):
     for name, first, n in (("a.npy", 0, 40), ("b.npy", 100, 3)):
         images = np.repeat(np.arange(first, first + n, dtype=np.uint8), 64).reshape(n, 8, 8)
         np.save(tmp_path / name, images)
-    paths = (str(tmp_path / name) for name in ("a.npy", "b.npy"))
-    data = build_data(*paths, (1, 8, 8), resize=False, seed=0)
+    config = FinetuneConfig(data=str(tmp_path / "a.npy"), heldout=str(tmp_path / "b.npy"))
+    data = build_data(config, (1, 8, 8))
     assert data.reference.pixels[:, 0, 0, 0].tolist() == list(range(40))
     assert data.heldout.pixels[:, 0, 0, 0].tolist() == [100, 101, 102]
-    data = build_data(str(tmp_path / "a.npy"), "", (1, 8, 8), resize=False, seed=0)
+    data = build_data(replace(config, heldout=""), (1, 8, 8))
     assert (len(data.reference), len(data.heldout)) == (32, 8)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from rank_work import Hungry
+from small_net import SmallNet
 from torch import nn
 
 from mmd_ddm.config import FinetuneConfig, ObjectiveConfig, SelectConfig
@@ -23,21 +24,6 @@ CONFIG = FinetuneConfig(
     iterations=6, batch_size=4, lr=1e-2, ema_decay=0.5, save_every=3, grad_clip=1.0,
     select=SelectConfig(every=2, diverged=0),
 )  # fmt: skip
-
-
-class SmallNet(nn.Module):
-    """An eps-prediction that is quick, sees the time, and has dropout."""
-
-    def __init__(self, dropout=0.0):
-        super().__init__()
-        self.conv = nn.Conv2d(1, 8, 3, padding=1)
-        self.time = nn.Linear(1, 8)
-        self.dropout = nn.Dropout(dropout)
-        self.out = nn.Conv2d(8, 1, 3, padding=1)
-
-    def forward(self, x, t):
-        shift = self.time(t.to(x.dtype)[:, None] / 1000)[:, :, None, None]
-        return self.out(self.dropout(torch.tanh(self.conv(x) + shift)))
 
 
 def make(sampler="ddim", dropout=0.0, times=(600, 200)):

@@ -6,6 +6,7 @@ from itertools import count, pairwise
 
 import pytest
 import torch
+from small_net import SmallNet
 from torch import nn
 
 from mmd_ddm import pretrain as room
@@ -20,20 +21,6 @@ CONFIG = PretrainConfig(iterations=6, batch_size=8, lr=1e-2, warmup=2, ema_decay
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
-
-
-class SmallNet(nn.Module):
-    """A network that is quick and sees the time."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(1, 8, 3, padding=1)
-        self.time = nn.Linear(1, 8)
-        self.out = nn.Conv2d(8, 1, 3, padding=1)
-
-    def forward(self, x, t):
-        shift = self.time(t.to(x.dtype)[:, None] / 1000)[:, :, None, None]
-        return self.out(torch.tanh(self.conv(x) + shift))
 
 
 def make(prediction="epsilon"):

@@ -11,7 +11,7 @@ from commands import NETWORK, contents, digits, mmd_ddm, read, save_encoder, sav
 
 from mmd_ddm.bank import extract
 from mmd_ddm.build import build_data, build_sampler, load_model
-from mmd_ddm.config import ChainConfig
+from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.evaluate import draw
 from mmd_ddm.features import make_features
 from mmd_ddm.metrics import kid
@@ -58,7 +58,7 @@ def test_runs_hold(made):
 
 def test_checkpoints_are_selected_by_images_of_their_own(made, monkeypatch):
     monkeypatch.chdir(made)  # where the encoders lie
-    parts = build_data("digits.npy", "", (1, 8, 8), resize=False, seed=0, select=True)
+    parts = build_data(FinetuneConfig(data="digits.npy"), (1, 8, 8), select=True)
     assert read(made / "run/run.json")["inputs"].items() >= parts.hashes.items()
     (event,) = (e for e in read_events(made / "run") if e["event"] == "eval" and e["step"] == 0)
     chain = build_sampler(ChainConfig(steps=2), load_model("base").denoiser)

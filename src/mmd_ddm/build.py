@@ -8,7 +8,7 @@ import torch
 from diffusers.utils.logging import disable_progress_bar
 from torch import nn
 
-from mmd_ddm.config import ChainConfig, NetworkConfig, from_mapping
+from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, from_mapping
 from mmd_ddm.data import load_images
 from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.hub import find_model, shorten
@@ -135,26 +135,17 @@ def build_sampler(chain: ChainConfig, denoiser: Denoiser, *, recompute: bool = F
 
 
 def build_data(
-    data: str,
-    heldout: str,
-    shape: tuple[int, int, int],
-    *,
-    resize: bool,
-    seed: int,
-    select: bool = False,
+    config: FinetuneConfig, shape: tuple[int, int, int], *, select: bool = False
 ) -> Split:
     """The images to match, those that only evaluation sees, those to select by: `split_images`.
 
     Raises:
         ValueError: whatever `load_images` or `split_images` refuses.
     """
-    images = load_images(data, shape, resize=resize)
-    return split_images(
-        images,
-        load_images(heldout, shape, resize=resize) if heldout else None,
-        seed=seed,
-        select=select,
-    )
+    images, heldout = load_images(config.data, shape, resize=config.resize), None
+    if config.heldout:
+        heldout = load_images(config.heldout, shape, resize=config.resize)
+    return split_images(images, heldout, seed=config.seed, select=select)
 
 
 def build_network(config: NetworkConfig, shape: Sequence[int]) -> nn.Module:

@@ -20,12 +20,13 @@ from mmd_ddm.bank import extract
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.images import to_uint8
+from mmd_ddm.interpolation import slerp
 from mmd_ddm.launch import world
 from mmd_ddm.metrics import METRICS, Real
 from mmd_ddm.rng import sample_noise
 from mmd_ddm.samplers.base import Sampler
 
-__all__ = ["Space", "draw", "equal_quality_steps", "judge", "result_row"]
+__all__ = ["Space", "draw", "draw_arc", "equal_quality_steps", "judge", "result_row"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,24 @@ def draw(
         on_batch(n - len(mine))  # what the other ranks drew
     slowest = float(ranks.gather(torch.tensor([seconds]), ranks.shares(world())).max())
     return ranks.gather(torch.cat(images), of), n / slowest
+
+
+@torch.no_grad()
+def draw_arc(sampler: Sampler, seed: int, frames: int) -> UInt8[Tensor, "frames c h w"]:
+    """Images from the noise of ``seed`` to that of ``seed + 1``, along the arc (Eq. 8).
+
+    Samplers that add noise add the first image's to all of them.
+
+    Args:
+        sampler: the chain, on its device.
+        seed: of the first image.
+        frames: how many; at least 2.
+    """
+    denoiser = sampler.denoiser
+    z = sample_noise((seed, seed + 1), denoiser.shape, sampler.draws).to(denoiser.device)
+    added = z[1:, :1].expand(-1, frames, -1, -1, -1)
+    x_T = slerp(z[0, 0], z[0, 1], frames)
+    return to_uint8(sampler(x_T, added if sampler.stochastic else None)).cpu()
 
 
 def judge(

@@ -44,15 +44,15 @@ def bench(
     Example: mmd-ddm bench base --data photos/ --steps 5,10 --run run --out table
     """
     from mmd_ddm.cli.benchmark import Request, run_bench
-    from mmd_ddm.cli.chain import parse_times
+    from mmd_ddm.cli.chain import parse_steps, parse_times, split_words
 
     run_bench(
         Request(
             model=model,
             data=data,
-            steps=[_whole(word) for word in _words(steps)],
-            samplers=_words(samplers),
-            spacings=_words(spacing),
+            steps=parse_steps(steps),
+            samplers=split_words(samplers),
+            spacings=split_words(spacing),
             times=parse_times(times) or (),
             runs=run or [],
             samples=samples,
@@ -65,13 +65,3 @@ def bench(
         ),
         out,
     )
-
-
-def _words(text: str) -> list[str]:
-    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-
-
-def _whole(word: str) -> int:
-    if not word.isdecimal():
-        raise ValueError(f"--steps takes whole numbers, 5,10,15,20; got {word!r}")
-    return int(word)

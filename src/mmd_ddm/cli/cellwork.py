@@ -156,7 +156,7 @@ def _load(cell: Cell) -> _Bench:
     device = build_device(config.device)
     model = load_model(config.model, device, config.precision)
     shape = model.denoiser.shape
-    data = build_data(config.data, config.heldout, shape, resize=config.resize, seed=config.seed)
+    data = build_data(config, shape)
     names = [*cell.spaces, *(name for name in (spatial(cell),) if name in FEATURES)]
     phis = {name: make_features(name, shape[0]).to(device) for name in names}
     real, others = data.heldout, data.reference

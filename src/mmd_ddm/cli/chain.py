@@ -51,6 +51,24 @@ def parse_times(text: str | None) -> tuple[float, ...] | None:
         ) from error
 
 
+def parse_steps(text: str) -> list[int]:
+    """``5,10`` as whole numbers, each once.
+
+    Raises:
+        ValueError: anything else.
+    """
+    words = split_words(text)
+    for word in words:
+        if not word.isdecimal():
+            raise ValueError(f"--steps takes whole numbers, 5,10,15,20; got {word!r}")
+    return [int(word) for word in words]
+
+
+def split_words(text: str) -> list[str]:
+    """Words with commas between, each once."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
 def choose_chain(model: "Model", **given: Any) -> ChainConfig:
     """The chain to draw with, its times filled in.
 

@@ -30,13 +30,10 @@ def interpolate(
         raise ValueError(f"-n must be at least 1 and --frames 2; got {n} and {frames}")
     check_seed(seed)
 
-    import torch
-
     from mmd_ddm.build import build_device
     from mmd_ddm.cli.couple import load_couple
-    from mmd_ddm.images import grid, to_uint8
-    from mmd_ddm.interpolation import slerp
-    from mmd_ddm.rng import sample_noise
+    from mmd_ddm.evaluate import draw_arc
+    from mmd_ddm.images import grid
     from mmd_ddm.runlog import RunLog, write_json
     from mmd_ddm.sheets import sheet, zoom
 
@@ -45,18 +42,11 @@ def interpolate(
     RunLog(folder, "interpolate", settings, couple.hashes)
     samplers = couple.samplers()
     bands = []
-    with progress_bar("interpolating", 2 * n) as bar, torch.no_grad():
+    with progress_bar("interpolating", 2 * n) as bar:
         for first in range(seed, seed + 2 * n, 2):
-            rows = []
             for name, sampler in samplers.items():
-                noise = sample_noise((first, first + 1), couple.shape, sampler.draws)
-                noise = noise.to(sampler.denoiser.device)
-                x_T = slerp(noise[0, 0], noise[0, 1], frames)
-                added = noise[1:, :1].expand(-1, frames, -1, -1, -1)
-                images = to_uint8(sampler(x_T, added if sampler.stochastic else None)).cpu()
-                rows.append((name, grid(images, frames)))
+                bands.append(("", [(name, grid(draw_arc(sampler, first, frames), frames))]))
                 bar(advance=1, note=name)
-            bands += [("", [row]) for row in rows]
     steps = f"{len(couple.chain.times)} {couple.chain.sampler} steps"
     sentence = (
         f"Spherical interpolation (Eq. 8) between {n} pairs of noises, {frames} images each, in "

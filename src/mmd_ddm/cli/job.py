@@ -157,14 +157,7 @@ def _prepare(config: FinetuneConfig, out: Path, trackers: Sequence[str] = ()) ->
     chain = resolve_times(config.chain, model.denoiser.schedule)
     for planned in (chain, *_longer_chains(config, model)):
         build_sampler(planned, model.denoiser)
-    data = build_data(
-        config.data,
-        config.heldout,
-        shape,
-        resize=config.resize,
-        seed=config.seed,
-        select=config.select.every > 0,
-    )
+    data = build_data(config, shape, select=config.select.every > 0)
     phis = {name: make_features(name, shape[0]).to(device) for name in roles}
     _check_distinct(phis)
     objectives = _objectives(config, phis, data.reference, device)

@@ -1,6 +1,7 @@
 """The search for training images near the samples of a run: the work of ``mmd-ddm neighbors``."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def search(
     data = data or config.data
     settings = {"data": data, "space": space, "n": n, "k": k, "seed": seed}
     check_folder(out, "neighbors", settings)
-    split = build_data(data, config.heldout, couple.shape, resize=config.resize, seed=config.seed)
+    split = build_data(replace(config, data=data), couple.shape)
     train, real = split.reference, split.heldout.subset(n)
     if len(train) < max(k, 2):
         raise ValueError(f"{train.source} holds {len(train)} images; -k {k} takes more")

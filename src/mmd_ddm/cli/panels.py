@@ -12,11 +12,10 @@ from mmd_ddm.bank import cached_features, extract
 from mmd_ddm.build import build_sampler
 from mmd_ddm.cli.cellwork import CellWork
 from mmd_ddm.cli.console import progress_bar
-from mmd_ddm.images import grid, to_uint8
-from mmd_ddm.interpolation import slerp
+from mmd_ddm.evaluate import draw_arc
+from mmd_ddm.images import grid
 from mmd_ddm.metrics.memorisation import nearest
 from mmd_ddm.reproduce import Cell, Layout
-from mmd_ddm.rng import sample_noise
 from mmd_ddm.sheets import sheet, zoom
 
 __all__ = ["draw_figure"]
@@ -63,7 +62,6 @@ def _neighbors(cells: dict[str, Cell], work: CellWork) -> Bands:
     return [("", panels)]
 
 
-@torch.no_grad()
 def _interpolation(cells: dict[str, Cell], work: CellWork) -> Bands:
     bands: Bands = []
     with progress_bar("interpolating", _PAIRS * len(cells)) as bar:
@@ -73,10 +71,8 @@ def _interpolation(cells: dict[str, Cell], work: CellWork) -> Bands:
         }
         for pair in range(_PAIRS):
             for label, sampler in samplers.items():
-                denoiser = sampler.denoiser
-                ends = sample_noise((2 * pair, 2 * pair + 1), denoiser.shape, sampler.draws)[0]
-                x_T = slerp(ends[0], ends[1], _FRAMES).to(denoiser.device)
-                bands.append((f", {label}", [("", grid(to_uint8(sampler(x_T)).cpu(), _FRAMES))]))
+                images = draw_arc(sampler, 2 * pair, _FRAMES)
+                bands.append((f", {label}", [("", grid(images, _FRAMES))]))
                 bar(advance=1)
     return bands
 

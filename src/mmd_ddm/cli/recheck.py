@@ -111,15 +111,8 @@ class _Finetuned:
 
     @cached_property
     def split(self) -> Split:
-        config, shape = self.config, self.model.denoiser.shape
-        return build_data(
-            config.data,
-            config.heldout,
-            shape,
-            resize=config.resize,
-            seed=config.seed,
-            select=config.select.every > 0,
-        )
+        select = self.config.select.every > 0
+        return build_data(self.config, self.model.denoiser.shape, select=select)
 
     @cached_property
     def pixels(self) -> Tensor:

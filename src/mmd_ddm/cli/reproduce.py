@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmd_ddm.cli.chain import parse_steps
 from mmd_ddm.cli.console import console
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def reproduce(
         spaces=tuple(
             (word, name) for word, name in (("inception", inception), ("clip", clip)) if name
         ),
-        steps=_numbers(steps),
+        steps=tuple(parse_steps(steps)),
         seeds=seeds,
     )
     presets = choose(names)
@@ -77,13 +78,6 @@ def reproduce(
 
     run_reproduction(presets, choice, out)
     console.print(f"saved {out / 'results.md'}")
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not all(word.isdecimal() for word in words):
-        raise ValueError(f"--steps takes whole numbers, 5,10; got {text!r}")
-    return tuple(int(word) for word in words)
 
 
 def _show(presets: list["Preset"], choice: "Choice", out: Path) -> None:

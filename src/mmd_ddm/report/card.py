@@ -127,7 +127,7 @@ def _header(base: str, data: str, *, few_step: bool) -> str:
     """The YAML block: ids of the hub where there are any, since it links them."""
     from huggingface_hub import ModelCardData
 
-    known = parse_request("fashion_mnist" if data == _BUNDLED else data.partition(":")[0])
+    known = parse_request("fashion_mnist" if data == _BUNDLED else data)
     licence = "mit" if data == _BUNDLED and base in ("", _BUNDLED) else None
     return ModelCardData(
         library_name="diffusers",
