@@ -5,6 +5,8 @@ there is any), over the throughput that this machine sustains on the largest con
 network itself, forward and backward, at the same batch, type and layout.
 
     python benchmarks/bound.py
+    python benchmarks/bound.py --model cifar10-shape --features efficientnet-lite0 \
+        --batch-size 8 --micro-batch 4
 """
 
 import math

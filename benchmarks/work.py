@@ -7,16 +7,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmd_ddm.build import build_device, build_sampler, load_model
-from mmd_ddm.config import ChainConfig
+from mmd_ddm.build import build_device, build_network, build_sampler, load_model, precision_dtype
+from mmd_ddm.config import ChainConfig, NetworkConfig
+from mmd_ddm.denoiser import Denoiser
 from mmd_ddm.features import make_features
 from mmd_ddm.kernels import Polynomial
 from mmd_ddm.objective import Objective
 from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.schedules import NoiseSchedule
 
 __all__ = ["Work", "options", "prepare"]
 
 RESULTS = Path(__file__).parent / "results"
+# The paper's network for CIFAR-10, google/ddpm-cifar10-32, here with random weights.
+CIFAR10 = NetworkConfig(
+    channels=(128, 256, 256, 256),
+    attention=(False, True, False, False),
+    layers_per_block=2,
+    attention_head_dim=256,
+    norm_num_groups=32,
+)
 
 
 @dataclass(frozen=True)
@@ -48,11 +58,19 @@ def options(doc: str, **defaults: object) -> argparse.ArgumentParser:
 
 
 def prepare(settings: argparse.Namespace, **changes: object) -> Work:
-    """Load what the settings name; the bank is random numbers, which cost what features cost."""
+    """Load what the settings name; the bank is random numbers, which cost what features cost.
+
+    The model ``cifar10-shape`` is `CIFAR10`.
+    """
     chosen = argparse.Namespace(**{**vars(settings), **changes})
     torch.set_num_threads(chosen.threads)
     device = build_device(chosen.device)
-    denoiser = load_model(chosen.model, device, chosen.precision).denoiser
+    if chosen.model == "cifar10-shape":
+        shape, autocast = (3, 32, 32), precision_dtype(chosen.precision)
+        network = build_network(CIFAR10, shape).to(device)
+        denoiser = Denoiser(network, NoiseSchedule.linear(), shape=shape, autocast=autocast)
+    else:
+        denoiser = load_model(chosen.model, device, chosen.precision).denoiser
     denoiser.network.requires_grad_(True)
     chain = ChainConfig(steps=chosen.steps, sampler=chosen.sampler)
     sampler = build_sampler(chain, denoiser)

@@ -61,3 +61,14 @@ def test_a_point_of_memory(bench):
 def test_both_exact_ways_are_exact(bench, way):
     printed, _ = bench("two_passes", "--point", "--micro-batch=2", f"--way={way}")
     assert float(json.loads(printed)["gradient error"]) < 1e-6
+
+
+def test_the_papers_network_has_its_size(monkeypatch):
+    """As google/ddpm-cifar10-32, which the benchmark does not need to download."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    work = importlib.import_module("work")
+    settings = work.options("x").parse_args(
+        ["--model=cifar10-shape", "--features=pixels", "--batch-size=2", "--bank=8"]
+    )
+    network = work.prepare(settings).sampler.denoiser.network
+    assert sum(p.numel() for p in network.parameters()) == 35_746_307

@@ -18,7 +18,7 @@ from mmd_ddm.build import (
     resolve_times,
 )
 from mmd_ddm.checkpoint import export
-from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig
+from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, SelectConfig
 from mmd_ddm.hub import BUNDLED_MODELS
 from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.schedules import NoiseSchedule
@@ -184,12 +184,15 @@ def test_given_images_are_held_out(tmp_path):
     for name, first, n in (("a.npy", 0, 40), ("b.npy", 100, 3)):
         images = np.repeat(np.arange(first, first + n, dtype=np.uint8), 64).reshape(n, 8, 8)
         np.save(tmp_path / name, images)
-    config = FinetuneConfig(data=str(tmp_path / "a.npy"), heldout=str(tmp_path / "b.npy"))
+    names = {"data": str(tmp_path / "a.npy"), "heldout": str(tmp_path / "b.npy")}
+    config = FinetuneConfig(**names, select=SelectConfig(every=0))
     data = build_data(config, (1, 8, 8))
     assert data.reference.pixels[:, 0, 0, 0].tolist() == list(range(40))
     assert data.heldout.pixels[:, 0, 0, 0].tolist() == [100, 101, 102]
     data = build_data(replace(config, heldout=""), (1, 8, 8))
-    assert (len(data.reference), len(data.heldout)) == (32, 8)
+    assert (len(data.reference), len(data.heldout), data.selection) == (32, 8, None)
+    data = build_data(FinetuneConfig(**names), (1, 8, 8))
+    assert (len(data.reference), len(data.selection)) == (36, 4)
 
 
 # Networks

@@ -134,6 +134,24 @@ def test_a_bank_made_by_other_weights(run, place):
     assert "made by other weights or of other images; remove it" in done.err
 
 
+def test_spaces_of_different_dimension(run, tmp_path, monkeypatch):
+    """A module that gives the drawn images another dimension than the real ones."""
+    (tmp_path / "own_space.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    seen = 3\n"
+        "    def forward(self, images):\n"
+        "        self.seen += 1\n"
+        "        return images.flatten(1)[:, : self.seen]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    done, results = run("--features", "import:own_space:Net", "--metrics", "kid")
+    assert done.code == 2
+    assert results is None
+    (line,) = done.err.splitlines()
+    assert "have dimension 5, those of the real images 4" in line
+
+
 def test_keys_name_every_value():
     assert cache.key_of(1, "a") == cache.key_of(1, "a")
     others = {cache.key_of(*about) for about in ((1, "a"), ("a", 1), (1, ["a"]), (1.5, "a"))}

@@ -100,6 +100,21 @@ class TestForward:
         assert not torch.equal(half, full)
         assert torch.allclose(half, full, atol=0.05)
 
+    def test_attention_stays_in_float32_on_a_cpu(self, schedule):
+        seen = []
+
+        class Attends(nn.Conv2d):
+            def forward(self, x_t, times):
+                rows = super().forward(x_t).flatten(2)
+                attended = nn.functional.scaled_dot_product_attention(rows, rows, rows)
+                seen.extend((rows.dtype, attended.dtype))
+                return x_t + attended.view_as(x_t)
+
+        denoiser = Denoiser(Attends(1, 1, 1), schedule, shape=(1, 8, 8))
+        denoiser.autocast = torch.bfloat16
+        assert denoiser(noisy(dtype=torch.float32), 500).dtype == torch.float32
+        assert seen == [torch.bfloat16, torch.float32]
+
     def test_unknown_prediction_is_refused(self, denoiser, schedule):
         with pytest.raises(ValueError, match=r"'flow'.*epsilon, sample, v_prediction"):
             Denoiser(denoiser.network, schedule, "flow", shape=(1, 8, 8))

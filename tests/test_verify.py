@@ -58,7 +58,7 @@ def test_runs_hold(made):
 
 def test_checkpoints_are_selected_by_images_of_their_own(made, monkeypatch):
     monkeypatch.chdir(made)  # where the encoders lie
-    parts = build_data(FinetuneConfig(data="digits.npy"), (1, 8, 8), select=True)
+    parts = build_data(FinetuneConfig(data="digits.npy"), (1, 8, 8))
     assert read(made / "run/run.json")["inputs"].items() >= parts.hashes.items()
     (event,) = (e for e in read_events(made / "run") if e["event"] == "eval" and e["step"] == 0)
     chain = build_sampler(ChainConfig(steps=2), load_model("base").denoiser)

@@ -134,9 +134,7 @@ def build_sampler(chain: ChainConfig, denoiser: Denoiser, *, recompute: bool = F
     )
 
 
-def build_data(
-    config: FinetuneConfig, shape: tuple[int, int, int], *, select: bool = False
-) -> Split:
+def build_data(config: FinetuneConfig, shape: tuple[int, int, int]) -> Split:
     """The images to match, those that only evaluation sees, those to select by: `split_images`.
 
     Raises:
@@ -145,7 +143,7 @@ def build_data(
     images, heldout = load_images(config.data, shape, resize=config.resize), None
     if config.heldout:
         heldout = load_images(config.heldout, shape, resize=config.resize)
-    return split_images(images, heldout, seed=config.seed, select=select)
+    return split_images(images, heldout, seed=config.seed, select=config.select.every > 0)
 
 
 def build_network(config: NetworkConfig, shape: Sequence[int]) -> nn.Module:

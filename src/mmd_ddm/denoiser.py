@@ -13,7 +13,7 @@ well, also under autocast.
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from mmd_ddm.fingerprint import weights_sha256
 from mmd_ddm.gamma import Gamma, read_gamma
@@ -33,6 +34,23 @@ __all__ = ["PREDICTIONS", "Denoiser", "without_variance"]
 
 _LATENT = {"vae", "vqvae", "movq"}
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
+
+
+class _Float32Attention(TorchFunctionMode):
+    """Attention without autocast: on CPUs bfloat16's backward pass takes five times as long."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        named = kwargs or {}
+        if func is not nn.functional.scaled_dot_product_attention:
+            return func(*args, **named)
+
+        def widen(x: Any) -> Any:
+            return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+        with torch.autocast("cpu", enabled=False):
+            return func(*map(widen, args), **{name: widen(x) for name, x in named.items()})
 
 
 class Denoiser(nn.Module):
@@ -162,11 +180,13 @@ class Denoiser(nn.Module):
         """
         return read_head(self.source, weights_sha256(self.network)).to(self.device)
 
-    def precision(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def precision(self) -> Iterator[None]:
         """The autocast context that the network runs in."""
-        return torch.autocast(
-            self.device.type, dtype=self.autocast, enabled=self.autocast is not None
-        )
+        on, kind = self.autocast is not None, self.device.type
+        attention = _Float32Attention() if on and kind == "cpu" else nullcontext()
+        with torch.autocast(kind, dtype=self.autocast, enabled=on), attention:
+            yield
 
     def use_fast_layout(self) -> None:
         """Keep the weights channels-last where that is faster: not in bfloat16 on CPUs."""

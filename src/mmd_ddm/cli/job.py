@@ -18,7 +18,7 @@ from mmd_ddm.checkpoint import export
 from mmd_ddm.cli.console import console, progress_bar, say_skipped
 from mmd_ddm.cli.fitting import fit
 from mmd_ddm.cli.judging import build_spaces, evaluate_chain, protocol
-from mmd_ddm.cli.selection import Selection, say_kept, selection_record
+from mmd_ddm.cli.selection import Selection, say_kept, selection_record, standing
 from mmd_ddm.config import ChainConfig, FinetuneConfig, to_mapping
 from mmd_ddm.data import ImageSet
 from mmd_ddm.evaluate import Space, equal_quality_steps
@@ -157,7 +157,7 @@ def _prepare(config: FinetuneConfig, out: Path, trackers: Sequence[str] = ()) ->
     chain = resolve_times(config.chain, model.denoiser.schedule)
     for planned in (chain, *_longer_chains(config, model)):
         build_sampler(planned, model.denoiser)
-    data = build_data(config, shape, select=config.select.every > 0)
+    data = build_data(config, shape)
     phis = {name: make_features(name, shape[0]).to(device) for name in roles}
     _check_distinct(phis)
     objectives = _objectives(config, phis, data.reference, device)
@@ -184,20 +184,22 @@ def _train(job: _Job) -> int:
         tracked(job.trackers, job.out, to_mapping(config)) as follow,
         progress_bar("finetuning", config.iterations) as bar,
     ):
-        note = ""
+        loss, distance = "", ""
 
         def on_event(**event: Any) -> None:
-            nonlocal note
+            nonlocal loss, distance
             follow(**event)
             if event["event"] == "eval":
                 job.log.write(**event, space=config.select.features)
-                note = f"KID {1000 * event['kid']:.2g}"
-                return
-            job.log.write(**event)
-            if event["event"] == "train":
-                bar(done=event["step"], note=f"MMD² {event['loss']:.2f} {note}")
+                distance = standing(job.log.events())
             else:
+                job.log.write(**event)
+            if event["event"] == "train":
+                loss = f"MMD² {event['loss']:.2f}"
+            if "message" in event:
                 console.print(event["message"])
+            else:
+                bar(done=event["step"], note=f"{loss} {distance}")
 
         planned = dataclasses.replace(config, micro_batch=job.choice.micro_batch)
         checkpoint = job.out / "checkpoint.pt"

@@ -111,8 +111,7 @@ class _Finetuned:
 
     @cached_property
     def split(self) -> Split:
-        select = self.config.select.every > 0
-        return build_data(self.config, self.model.denoiser.shape, select=select)
+        return build_data(self.config, self.model.denoiser.shape)
 
     @cached_property
     def pixels(self) -> Tensor:

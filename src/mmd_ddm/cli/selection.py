@@ -5,6 +5,7 @@ Every evaluation draws from the same noise and meets the same real images, so th
 differ by far less than the interval of either.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from mmd_ddm.metrics import kid, kid_sums
 from mmd_ddm.report.table import Score, format_score
 from mmd_ddm.samplers.base import Sampler
 
-__all__ = ["Selection", "say_kept", "selection_record"]
+__all__ = ["Selection", "say_kept", "selection_record", "standing"]
 
 _SEED = 10**9  # other images than the verdict's
 
@@ -46,6 +47,13 @@ class Selection:
         pixels, _ = draw(self._sampler, self._n, seed=self._seed)
         features = extract(pixels, self._phi, device=self._sampler.denoiser.device)
         return kid(features, self._bank, y_sums=self._bank_sums)
+
+
+def standing(events: Sequence[Mapping[str, Any]]) -> str:
+    """The last evaluation in per cent of the base's KID, with its 95 % interval."""
+    found = [event for event in events if event["event"] == "eval"]
+    base, last = abs(found[0]["kid"]) or math.nan, found[-1]
+    return f"KID {100 * last['kid'] / base:.0f}±{196 * last['kid_se'] / base:.0f}%"
 
 
 def say_kept(config: FinetuneConfig, events: Sequence[Mapping[str, Any]], kept: int) -> None:
