@@ -139,6 +139,7 @@ def test_a_gamed_run_claims_no_speedup(tmp_path):
 def test_several_runs_are_compared_and_their_differences_named(run, tmp_path):
     results = make_results(lite0=(3.9, 0.02))
     results["protocol"]["samples"] = 1000
+    results["protocol"] |= {"kept_iteration": 7, "selection": {"kid": 0.5}}  # of a run, not of how
     other = make_run(tmp_path / "other", results)
     page = tmp_path / "page.html"
     write_report([run, other], page)
