@@ -20,6 +20,7 @@ from typing import Any
 from mmd_ddm.build import Model, build_sampler, resolve_times
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.fingerprint import weights_sha256
+from mmd_ddm.runlog import atomic_write
 from mmd_ddm.samplers import SAMPLERS
 from mmd_ddm.samplers.base import Sampler
 
@@ -99,10 +100,9 @@ class Ledger:
     def add(self, row: dict[str, Any]) -> None:
         """Keep a finished row."""
         self._rows[_key(row)] = row
-        temporary = self._path.with_name(self._path.name + ".tmp")
         lines = "".join(json.dumps(row) + "\n" for row in self._rows.values())
-        temporary.write_text(lines, encoding="utf-8")
-        temporary.replace(self._path)
+        with atomic_write(self._path) as file:
+            file.write(lines.encode())
 
     def rows(self, entries: Iterable[Entry]) -> list[dict[str, Any]]:
         """The finished ones of these rows, in their order, under the names they have now."""

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mmd_ddm.report.markdown import MARK, markdown
 from mmd_ddm.report.runs import Run, read_run
 from mmd_ddm.report.spreadsheet import HEADER, csv_text
+from mmd_ddm.runlog import atomic_write
 
 if TYPE_CHECKING:
     from mmd_ddm.report.section import Section
@@ -45,10 +46,8 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         text = csv_text(found)
     else:
         text = _page(found)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(out)
+    with atomic_write(out) as file:
+        file.write(text.encode())
 
 
 def _page(runs: Sequence[Run]) -> str:
