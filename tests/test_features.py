@@ -17,7 +17,8 @@ from mmd_ddm.images import from_uint8
 CASES = [
     ("encoder", 1, 28), ("encoder", 3, 32), ("random", 1, 28), ("random", 3, 32),
     ("pixels", 1, 28), ("pixels", 3, 30), ("efficientnet-lite0", 1, 28),
-    ("efficientnet-lite0", 3, 32), ("denoiser:fashion-mnist", 1, 28),
+    ("efficientnet-lite0", 3, 32), ("efficientnet-lite0-spatial", 1, 28),
+    ("denoiser:fashion-mnist", 1, 28),
 ]  # fmt: skip
 
 
@@ -258,6 +259,8 @@ def test_lite0_recognises_photographs(lite0_weights):
         confidence, classes = top(phi(x))
         larger = torch.nn.functional.interpolate(x, size=(224, 224), mode="area")
         at_224 = top(phi.network(larger)).indices.tolist()
+        logits = phi.logits(phi(x)) + lite0_weights["_fc.bias"]
+    assert torch.equal(logits.argmax(1), classes)
     assert classes[0] == monastery
     assert confidence.min() > 0.3
     assert at_224[0] in (monastery, palace)
@@ -272,6 +275,21 @@ def test_lite0_takes_the_range_it_was_trained_on():
     unit = (x + 1) / 2
     with torch.no_grad():
         assert close(phi(x), phi.network((unit - mean) / std), 1e-6)
+
+
+def test_the_spatial_lite0_is_a_layer_of_the_whole(lite0_weights):
+    phi, whole, x = make_features("efficientnet-lite0-spatial", 3), None, images(2, 3, 96)
+    full = make_features("efficientnet-lite0", 3)
+
+    def keep(module, args, output):
+        nonlocal whole
+        whole = output
+
+    full.network.blocks[4].register_forward_hook(keep)
+    full(x)
+    assert whole.shape == (2, 112, 6, 6)
+    assert torch.equal(phi(x), whole[:, :7].flatten(1))
+    assert not hasattr(phi, "class_weights")
 
 
 def test_lite0_sees_grey_as_equal_colours():

@@ -27,13 +27,13 @@ from mmd_ddm.evaluate import Space
 from mmd_ddm.features import FEATURES, make_features
 from mmd_ddm.fingerprint import weights_sha256
 from mmd_ddm.metrics import METRICS
-from mmd_ddm.reproduce import Cell, spatial
+from mmd_ddm.reproduce import Cell, spatial, with_classes
 from mmd_ddm.runlog import read_events, read_json, write_json
 
 __all__ = ["CellWork", "Unwalkable", "finished"]
 
 _KEPT_IMAGES = 64
-_FIRST = ("fd", "kid", "precision-recall", "is")  # in the space that stands for Inception
+_FIRST = ("fd", "kid", "precision-recall")  # in the space that stands for Inception
 
 
 class Unwalkable(ValueError):
@@ -164,8 +164,10 @@ def _load(cell: Cell) -> _Bench:
         real, others = others, real
     roles = dict.fromkeys(phis, "held-out") | dict.fromkeys(cell.spaces[:2], "optimised")
     spaces = build_spaces(phis, roles, others, real, config.judge_samples, device)
-    first = spaces[0]
-    spaces[0] = replace(first, chosen=tuple(m for m in _FIRST if METRICS[m].applies(first.phi)))
+    spaces[0] = replace(spaces[0], chosen=_FIRST)
+    at = names.index(with_classes(cell))
+    if METRICS["is"].applies(spaces[at].phi):
+        spaces[at] = replace(spaces[at], chosen=(*spaces[at].chosen, "is"))
     inputs = {"model_sha256": weights_sha256(model.denoiser.network), **data.hashes}
     about = {space.name: space.describe() for space in spaces}
     return _Bench(model, data.reference, real, spaces, about, inputs)

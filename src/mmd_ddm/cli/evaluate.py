@@ -57,7 +57,8 @@ def evaluate(
 ) -> None:
     """Measure what a model draws against real images, with the floor of two sets of real ones.
 
-    Metrics are kid, fd, precision-recall, density-coverage, is (in inception) and cmmd (in clip).
+    Metrics are kid, fd, precision-recall, density-coverage, is (in inception,
+    efficientnet-lite0) and cmmd (in clip).
     FD in inception is FID, in inception-spatial sFID, in clip FID_CLIP, in dinov2 FD-DINOv2. Drawn
     images, features and scores are kept: a repeated command computes nothing again.
 

@@ -10,7 +10,7 @@ from mmd_ddm.features.base import FeatureExtractor, Rounded
 from mmd_ddm.features.clip import Clip
 from mmd_ddm.features.denoiser import DenoiserFeatures
 from mmd_ddm.features.dinov2 import Dinov2
-from mmd_ddm.features.efficientnet import EfficientNetLite0
+from mmd_ddm.features.efficientnet import EfficientNetLite0, SpatialEfficientNetLite0
 from mmd_ddm.features.imported import Imported
 from mmd_ddm.features.inception import Inception, SpatialInception
 from mmd_ddm.features.multilevel import BUNDLED_ENCODER, MultiLevel, load_encoder, random_encoder
@@ -22,6 +22,7 @@ __all__ = ["FEATURES", "WITH_ARGUMENT", "FeatureExtractor", "MultiLevel", "make_
 FEATURES: dict[str, Callable[[int], FeatureExtractor]] = {
     "encoder": lambda channels: load_encoder(BUNDLED_ENCODER),
     "efficientnet-lite0": lambda channels: EfficientNetLite0(),
+    "efficientnet-lite0-spatial": lambda channels: SpatialEfficientNetLite0(),
     "random": random_encoder,
     "pixels": Pixels,
     "inception": lambda channels: Inception(),

@@ -99,8 +99,8 @@ METRICS = {
         _is,
         10,
         "10 parts in torch-fidelity's order, logits without bias; is_sd is over the parts",
-        lambda phi: hasattr(phi, "logits"),
-        "a space with classes, as inception",
+        lambda phi: hasattr(phi, "class_weights"),
+        "a space with classes, as inception or efficientnet-lite0",
     ),
     "cmmd": Metric(
         lambda x, real: {"cmmd": cmmd(x, real.features)},

@@ -7,7 +7,7 @@ of one network, finetuned or not, judged once. A cell is known by all that decid
 that tables share them. No torch here.
 """
 
-from mmd_ddm.reproduce.cells import Cell, Choice, lay_out, minutes, spatial
+from mmd_ddm.reproduce.cells import Cell, Choice, lay_out, minutes, spatial, with_classes
 from mmd_ddm.reproduce.presets import (
     Experiment,
     Preset,
@@ -31,6 +31,7 @@ __all__ = [
     "minutes",
     "preset_names",
     "spatial",
+    "with_classes",
     "write_figure_text",
     "write_index",
     "write_table",

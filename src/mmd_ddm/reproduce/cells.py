@@ -10,12 +10,13 @@ from typing import Any
 from mmd_ddm.config import FinetuneConfig, from_mapping, override, to_mapping
 from mmd_ddm.reproduce.presets import Experiment, Preset, Row, load_experiment
 
-__all__ = ["Cell", "Choice", "Key", "lay_out", "minutes", "spatial"]
+__all__ = ["Cell", "Choice", "Key", "lay_out", "minutes", "spatial", "with_classes"]
 
 # Settings that do not decide a number.
 _IDLE = {"save_every", "keep", "compare_steps", "device", "recompute", "micro_batch"}
 # Plain network calls a step, where that is far from one: half of GENIE's carry derivatives.
 _CALLS = {"genie": 4}
+_CLASSES = ("inception", "efficientnet-lite0")
 Key = tuple[str, str, int, int]  # experiment, row, steps, seed
 
 
@@ -111,9 +112,14 @@ class Cell:
         return f"{words} = {value}"
 
 
+def with_classes(cell: Cell) -> str:
+    """Where the inception score is taken: in Inception, or what has classes in its place."""
+    return next((name for name in cell.spaces if name in _CLASSES), cell.spaces[0])
+
+
 def spatial(cell: Cell) -> str:
     """The name of the space, if there is one, in which FD is sFID."""
-    return f"{cell.spaces[0]}-spatial"
+    return f"{with_classes(cell)}-spatial"
 
 
 def lay_out(preset: Preset, choice: Choice) -> dict[Key, Cell]:

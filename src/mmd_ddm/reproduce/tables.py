@@ -11,17 +11,17 @@ from typing import Any
 from mmd_ddm.published import published, published_figures
 from mmd_ddm.report.markdown import escape, table
 from mmd_ddm.report.table import Score, format_number, format_percent, format_score, score
-from mmd_ddm.reproduce.cells import Cell, Choice, Key, spatial
+from mmd_ddm.reproduce.cells import Cell, Choice, Key, spatial, with_classes
 from mmd_ddm.reproduce.presets import Preset, load_experiment, preset_names
 
 __all__ = ["Layout", "write_figure_text", "write_index", "write_table"]
 
 _DASH = "\N{EN DASH}"
 _REAL = {"matched": "matched", "heldout": "held-out"}
-_SPATIAL = -1
+_SPATIAL, _CLASSES = -1, -2
 # The paper's metrics: which of a cell's spaces, and what is measured in it.
 _METRICS = {
-    "FID": (0, "fd"), "FID_CLIP": (1, "fd"), "IS": (0, "is"), "sFID": (_SPATIAL, "fd"),
+    "FID": (0, "fd"), "FID_CLIP": (1, "fd"), "IS": (_CLASSES, "is"), "sFID": (_SPATIAL, "fd"),
     "Precision": (0, "precision"), "Recall": (0, "recall"),
 }  # fmt: skip
 _NAMES = {"fd": "FD", "kid": "KID x1000", "is": "IS"}
@@ -134,7 +134,8 @@ def _describe(layout: Layout, part: str) -> str:
 
 
 def _space(cell: Cell, place: int) -> str:
-    return spatial(cell) if place == _SPATIAL else cell.spaces[place]
+    named = {_SPATIAL: spatial, _CLASSES: with_classes}
+    return named[place](cell) if place in named else cell.spaces[place]
 
 
 def _block(layout: Layout, part: str, name: str, space: int, metric: str) -> str:
