@@ -136,7 +136,7 @@ def test_a_bank_made_by_other_weights(run, place):
 
 def test_spaces_of_different_dimension(run, tmp_path, monkeypatch):
     """A module that gives the drawn images another dimension than the real ones."""
-    (tmp_path / "own_space.py").write_text(
+    (tmp_path / "drifting_space.py").write_text(
         "import torch\n"
         "class Net(torch.nn.Module):\n"
         "    seen = 3\n"
@@ -145,7 +145,7 @@ def test_spaces_of_different_dimension(run, tmp_path, monkeypatch):
         "        return images.flatten(1)[:, : self.seen]\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    done, results = run("--features", "import:own_space:Net", "--metrics", "kid")
+    done, results = run("--features", "import:drifting_space:Net", "--metrics", "kid")
     assert done.code == 2
     assert results is None
     (line,) = done.err.splitlines()

@@ -174,7 +174,11 @@ def test_metrics_are_chosen_by_space_and_number():
     for asked, images, said in (
         ("fid", 100, "unknown metric 'fid'; choose of kid, fd"),
         ("density-coverage", 5, "density-coverage needs at least 6 images .* got 5"),
-        ("is", 100, "is needs a space with classes, as inception: add it with --features"),
+        (
+            "is",
+            100,
+            "is needs a space with classes, as inception or efficientnet-lite0: add it with",
+        ),
     ):
         with pytest.raises(ValueError, match=said):
             choose_metrics([asked], [pixels, clip], images)
