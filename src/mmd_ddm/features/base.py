@@ -21,14 +21,20 @@ class FeatureExtractor(nn.Module, ABC):
     Attributes:
         name: as in the registry.
         dim: d.
+        class_weights: [k, d], of a classifier of the vectors; only spaces with classes have them.
     """
 
     name: str
     dim: int
+    class_weights: Tensor
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Map images to vectors."""
+
+    def logits(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+        """Scores of the classes, without their bias: what the inception score is made of."""
+        return features @ self.class_weights.to(features).T
 
     def freeze(self) -> None:
         """Weights take no gradient, batch statistics stay as they are."""

@@ -32,7 +32,6 @@ class EfficientNetLite0(FeatureExtractor):
     name = "efficientnet-lite0"
     dim = 1280
     network: nn.Module
-    class_weights: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,17 +51,13 @@ class EfficientNetLite0(FeatureExtractor):
         network.load_state_dict(dict(zip(names, weights.values(), strict=True)))
         network.reset_classifier(0)  # type: ignore[operator]
         self.network = network
-        # No part of the space: neither of its hash.
+        # No part of the space, nor of its hash.
         self.register_buffer("class_weights", weights["_fc.weight"], persistent=False)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Scale, and run the network to its pooled features."""
         return self.network(self._scaled(images))
-
-    def logits(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        """Scores of the 1000 classes, without their bias, as Inception's."""
-        return features @ self.class_weights.to(features).T
 
     def _scaled(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 96 96"]:
         x = nn.functional.interpolate(

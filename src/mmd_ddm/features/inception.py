@@ -44,7 +44,6 @@ class Inception(FeatureExtractor):
 
     name = "inception"
     dim = 2048
-    class_weights: Tensor
 
     def __init__(self, path: Path | None = None) -> None:
         super().__init__()
@@ -67,10 +66,6 @@ class Inception(FeatureExtractor):
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Scale, and run the network to its pooled features."""
         return nn.functional.adaptive_avg_pool2d(self.layers(self._scaled(images)), 1).flatten(1)
-
-    def logits(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        """Scores of the 1008 classes, without their bias: what the inception score is made of."""
-        return features @ self.class_weights.to(features).T
 
     def _scaled(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 299 299"]:
         values = (to_channels(images, 3) + 1) * 127.5

@@ -7,7 +7,6 @@ FD-DINOv2.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -84,8 +83,7 @@ def _density_coverage(x: Tensor, real: Real) -> Scores:
 
 
 def _is(x: Tensor, real: Real) -> Scores:
-    phi: Any = real.phi
-    return dict(zip(("is", "is_sd"), inception_score(x, phi.logits), strict=True))
+    return dict(zip(("is", "is_sd"), inception_score(x, real.phi.logits), strict=True))
 
 
 METRICS = {
