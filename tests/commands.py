@@ -93,6 +93,13 @@ def save_model(folder: Path, chain: ChainConfig | None = None, **options) -> Den
     return denoiser
 
 
+def save_place(folder: Path, n: int) -> None:
+    """Fill a folder to run commands in: n images, a base model, a space to judge in."""
+    np.save(folder / "digits.npy", digits(n))
+    save_model(folder / "base")
+    save_encoder(folder / "judge.safetensors", 0)
+
+
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Every file below with its bytes, every folder; without the cache."""
     return {

@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from commands import contents, digits, mmd_ddm, save_encoder, save_model
+from commands import contents, digits, mmd_ddm, save_place
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -88,9 +88,7 @@ def test_config_files_are_taken_or_refused(content, tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("folder")
-    np.save(folder / "digits.npy", digits(20))
-    save_model(folder / "base")
-    save_encoder(folder / "judge.safetensors", 0)
+    save_place(folder, 20)
     return folder
 
 

@@ -2,10 +2,9 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from commands import digits, mmd_ddm, save_encoder, save_model
+from commands import mmd_ddm, save_place
 
 from mmd_ddm import plan
 from mmd_ddm.build import build_sampler, load_model
@@ -115,9 +114,7 @@ def test_free_memory_is_shared_by_the_ranks_of_a_machine(monkeypatch):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plan")
-    np.save(folder / "digits.npy", digits(40))
-    save_model(folder / "base")
-    save_encoder(folder / "judge.safetensors", 0)
+    save_place(folder, 40)
     return folder
 
 
