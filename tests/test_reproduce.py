@@ -3,6 +3,7 @@
 import csv
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from mmd_ddm.reproduce import (
     minutes,
     preset_names,
     spatial,
+    with_classes,
     write_table,
 )
 from mmd_ddm.samplers import SAMPLERS
@@ -137,6 +139,9 @@ def test_without_a_model_of_ones_own_each_part_has_its_cells():
         assert cell.real == "matched"
         assert cell.spaces == ("inception", "clip", "efficientnet-lite0")
         assert spatial(cell) == "inception-spatial"
+        assert with_classes(replace(cell, spaces=("inception:PATH", *cell.spaces[1:]))) == (
+            "inception:PATH"
+        )
         assert (cell.config.iterations, cell.config.batch_size) == (500, 128)
     own = lay_out(preset, Choice(own=("model='m'", "data='d'"), steps=(5,), seeds=3))
     assert {(part, k) for part, _, k, _ in own} == {("cifar10", 5)}

@@ -23,7 +23,7 @@ stage() {  # NAME COMMAND...: once; what the slice has no time for ends the scri
     timeout --signal=INT --kill-after=60 $((end - SECONDS)) "$@" || code=$?
     case $code in
         0) touch "$out/done/$name" ;;
-        124) echo "$name was cut off: repeat the line"; exit 0 ;;
+        124 | 137) echo "$name was cut off: repeat the line"; exit 0 ;;
         *) exit $code ;;
     esac
 }

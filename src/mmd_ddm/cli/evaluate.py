@@ -57,10 +57,10 @@ def evaluate(
 ) -> None:
     """Measure what a model draws against real images, with the floor of two sets of real ones.
 
-    Metrics are kid, fd, precision-recall, density-coverage, is (in inception,
-    efficientnet-lite0) and cmmd (in clip).
-    FD in inception is FID, in inception-spatial sFID, in clip FID_CLIP, in dinov2 FD-DINOv2. Drawn
-    images, features and scores are kept: a repeated command computes nothing again.
+    Metrics are kid, fd, precision-recall, density-coverage, is (in inception and
+    efficientnet-lite0) and cmmd (in clip). FD in inception is FID, in inception-spatial sFID, in
+    clip FID_CLIP, in dinov2 FD-DINOv2. Drawn images, features and scores are kept: a repeated
+    command computes nothing again.
 
     A finetuned model draws with its own chain, unless another is given; its run says which spaces
     it was optimised in. Compare only numbers of the same protocol.

@@ -84,6 +84,6 @@ def _differing(sections: "Sequence[Section]") -> list[str]:
     Which checkpoint was kept, and how, is of a run and no matter of how it was judged.
     """
     first = sections[0].protocol
-    keys = {key: None for section in sections for key in section.protocol}
-    keys = {key: None for key in keys if not key.startswith(("kept_iteration", "selection"))}
-    return [k for k in keys if any(s.protocol.get(k) != first.get(k) for s in sections)]
+    keys = dict.fromkeys(key for section in sections for key in section.protocol)
+    judged = [key for key in keys if not key.startswith(("kept_iteration", "selection"))]
+    return [k for k in judged if any(s.protocol.get(k) != first.get(k) for s in sections)]

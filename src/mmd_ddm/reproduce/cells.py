@@ -114,7 +114,8 @@ class Cell:
 
 def with_classes(cell: Cell) -> str:
     """Where the inception score is taken: in Inception, or what has classes in its place."""
-    return next((name for name in cell.spaces if name in _CLASSES), cell.spaces[0])
+    kinds = {name: name.partition(":")[0] for name in cell.spaces}  # inception:PATH as well
+    return next((name for name, kind in kinds.items() if kind in _CLASSES), cell.spaces[0])
 
 
 def spatial(cell: Cell) -> str:
