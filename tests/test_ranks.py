@@ -60,14 +60,14 @@ def test_two_ranks_give_the_whole_batchs_loss_and_gradient(name, dtype, pair):
     expected = gradients()[key]
     for found in pair[1]:
         assert error(found[key][1:], expected[1:]) <= tolerance
-        assert abs(found[key][0] - expected[0]) <= tolerance
+        assert error(found[key][:1], expected[:1]) <= tolerance
 
 
 def test_a_run_of_two_ranks_is_a_run_of_one(pair, tmp_path):
     expected = run(tmp_path)
     for found in pair[1]:
         assert error(found["weights"], expected["weights"]) <= 1e-6
-        assert torch.allclose(found["told"], expected["told"], atol=1e-6)
+        assert error(found["told"], expected["told"]) <= 1e-6
         assert error(found["images"].double(), expected["images"].double()) < 1e-3
     assert len(expected["told"]) == 6 + 3
     assert torch.equal(pair[1][0]["weights"], pair[1][1]["weights"])
