@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from work import Work, options, prepare
 
-from mmd_ddm.gradients import mmd_step
+from mmd_ddm.training.losses.mmd import mmd_step
 
 
 def largest_convolution(work: Work, batch: int) -> tuple[nn.Conv2d, torch.Tensor]:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from record import peak_memory, timed, write
 
-from mmd_ddm.features import make_features
-from mmd_ddm.metrics import METRICS, Real
+from mmd_ddm.evaluation.metrics import METRICS, Real
+from mmd_ddm.features.registry import make_features
 
 CPU = torch.device("cpu")
 CLASSES = 1008

@@ -16,8 +16,8 @@ from record import interleaved, median, write
 from torch import Tensor, nn
 from work import Work, options, prepare
 
-from mmd_ddm.gradients import mmd_step
-from mmd_ddm.mmd import mmd2
+from mmd_ddm.maths.mmd import mmd2
+from mmd_ddm.training.losses.mmd import mmd_step
 
 
 def published(work: Work, reals: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from record import measure_apart, peak_memory, timed, write
 from work import options, prepare
 
-from mmd_ddm.gradients import mmd_step
+from mmd_ddm.training.losses.mmd import mmd_step
 
 STEPS, BATCHES = (1, 5, 10, 20, 50), (64, 256, 1024, 2048)
 

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import torch
 
-from mmd_ddm.bank import extract
-from mmd_ddm.build import build_network, build_sampler
 from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, SelectConfig
-from mmd_ddm.denoiser import Denoiser
-from mmd_ddm.evaluate import draw
-from mmd_ddm.features import make_features
-from mmd_ddm.finetune import finetune
-from mmd_ddm.fingerprint import weights_sha256
-from mmd_ddm.kernels import Polynomial
-from mmd_ddm.metrics import kid
-from mmd_ddm.objective import Objective
-from mmd_ddm.runlog import RunLog
-from mmd_ddm.schedules import NoiseSchedule
+from mmd_ddm.evaluation.draw import draw
+from mmd_ddm.evaluation.metrics import kid
+from mmd_ddm.features.bank import extract
+from mmd_ddm.features.registry import make_features
+from mmd_ddm.jobs.build import build_network, build_sampler
+from mmd_ddm.maths.kernels import Polynomial
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.folder import RunLog
+from mmd_ddm.training.finetune import finetune
+from mmd_ddm.training.objective import Objective
 
 __all__ = ["tiny_run"]
 

@@ -16,9 +16,9 @@ import torch
 from record import measure_apart, median, peak_memory, timed, write
 from work import Work, options, prepare
 
-from mmd_ddm.gradients import mmd_step
-from mmd_ddm.images import clamp_straight_through
-from mmd_ddm.mmd import mmd2
+from mmd_ddm.maths.mmd import mmd2
+from mmd_ddm.maths.pixels import clamp_straight_through
+from mmd_ddm.training.losses.mmd import mmd_step
 
 WAYS = ("plain batch", "one backward", "two passes", "two passes, recomputed")
 

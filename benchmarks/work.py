@@ -7,14 +7,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmd_ddm.build import build_device, build_network, build_sampler, load_model, precision_dtype
 from mmd_ddm.config import ChainConfig, NetworkConfig
-from mmd_ddm.denoiser import Denoiser
-from mmd_ddm.features import make_features
-from mmd_ddm.kernels import Polynomial
-from mmd_ddm.objective import Objective
+from mmd_ddm.features.registry import make_features
+from mmd_ddm.jobs.build import (
+    build_device,
+    build_network,
+    build_sampler,
+    load_model,
+    precision_dtype,
+)
+from mmd_ddm.maths.kernels import Polynomial
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.samplers.base import Sampler
-from mmd_ddm.schedules import NoiseSchedule
+from mmd_ddm.training.objective import Objective
 
 __all__ = ["Work", "options", "prepare"]
 

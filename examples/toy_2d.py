@@ -27,13 +27,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmd_ddm.denoiser import Denoiser
-from mmd_ddm.kernels import Gaussian
-from mmd_ddm.mmd import mmd2, within
-from mmd_ddm.rng import generator
+from mmd_ddm.maths.kernels import Gaussian
+from mmd_ddm.maths.mmd import mmd2, within
+from mmd_ddm.maths.random import generator
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.maths.times import select_times
+from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.ddim import DDIM
-from mmd_ddm.schedules import NoiseSchedule, select_times
 
 SHAPE = (2, 1, 1)
 STEPS = 3

@@ -23,12 +23,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mmd_ddm.bank import extract
-from mmd_ddm.build import build_device
-from mmd_ddm.data import batch, load_images
+from mmd_ddm.data.images import batch, load_images
+from mmd_ddm.features.bank import extract
 from mmd_ddm.features.multilevel import MultiLevel
-from mmd_ddm.images import from_uint8
-from mmd_ddm.rng import generator
+from mmd_ddm.jobs.build import build_device
+from mmd_ddm.maths.pixels import from_uint8
+from mmd_ddm.maths.random import generator
 
 
 @dataclass(frozen=True)

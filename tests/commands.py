@@ -15,14 +15,17 @@ from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 
-from mmd_ddm.build import build_network, resolve_times
-from mmd_ddm.checkpoint import export
 from mmd_ddm.cli import main
 from mmd_ddm.cli.console import console
 from mmd_ddm.config import ChainConfig, NetworkConfig
-from mmd_ddm.denoiser import Denoiser
-from mmd_ddm.features import MultiLevel
-from mmd_ddm.schedules import NoiseSchedule
+from mmd_ddm.features.registry import MultiLevel
+from mmd_ddm.jobs.build import build_network, load_model, resolve_times
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.export import export
+from mmd_ddm.models.gamma import Gamma
+from mmd_ddm.models.genie_head import GenieHead
+from mmd_ddm.runs.fingerprint import weights_sha256
 
 CACHE = ".cache"
 # The console took its width when it was imported, before COLUMNS is set below.
@@ -30,6 +33,13 @@ console.width = 200
 NETWORK = (
     "--set", "network.channels=8,16", "--set", "network.attention=false,true",
     "--set", "network.attention_head_dim=8", "--set", "network.norm_num_groups=4",
+)  # fmt: skip
+
+
+JUDGE = "encoder:judge.safetensors"
+SMALL = (
+    "--features", "pixels", "--set", f"judges={JUDGE}", "--set", "select.samples=4",
+    "--set", "judge_samples=8", "--iterations", 1, "--batch-size", 4,
 )  # fmt: skip
 
 
@@ -116,3 +126,41 @@ def pictures(folder: Path) -> np.ndarray:
 
 def read(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def make_head():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return GenieHead(1, 8, 4)
+
+
+def forge_head(folder):
+    """A head as the verb would have written it, with an answer that is not 0."""
+    head = make_head()
+    torch.nn.init.normal_(
+        head.conv_out.weight, std=0.01, generator=torch.Generator().manual_seed(0)
+    )
+    head.save(folder / "base", weights_sha256(load_model(str(folder / "base")).denoiser.network))
+
+
+def forge_gamma(folder, **changes):
+    """A complete file, as the verb would have written it."""
+    network = load_model(str(folder / "base")).denoiser.network
+    values = tuple(np.linspace(0.1, 0.99, 1000))
+    found = Gamma(weights_sha256(network), "digits.npy", "d", 2, 0, values=values)
+    found.save(folder / "base" / "gamma.json")
+    path = folder / "base" / "gamma.json"
+    path.write_text(json.dumps({**read(path), **changes}))
+
+
+def places(on, image, scale=1):
+    """Top left corners at which the image is found, as [row, column]."""
+    wanted = np.asarray(image).repeat(scale, 1).repeat(scale, 2).transpose(1, 2, 0)
+    wanted = np.broadcast_to(wanted, (*wanted.shape[:2], 3))
+    sheet = np.asarray(on.convert("RGB"))
+    h, w = wanted.shape[:2]
+    at = np.argwhere(np.ones((sheet.shape[0] - h + 1, sheet.shape[1] - w + 1)))
+    # A few pixels leave few places to look at.
+    for y, x in np.random.default_rng(0).integers((h, w), size=(100, 2)):
+        at = at[(sheet[at[:, 0] + y, at[:, 1] + x] == wanted[y, x]).all(1)]
+    return [[y, x] for y, x in at.tolist() if (sheet[y : y + h, x : x + w] == wanted).all()]

@@ -11,8 +11,8 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from mmd_ddm.denoiser import Denoiser
-from mmd_ddm.schedules import NoiseSchedule
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.models.denoiser import Denoiser
 
 torch.set_num_threads(1)
 

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import torch
 
-from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.samplers.base import Walk
-from mmd_ddm.schedules import NoiseSchedule
 
 SHAPE = (1, 2, 2)
 VARIANCE = 0.25

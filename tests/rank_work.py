@@ -13,20 +13,20 @@ from pathlib import Path
 import torch
 from small_net import SmallNet
 
-from mmd_ddm import ranks
-from mmd_ddm.bank import extract
 from mmd_ddm.config import FinetuneConfig, SelectConfig
-from mmd_ddm.denoiser import Denoiser
-from mmd_ddm.evaluate import draw
+from mmd_ddm.evaluation.draw import draw
+from mmd_ddm.evaluation.metrics import kid
+from mmd_ddm.features.bank import extract
 from mmd_ddm.features.pixels import Pixels
-from mmd_ddm.finetune import finetune
-from mmd_ddm.gradients import mmd_step
-from mmd_ddm.kernels import Polynomial
-from mmd_ddm.launch import rank
-from mmd_ddm.metrics import kid
-from mmd_ddm.objective import Objective
-from mmd_ddm.samplers import make_sampler
-from mmd_ddm.schedules import NoiseSchedule
+from mmd_ddm.maths.kernels import Polynomial
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.runs import ranks
+from mmd_ddm.runs.launch import rank
+from mmd_ddm.samplers.registry import make_sampler
+from mmd_ddm.training.finetune import finetune
+from mmd_ddm.training.losses.mmd import mmd_step
+from mmd_ddm.training.objective import Objective
 
 SAMPLERS = ("ddim", "ddpm-small", "dpm-solver++-2m")
 BATCH = 5  # no multiple of the ranks

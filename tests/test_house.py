@@ -41,7 +41,7 @@ def test_import_contracts_hold():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("module", ["", ".cli", ".config", ".report", ".runlog"])
+@pytest.mark.parametrize("module", ["", ".cli", ".config", ".report", ".runs.folder"])
 def test_import_without_torch(module):
     heavy = "{'torch', 'diffusers'} & set(sys.modules)"
     done = run(sys.executable, "-c", f"import sys, mmd_ddm{module}; print({heavy} or 'light')")

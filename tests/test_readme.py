@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mmd_ddm.features import FEATURES
-from mmd_ddm.samplers import SAMPLERS
-from mmd_ddm.schedules import SCHEDULE_SPACINGS, SPACINGS
+from mmd_ddm.features.registry import FEATURES
+from mmd_ddm.maths.times import SCHEDULE_SPACINGS, SPACINGS
+from mmd_ddm.samplers.registry import SAMPLERS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

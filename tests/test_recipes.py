@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mmd_ddm.build import build_network
 from mmd_ddm.config import PretrainConfig, load
-from mmd_ddm.data import load_images
-from mmd_ddm.features import MultiLevel, make_features
-from mmd_ddm.images import from_uint8
+from mmd_ddm.data.images import load_images
+from mmd_ddm.features.registry import MultiLevel, make_features
+from mmd_ddm.jobs.build import build_network
+from mmd_ddm.maths.pixels import from_uint8
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 

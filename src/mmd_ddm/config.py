@@ -38,8 +38,8 @@ class ChainConfig:
     """The chain that is finetuned, and sampled afterwards."""
 
     steps: int = 5  # K; with custom times, their number
-    sampler: str = "ddim"  # a name of mmd_ddm.samplers.SAMPLERS
-    spacing: str = "leading"  # which K of the T times: see mmd_ddm.schedules
+    sampler: str = "ddim"  # a name of mmd_ddm.samplers.registry.SAMPLERS
+    spacing: str = "leading"  # which K of the T times: see mmd_ddm.maths.schedules
     times: tuple[float, ...] = ()  # a custom list, noisiest first; overrides steps and spacing
     eta: float = 0.0  # stochasticity, for the samplers that have it; 0 is the paper's sigma_t = 0
     clip: bool = False  # clamp every prediction of x_0 to [-1, 1]
@@ -87,7 +87,7 @@ class FinetuneConfig:
     """`mmd-ddm finetune`; the defaults are the paper's."""
 
     model: str = ""  # a diffusers folder, a hub id, a run, or the bundled fashion-mnist
-    data: str = ""  # images to match: see mmd_ddm.data
+    data: str = ""  # images to match: see mmd_ddm.data.images
     heldout: str = ""  # images only evaluation sees; default: a seeded fifth of data, set apart
     resize: bool = False  # crop and scale images that have another size than the model's
     chain: ChainConfig = field(default_factory=ChainConfig)
@@ -96,7 +96,7 @@ class FinetuneConfig:
     judges: tuple[str, ...] = ("efficientnet-lite0",)  # spaces of the verdict, never optimised
     judge_samples: int = 3000  # images drawn for the verdict, or as many as held-out ones
     compare_steps: tuple[int, ...] = (10, 20)  # more steps of the base, for the equal-quality row
-    trained: str = "all"  # or no-convolutions, or lora: which weights; see mmd_ddm.adapters
+    trained: str = "all"  # or no-convolutions, or lora: which weights; see mmd_ddm.models.lora
     lora_rank: int = 8  # of lora's additions to each layer
     iterations: int = 500
     batch_size: int = 128  # N of Eq. 7

@@ -26,8 +26,8 @@ from mmd_ddm.cli.report import report
 from mmd_ddm.cli.reproduce import reproduce
 from mmd_ddm.cli.sample import sample
 from mmd_ddm.cli.verify import verify
-from mmd_ddm.interrupts import sigterm_as_interrupt
-from mmd_ddm.launch import is_first, rank, speaks, world
+from mmd_ddm.runs.launch import is_first, rank, speaks, world
+from mmd_ddm.runs.signals import sigterm_as_interrupt
 
 __all__ = ["app", "main"]
 

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from mmd_ddm.cli.console import bars, console
+from mmd_ddm.cli.tables import print_bench
+
 __all__ = ["bench"]
 
 
@@ -43,10 +46,10 @@ def bench(
 
     Example: mmd-ddm bench base --data photos/ --steps 5,10 --run run --out table
     """
-    from mmd_ddm.cli.benchmark import Request, run_bench
     from mmd_ddm.cli.chain import parse_steps, parse_times, split_words
+    from mmd_ddm.jobs.benchmark import Request, run_bench
 
-    run_bench(
+    results = run_bench(
         Request(
             model=model,
             data=data,
@@ -64,4 +67,7 @@ def bench(
             resize=resize,
         ),
         out,
+        bars,
     )
+    print_bench(results)
+    console.print(f"saved {out}: bench.md, bench.csv, bench.json, bench.png")

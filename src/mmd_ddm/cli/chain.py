@@ -11,7 +11,7 @@ import typer
 from mmd_ddm.config import ChainConfig
 
 if TYPE_CHECKING:
-    from mmd_ddm.build import Model
+    from mmd_ddm.jobs.build import Model
 
 __all__ = [
     "ClipOption",
@@ -79,7 +79,7 @@ def choose_chain(model: "Model", **given: Any) -> ChainConfig:
     Raises:
         ValueError: times together with steps or a spacing, or a chain that cannot be walked.
     """
-    from mmd_ddm.build import build_sampler, resolve_times
+    from mmd_ddm.jobs.build import build_sampler, resolve_times
 
     asked = {key: value for key, value in given.items() if value is not None}
     spaced = sorted(asked.keys() & {"steps", "spacing"})

@@ -1,35 +1,21 @@
 """What the verbs print with: one console, one look of progress bars, one way to read settings."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from mmd_ddm import config
-from mmd_ddm.launch import is_first
-
-if TYPE_CHECKING:
-    from mmd_ddm.data import ImageSet
+from mmd_ddm.runs.bars import bars
 
 __all__ = [
     "ForceOption",
     "TrackerOption",
+    "bars",
     "chosen_trackers",
     "console",
-    "progress_bar",
-    "say_skipped",
     "settings",
 ]
 
@@ -43,38 +29,7 @@ TrackerOption = Annotated[
         "--tracker", help="tensorboard (default, OUT/trackers), wandb, ... or none; repeatable."
     ),
 ]
-# Names of files and models are shown as they are, not read as markup.
-console = Console(highlight=False, markup=False, quiet=not is_first())
-
-
-@contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[..., None]]:
-    """A progress bar; the yielded function takes ``done=`` or ``advance=`` and a ``note=``."""
-    columns = (
-        # All of it and a note of 20 letters fit a terminal of 80.
-        TextColumn("{task.description:<20}", markup=False),
-        BarColumn(bar_width=10),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("<"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=total, note="")
-
-        def update(*, done: int | None = None, advance: int | None = None, note: str = "") -> None:
-            progress.update(task, completed=done, advance=advance, note=note)
-
-        yield update
-
-
-def say_skipped(*sources: "ImageSet") -> None:
-    """Name the files that were taken for no images."""
-    for source in sources:
-        if source.skipped:
-            names = ", ".join(source.skipped[:5]) + ", ..." * (len(source.skipped) > 5)
-            console.print(f"skipped {len(source.skipped):,} files of {source.source}: {names}")
+console = bars.console
 
 
 def chosen_trackers(names: list[str] | None) -> tuple[str, ...]:
@@ -83,7 +38,7 @@ def chosen_trackers(names: list[str] | None) -> tuple[str, ...]:
     Raises:
         ValueError: no such tracker, or one that is not installed.
     """
-    from mmd_ddm.tracking import check_trackers
+    from mmd_ddm.runs.trackers import check_trackers
 
     chosen = tuple(dict.fromkeys(names or ["tensorboard"]))
     if chosen == ("none",):

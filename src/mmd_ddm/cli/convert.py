@@ -44,8 +44,8 @@ def convert(
 
     import hashlib
 
-    from mmd_ddm.checkpoint import export
-    from mmd_ddm.conversion import convert_checkpoint
+    from mmd_ddm.models.convert import convert_checkpoint
+    from mmd_ddm.models.export import export
     from mmd_ddm.report import write_base_card
 
     denoiser, scheduler_config = convert_checkpoint(

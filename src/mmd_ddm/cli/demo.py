@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmd_ddm.cli.console import ForceOption, chosen_trackers, console
+from mmd_ddm.cli.console import ForceOption, bars, chosen_trackers, console
 
 __all__ = ["demo"]
 
@@ -21,14 +21,14 @@ def demo(
 
     Example: mmd-ddm demo --out demo-run
     """
-    from mmd_ddm.cli.job import run_job
-    from mmd_ddm.cli.judging import print_results
+    from mmd_ddm.cli.tables import print_results
     from mmd_ddm.config import FinetuneConfig, load, to_mapping
-    from mmd_ddm.runlog import free_folder
+    from mmd_ddm.jobs.finetune import run_job
+    from mmd_ddm.runs.folder import free_folder
 
     preset = Path(__file__).parents[1] / "presets" / "demo.toml"
     chosen = load(FinetuneConfig, preset, set_ or [])
     if force_new_run:
         out = free_folder(out, "finetune", to_mapping(chosen))
-    print_results(run_job(chosen, out, chosen_trackers(None)))
+    print_results(run_job(chosen, out, chosen_trackers(None), bars))
     console.print(f"look at {out / 'pairs.png'} and open {out / 'report.html'} in a browser")

@@ -15,9 +15,9 @@ from mmd_ddm.cli.chain import (
     describe_chain,
     parse_times,
 )
-from mmd_ddm.cli.console import console, say_skipped
+from mmd_ddm.cli.console import bars, console
 from mmd_ddm.config import check_seed
-from mmd_ddm.launch import is_first
+from mmd_ddm.runs.launch import is_first
 
 __all__ = ["evaluate"]
 
@@ -72,12 +72,12 @@ def evaluate(
     _refuse_foreign(out)
     check_seed(seed)
 
-    from mmd_ddm import ranks
-    from mmd_ddm.build import build_device, load_model
-    from mmd_ddm.cli.judging import print_results
-    from mmd_ddm.cli.measurement import DEFAULT_SPACES, measure, read_roles
-    from mmd_ddm.data import load_images
-    from mmd_ddm.runlog import write_json
+    from mmd_ddm.cli.tables import print_results
+    from mmd_ddm.data.images import load_images, say_skipped
+    from mmd_ddm.jobs.build import build_device, load_model
+    from mmd_ddm.jobs.evaluate import DEFAULT_SPACES, measure, read_roles
+    from mmd_ddm.runs import ranks
+    from mmd_ddm.runs.folder import write_json
 
     ranks.join()
     loaded = load_model(model, build_device(device))
@@ -85,7 +85,7 @@ def evaluate(
     counts: list[int | None] = [*steps] if steps else [None]
     chains = [choose_chain(loaded, steps=k, times=parse_times(times), **given) for k in counts]
     images = load_images(data, loaded.denoiser.shape, resize=resize)
-    say_skipped(images)
+    say_skipped(bars, images)
     of_run = read_roles(Path(model))
     # Of a finetuned model without its run, nobody knows what it was optimised in.
     otherwise = "held-out" if of_run or loaded.chain is None else "unknown"
@@ -93,7 +93,7 @@ def evaluate(
     samples = min(len(images), 3000) if n is None else n
     for chain in chains:
         console.print(f"{samples} images in {describe_chain(loaded, chain)}")
-    results = measure(loaded, chains, images, roles, metrics or [], n=samples, seed=seed)
+    results = measure(loaded, chains, images, roles, metrics or [], bars, n=samples, seed=seed)
     if is_first():
         write_json(out, results)
     print_results(results)
@@ -102,7 +102,7 @@ def evaluate(
 
 def _refuse_foreign(out: Path) -> None:
     """Only what this verb wrote may be replaced: the results of a finetuning hold its verdict."""
-    from mmd_ddm.runlog import read_json
+    from mmd_ddm.runs.folder import read_json
 
     if out.is_dir():
         raise ValueError(f"{out} is a folder; give the name of a JSON file")

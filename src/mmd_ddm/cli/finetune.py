@@ -9,11 +9,12 @@ from mmd_ddm.cli.chain import SamplerOption, SpacingOption, TimesOption, parse_t
 from mmd_ddm.cli.console import (
     ForceOption,
     TrackerOption,
+    bars,
     chosen_trackers,
     console,
     settings,
 )
-from mmd_ddm.launch import is_first
+from mmd_ddm.runs.launch import is_first
 
 __all__ = ["finetune"]
 
@@ -94,21 +95,21 @@ def finetune(
         console.print_json(json.dumps(to_mapping(chosen)))
         return
 
-    from mmd_ddm import ranks
-    from mmd_ddm.hub import check_upload, upload
+    from mmd_ddm.models.find import check_upload, upload
+    from mmd_ddm.runs import ranks
 
     trackers = chosen_trackers(tracker)
     if push_to_hub:
         check_upload(push_to_hub)
     ranks.join(chosen.batch_size)
 
-    from mmd_ddm.cli.job import run_job
-    from mmd_ddm.cli.judging import print_results
-    from mmd_ddm.runlog import free_folder
+    from mmd_ddm.cli.tables import print_results
+    from mmd_ddm.jobs.finetune import run_job
+    from mmd_ddm.runs.folder import free_folder
 
     if force_new_run:
         out = ranks.first_says(free_folder(out, "finetune", to_mapping(chosen)))
-    print_results(run_job(chosen, out, trackers))
+    print_results(run_job(chosen, out, trackers, bars))
     console.print(f"saved {out}: model/, results.json, pairs.png, report.html")
     if push_to_hub and is_first():
         console.print(f"sent to {upload(out / 'model', push_to_hub)}")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mmd_ddm.cli.console import console, progress_bar
+from mmd_ddm.cli.console import bars, console
 from mmd_ddm.config import check_seed
 
 __all__ = ["gamma"]
@@ -38,11 +38,11 @@ def gamma(
 
     from dataclasses import replace
 
-    from mmd_ddm.build import build_device, load_model
-    from mmd_ddm.data import load_images
-    from mmd_ddm.fingerprint import weights_sha256
-    from mmd_ddm.gamma import Gamma, gamma_file
-    from mmd_ddm.samplers.analytic import second_moments
+    from mmd_ddm.data.images import load_images
+    from mmd_ddm.jobs.build import build_device, load_model
+    from mmd_ddm.jobs.gamma import second_moments
+    from mmd_ddm.models.gamma import Gamma, gamma_file
+    from mmd_ddm.runs.fingerprint import weights_sha256
 
     denoiser = load_model(model, build_device(device)).denoiser
     path = gamma_file(denoiser.source)
@@ -52,7 +52,7 @@ def gamma(
     if replace(found, values=()) != wanted:
         raise ValueError(f"{path} was made otherwise or of another model: delete it first")
     total = len(denoiser.schedule)
-    with progress_bar("second moments", total) as bar:
+    with bars.bar("second moments", total) as bar:
         bar(done=len(found.values))
         moments = second_moments(
             denoiser,

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmd_ddm.cli.console import console, progress_bar, settings
+from mmd_ddm.cli.console import bars, console, settings
 
 __all__ = ["genie_head"]
 
@@ -48,12 +48,12 @@ def genie_head(
 
     import torch
 
-    from mmd_ddm.build import build_device, load_model
-    from mmd_ddm.data import load_images
-    from mmd_ddm.distill import distil
-    from mmd_ddm.fingerprint import weights_sha256
-    from mmd_ddm.head import GenieHead, head_folder
-    from mmd_ddm.runlog import OutputError, RunLog
+    from mmd_ddm.data.images import load_images
+    from mmd_ddm.jobs.build import build_device, load_model
+    from mmd_ddm.models.genie_head import GenieHead, head_folder
+    from mmd_ddm.runs.fingerprint import weights_sha256
+    from mmd_ddm.runs.folder import OutputError, RunLog
+    from mmd_ddm.training.genie_head import distil
 
     denoiser = load_model(model, build_device(config.device)).denoiser
     folder, weights = head_folder(denoiser.source), weights_sha256(denoiser.network)
@@ -66,7 +66,7 @@ def genie_head(
     layer: Any = denoiser.network.conv_norm_out
     torch.manual_seed(config.seed)
     head = GenieHead(denoiser.shape[0], layer.num_channels, layer.num_groups)
-    with progress_bar("derivative", config.iterations) as bar:
+    with bars.bar("derivative", config.iterations) as bar:
 
         def on_event(**event: Any) -> None:
             log.write(**event)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmd_ddm.cli.console import console, progress_bar
+from mmd_ddm.cli.console import bars, console
 from mmd_ddm.config import check_seed
 
 __all__ = ["interpolate"]
@@ -30,22 +30,23 @@ def interpolate(
         raise ValueError(f"-n must be at least 1 and --frames 2; got {n} and {frames}")
     check_seed(seed)
 
-    from mmd_ddm.build import build_device
-    from mmd_ddm.cli.couple import load_couple
-    from mmd_ddm.evaluate import draw_arc
-    from mmd_ddm.images import grid
-    from mmd_ddm.runlog import RunLog, write_json
-    from mmd_ddm.sheets import sheet, zoom
+    from mmd_ddm.evaluation.draw import draw_arc
+    from mmd_ddm.jobs.build import build_device
+    from mmd_ddm.jobs.couple import load_couple
+    from mmd_ddm.report.sheets import grid, sheet, zoom
+    from mmd_ddm.runs.folder import RunLog, write_json
 
     couple = load_couple(run, build_device(device))
     folder, settings = out or run / "interpolation", {"n": n, "frames": frames, "seed": seed}
     RunLog(folder, "interpolate", settings, couple.hashes)
     samplers = couple.samplers()
     bands = []
-    with progress_bar("interpolating", 2 * n) as bar:
+    with bars.bar("interpolating", 2 * n) as bar:
         for first in range(seed, seed + 2 * n, 2):
             for name, sampler in samplers.items():
-                bands.append(("", [(name, grid(draw_arc(sampler, first, frames), frames))]))
+                bands.append(
+                    ("", [(name, grid(draw_arc(sampler, first, frames).numpy(), frames))])
+                )
                 bar(advance=1, note=name)
     steps = f"{len(couple.chain.times)} {couple.chain.sampler} steps"
     sentence = (

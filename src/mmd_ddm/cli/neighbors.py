@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmd_ddm.cli.console import console
+from mmd_ddm.cli.console import bars, console
 from mmd_ddm.config import check_seed
 
 __all__ = ["neighbors"]
@@ -38,13 +38,13 @@ def neighbors(
         raise ValueError(f"-n must be at least 2 and -k at least 1; got {n} and {k}")
     check_seed(seed)
 
-    from mmd_ddm.build import build_device
-    from mmd_ddm.cli.couple import load_couple
-    from mmd_ddm.cli.nearness import search
+    from mmd_ddm.jobs.build import build_device
+    from mmd_ddm.jobs.copies import search
+    from mmd_ddm.jobs.couple import load_couple
 
     couple = load_couple(run, build_device(device))
     folder = out or run / "neighbors"
     space = space or [*couple.config.judges, *couple.config.objective.features][0]
-    found = search(couple, data, space, n, k, seed, folder)
+    found = search(couple, data, space, n, k, seed, folder, bars)
     console.print(found["sentence"])
     console.print(f"saved {folder}; mmd-ddm report {run} --out report.html shows it")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mmd_ddm.cli.chain import SamplerOption
-from mmd_ddm.cli.console import settings
+from mmd_ddm.cli.console import console, settings
 
 __all__ = ["plan"]
 
@@ -34,6 +34,9 @@ def plan(
 
     Example: mmd-ddm plan google/ddpm-cifar10-32 --steps 10 --batch-size 256
     """
+    from rich import box
+    from rich.table import Table
+
     from mmd_ddm.config import FinetuneConfig
 
     given = {
@@ -46,11 +49,11 @@ def plan(
     }
     chosen = settings(FinetuneConfig, config, set_, given)
 
-    from mmd_ddm.adapters import adapt
-    from mmd_ddm.build import build_device, build_sampler, load_model
-    from mmd_ddm.cli.fitting import print_choices
-    from mmd_ddm.features import make_features
-    from mmd_ddm.plan import free_memory, measure
+    from mmd_ddm.features.registry import make_features
+    from mmd_ddm.jobs.build import build_device, build_sampler, load_model
+    from mmd_ddm.jobs.fit_memory import describe_choice, table_of_choices
+    from mmd_ddm.models.lora import adapt
+    from mmd_ddm.training.memory_plan import free_memory, measure
 
     where = build_device(chosen.device)
     denoiser = load_model(chosen.model, where, chosen.precision).denoiser
@@ -58,4 +61,11 @@ def plan(
     names = chosen.objective.features
     phis = [make_features(name, denoiser.shape[0]).to(where) for name in names]
     costs = measure(build_sampler(chosen.chain, denoiser), phis)
-    print_choices(chosen, costs, free_memory(where))
+    budget = free_memory(where)
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("micro-batch", "calls kept", "memory", "an iteration", ""):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in table_of_choices(chosen, costs, budget):
+        table.add_row(*line)
+    console.print(table)
+    console.print(describe_choice(chosen, costs, budget))

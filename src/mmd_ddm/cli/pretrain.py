@@ -8,6 +8,7 @@ import typer
 from mmd_ddm.cli.console import (
     ForceOption,
     TrackerOption,
+    bars,
     chosen_trackers,
     console,
     settings,
@@ -41,7 +42,7 @@ def pretrain(
     Example: mmd-ddm pretrain --data photos/ --out base --iterations 20000
     """
     from mmd_ddm.config import PretrainConfig, to_mapping
-    from mmd_ddm.runlog import check_folder, free_folder
+    from mmd_ddm.runs.folder import check_folder, free_folder
 
     given = {
         "data": data,
@@ -56,9 +57,9 @@ def pretrain(
         out = free_folder(out, "pretrain", to_mapping(chosen))
     check_folder(out, "pretrain", to_mapping(chosen))
 
-    from mmd_ddm.cli.base import train_base
+    from mmd_ddm.jobs.pretrain import train_base
 
-    if train_base(chosen, out, minutes, chosen_trackers(tracker)):
+    if train_base(chosen, out, minutes, chosen_trackers(tracker), bars):
         console.print(f"saved {out / 'model'}")
     else:
         console.print(f"stopped after {minutes:g} minutes; run the same command again to go on")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmd_ddm.cli.chain import parse_steps
-from mmd_ddm.cli.console import console
+from mmd_ddm.cli.console import bars, console
 
 if TYPE_CHECKING:
-    from mmd_ddm.reproduce import Cell, Choice, Preset
+    from mmd_ddm.paper import Cell, Choice, Preset
 
 __all__ = ["reproduce"]
 
@@ -52,7 +52,7 @@ def reproduce(
 
     Example: mmd-ddm reproduce table-1 --model base --data photos/ --dry-run
     """
-    from mmd_ddm.reproduce import Choice, choose
+    from mmd_ddm.paper import Choice, choose
 
     if (data or heldout) and not model:
         raise ValueError("--data and --heldout are for a model of yours: give --model as well")
@@ -74,15 +74,15 @@ def reproduce(
         _show(presets, choice, out)
         return
 
-    from mmd_ddm.cli.reproduction import run_reproduction
+    from mmd_ddm.paper.reproduce import run_reproduction
 
-    run_reproduction(presets, choice, out)
+    run_reproduction(presets, choice, out, bars)
     console.print(f"saved {out / 'results.md'}")
 
 
 def _show(presets: list["Preset"], choice: "Choice", out: Path) -> None:
     """What would be made: cells with their settings, hidden settings, the time."""
-    from mmd_ddm.reproduce import lay_out, load_experiment, minutes
+    from mmd_ddm.paper import lay_out, load_experiment, minutes
 
     costs: dict[str, float | None] = {}
     examples: dict[str, Cell] = {}

@@ -16,9 +16,9 @@ from mmd_ddm.cli.chain import (
     describe_chain,
     parse_times,
 )
-from mmd_ddm.cli.console import console, progress_bar
+from mmd_ddm.cli.console import bars, console
 from mmd_ddm.config import check_seed
-from mmd_ddm.launch import is_first, world
+from mmd_ddm.runs.launch import is_first, world
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,11 +81,11 @@ def sample(
 
     import torch
 
-    from mmd_ddm import ranks
-    from mmd_ddm.build import build_device, build_sampler, load_model
-    from mmd_ddm.evaluate import draw
-    from mmd_ddm.images import grid, save_png
-    from mmd_ddm.runlog import RunLog
+    from mmd_ddm.evaluation.draw import draw
+    from mmd_ddm.jobs.build import build_device, build_sampler, load_model
+    from mmd_ddm.report.sheets import grid, save_png
+    from mmd_ddm.runs import ranks
+    from mmd_ddm.runs.folder import RunLog
 
     given = {"steps": steps, "sampler": sampler, "spacing": spacing, "eta": eta, "clip": clip}
     ranks.join()
@@ -97,17 +97,17 @@ def sample(
     console.print(f"{n} images in {describe_chain(loaded, chain)}")
     walk = build_sampler(chain, loaded.denoiser)
     shown: list[torch.Tensor] = []
-    with progress_bar("sampling", n) as bar:
+    with bars.bar("sampling", n) as bar:
         for start in range(0, n, batch_size * world()):
             count = min(batch_size * world(), n - start)
             first = seed + start
             pixels, _ = draw(walk, count, seed=first, batch_size=batch_size, start=begin)
             for i, image in enumerate(pixels if is_first() else (), start):
-                save_png(image, out / f"{i:05d}.png")
+                save_png(image.numpy(), out / f"{i:05d}.png")
             shown += pixels[: max(0, _GRID - start)]
             bar(advance=count)
     if is_first():
-        save_png(grid(torch.stack(shown), math.ceil(len(shown) ** 0.5)), out / "grid.png")
+        save_png(grid(torch.stack(shown).numpy(), math.ceil(len(shown) ** 0.5)), out / "grid.png")
     if trajectory:
         _strip(walk, min(n, _STRIP_ROWS), seed, begin).save(out / "trajectory.png")
     console.print(f"saved {out}")
@@ -117,16 +117,15 @@ def _strip(
     walk: "Sampler", n: int, seed: int, begin: "Callable[[range], Tensor] | None"
 ) -> "Image":
     """A column for every network call, or for some of many, and one for the images themselves."""
-    from mmd_ddm.evaluate import draw
-    from mmd_ddm.images import grid
-    from mmd_ddm.samplers.trajectory import predictions
-    from mmd_ddm.sheets import sheet, zoom
+    from mmd_ddm.evaluation.draw import draw
+    from mmd_ddm.report.sheets import grid, sheet, zoom
+    from mmd_ddm.samplers.predictions import predictions
 
     with predictions(walk) as found:
         pixels, _ = draw(walk, n, seed=seed, start=begin)
     shown = sorted({round(i * (len(found) - 1) / (_STRIP - 1)) for i in range(_STRIP)})
-    columns = [(f"t {found[i][0]:g}", grid(found[i][1], 1)) for i in shown]
-    columns.append(("x_0", grid(pixels, 1)))
+    columns = [(f"t {found[i][0]:g}", grid(found[i][1].numpy(), 1)) for i in shown]
+    columns.append(("x_0", grid(pixels.numpy(), 1)))
     heading = f"x_0 as predicted at {len(found)} network calls"
     return sheet([(heading, columns)], zoom(walk.denoiser.shape[-1]))
 
@@ -137,8 +136,8 @@ def _drafts(
     """Where the walks of these seeds begin, and how the run's settings say it."""
     if not source:
         return None, {}
-    from mmd_ddm.data import load_images
-    from mmd_ddm.images import from_uint8
+    from mmd_ddm.data.images import load_images
+    from mmd_ddm.maths.pixels import from_uint8
 
     images = load_images(source, shape, resize=resize)
     if len(images) < n:

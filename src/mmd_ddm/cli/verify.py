@@ -28,8 +28,8 @@ def verify(
     from rich import box
     from rich.table import Table
 
-    from mmd_ddm.build import build_device
-    from mmd_ddm.cli.recheck import recheck
+    from mmd_ddm.jobs.build import build_device
+    from mmd_ddm.jobs.verify import recheck
 
     checks = recheck(run, build_device(device))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmd_ddm.fingerprint import weights_sha256
-from mmd_ddm.images import from_uint8, to_uint8
+from mmd_ddm.maths.pixels import from_uint8, to_uint8
+from mmd_ddm.runs.fingerprint import weights_sha256
 
 __all__ = ["FeatureExtractor", "Rounded", "normalised", "pool_levels", "to_channels"]
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmd_ddm.features.base import FeatureExtractor
-from mmd_ddm.hub import shorten
+from mmd_ddm.models.find import shorten
 
 __all__ = ["Imported"]
 

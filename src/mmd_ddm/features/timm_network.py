@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmd_ddm.features.base import FeatureExtractor, normalised
 from mmd_ddm.features.weights import own_copy
-from mmd_ddm.hub import shorten
+from mmd_ddm.models.find import shorten
 
 __all__ = ["TimmNetwork"]
 

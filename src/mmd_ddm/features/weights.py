@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mmd_ddm.hub import shorten
+from mmd_ddm.models.find import shorten
 
 __all__ = ["load_hub_model", "own_copy", "read_tensors", "torch_hub_file"]
 

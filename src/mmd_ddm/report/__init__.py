@@ -3,10 +3,10 @@
 No room below reaches torch or diffusers, so a report can be made wherever a run was copied to.
 """
 
+from mmd_ddm.evaluation.scores import Row, Score, before_after, short_names, table_lines
+from mmd_ddm.evaluation.verdict import Verdict, verdict
 from mmd_ddm.report.card import write_base_card, write_card
 from mmd_ddm.report.page import write_report
-from mmd_ddm.report.table import Row, Score, before_after, short_names, table_lines
-from mmd_ddm.report.verdict import Verdict, verdict
 
 __all__ = [
     "Row",

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from mmd_ddm.evaluation.scores import format_number, format_score, score
 from mmd_ddm.report.figures import apart
 from mmd_ddm.report.markdown import escape, table
-from mmd_ddm.report.table import format_number, format_score, score
 
 __all__ = ["bench_lines", "write_bench_chart", "write_bench_tables"]
 

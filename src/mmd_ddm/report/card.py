@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmd_ddm.catalogue import parse_request
+from mmd_ddm.data.public_sets import parse_request
+from mmd_ddm.evaluation.verdict import verdict
 from mmd_ddm.report.headline import headline
 from mmd_ddm.report.markdown import escape, facts, fence, results_table
 from mmd_ddm.report.record import loading_code, ships_code
 from mmd_ddm.report.runs import read_run
-from mmd_ddm.report.verdict import verdict
 
 __all__ = ["write_base_card", "write_card"]
 

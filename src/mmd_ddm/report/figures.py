@@ -17,7 +17,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from mmd_ddm.report.table import format_number, score
+from mmd_ddm.evaluation.scores import format_number, score
 
 __all__ = ["apart", "loss_chart", "quality_chart", "selection_chart"]
 

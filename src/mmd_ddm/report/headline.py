@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mmd_ddm.report.table import Row, before_after, contest, format_percent, format_score
-from mmd_ddm.report.verdict import verdict
+from mmd_ddm.evaluation.scores import Row, before_after, contest, format_percent, format_score
+from mmd_ddm.evaluation.verdict import verdict
 
 __all__ = ["Headline", "headline"]
 

@@ -5,11 +5,11 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from mmd_ddm.evaluation.scores import short_names, table_lines
+from mmd_ddm.evaluation.verdict import verdict
 from mmd_ddm.report.headline import headline
 from mmd_ddm.report.record import commands, environment, flatten, loading_code
 from mmd_ddm.report.runs import Run
-from mmd_ddm.report.table import short_names, table_lines
-from mmd_ddm.report.verdict import verdict
 
 __all__ = ["MARK", "escape", "facts", "fence", "markdown", "results_table", "table"]
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mmd_ddm.report.markdown import MARK, markdown
 from mmd_ddm.report.runs import Run, read_run
 from mmd_ddm.report.spreadsheet import HEADER, csv_text
-from mmd_ddm.runlog import atomic_write
+from mmd_ddm.runs.folder import atomic_write
 
 if TYPE_CHECKING:
     from mmd_ddm.report.section import Section

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mmd_ddm.evaluation.scores import contest
 from mmd_ddm.report.runs import Run
-from mmd_ddm.report.table import contest
 
 __all__ = ["as_table", "commands", "environment", "flatten", "loading_code", "ships_code"]
 

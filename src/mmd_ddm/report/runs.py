@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmd_ddm.runlog import read_events, read_json
+from mmd_ddm.runs.folder import read_events, read_json
 
 __all__ = ["Companion", "Run", "read_run"]
 

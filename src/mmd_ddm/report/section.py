@@ -7,12 +7,12 @@ from pathlib import Path
 from markupsafe import Markup
 from PIL import Image
 
+from mmd_ddm.evaluation.scores import table_lines
+from mmd_ddm.evaluation.verdict import Verdict, verdict
 from mmd_ddm.report.figures import loss_chart, quality_chart, selection_chart
 from mmd_ddm.report.headline import Headline, headline
 from mmd_ddm.report.record import as_table, commands, environment, flatten, loading_code
 from mmd_ddm.report.runs import Run
-from mmd_ddm.report.table import table_lines
-from mmd_ddm.report.verdict import Verdict, verdict
 
 __all__ = ["Section", "lay_out"]
 

@@ -4,8 +4,8 @@ import csv
 import io
 from collections.abc import Sequence
 
+from mmd_ddm.evaluation.scores import METRICS, score
 from mmd_ddm.report.runs import Run
-from mmd_ddm.report.table import METRICS, score
 
 __all__ = ["HEADER", "csv_text"]
 

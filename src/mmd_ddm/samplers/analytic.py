@@ -5,7 +5,7 @@ mean over pixels and x_t,
 
     cov_t = (sigma_t / alpha_t)^2 (1 - Gamma_t)      clipped to 0 ... 1, as data lie in [-1, 1],
 
-with Gamma_t of `mmd_ddm.gamma`. The steps are those of `DDPM` and `DDIM`; the noise they add has
+with Gamma_t of `mmd_ddm.models.gamma`. The steps are those of `DDPM` and `DDIM`; their noise has
 
     Analytic-DPM     beta sigma_s^2 / sigma_t^2 + (alpha_s beta / sigma_t^2)^2 cov_t
     Analytic-DDIM    w^2 + (alpha_s - sqrt(sigma_s^2 - w^2) alpha_t / sigma_t)^2 cov_t
@@ -19,47 +19,16 @@ References:
     Diffusion Probabilistic Models", 2022, Theorem 1 and Section 3.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import pi
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from mmd_ddm.denoiser import Denoiser
-from mmd_ddm.images import from_uint8
-from mmd_ddm.rng import generator
+from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.samplers.ddpm import DDPM
 
-__all__ = ["AnalyticDDIM", "AnalyticDPM", "second_moments"]
-
-
-def second_moments(
-    denoiser: Denoiser, pixels: Tensor, samples: int, *, seed: int, start: int, batch_size: int
-) -> Iterator[float]:
-    """Gamma_t for t = start ... T-1, each from noisy images of its own.
-
-    Args:
-        denoiser: on its device.
-        pixels: uint8, [n, c, h, w]; chosen from at random.
-        samples: noisy images a time.
-        seed: of the choice and the noise; with t, it names the draw.
-        start: the first time wanted.
-        batch_size: images at once.
-    """
-    for t in range(start, len(denoiser.schedule)):
-        draw = generator(seed, 0, t, "gamma")
-        alpha_t, sigma_t = denoiser.schedule(t)
-        total = 0.0
-        for rows in torch.randint(len(pixels), (samples,), generator=draw).split(batch_size):
-            x_0 = from_uint8(pixels[rows])
-            x_t = alpha_t * x_0 + sigma_t * torch.randn(x_0.shape, generator=draw)
-            with torch.no_grad():
-                eps = denoiser(x_t.to(denoiser.device), t)
-            total += float(eps.square().mean((1, 2, 3)).sum())
-        yield total / samples
+__all__ = ["AnalyticDDIM", "AnalyticDPM"]
 
 
 def _optimal_std(

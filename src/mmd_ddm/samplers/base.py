@@ -21,9 +21,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmd_ddm.denoiser import Denoiser
-from mmd_ddm.images import clamp_straight_through
-from mmd_ddm.schedules import check_times
+from mmd_ddm.maths.pixels import clamp_straight_through
+from mmd_ddm.maths.times import check_times
+from mmd_ddm.models.denoiser import Denoiser
 
 __all__ = ["Sampler", "Walk"]
 

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.samplers.base import Walk
 from mmd_ddm.samplers.ode import SlopeSampler, combine
-from mmd_ddm.schedules import NoiseSchedule
 
 __all__ = ["DEIS", "slope_weights"]
 

@@ -40,10 +40,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.maths.times import check_times, log_snr_times
+from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.samplers.base import Walk
 from mmd_ddm.samplers.ode import SlopeSampler
-from mmd_ddm.schedules import NoiseSchedule, check_times, log_snr_times
 
 __all__ = ["CONVERSIONS", "ContinuousSchedule", "DPMSolver", "DPMSolverFast", "fast_orders"]
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.samplers.ddim import DDIM
-from mmd_ddm.schedules import NoiseSchedule
 
 __all__ = ["VARIANCES", "FastDPMVar", "variance_times"]
 

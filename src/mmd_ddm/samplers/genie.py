@@ -8,7 +8,7 @@ In rho = sigma / alpha (the paper's gamma) the slope over a step is
 `GENIE` takes d eps / d rho as the Jacobian-vector product of the pretrained network itself:
 nothing to train first, and exact, but a second call. K steps cost 2K network calls, of which K
 carry dual numbers. `GENIEHead` is the paper's: d eps / d rho is distilled into a small head on
-the network (`mmd_ddm.head`), and K steps cost K calls. Finetuning leaves the head as it is.
+the network (`mmd_ddm.models.genie_head`), and K steps cost K calls. Finetuning leaves the head.
 
 References:
     Dockhorn, Vahdat, Kreis, "GENIE: Higher-Order Denoising Diffusion Solvers", 2022, Eqs. 8 to 10.
@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmd_ddm.denoiser import Denoiser
+from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.samplers.base import Walk
 from mmd_ddm.samplers.ode import SlopeSampler
 

@@ -1,0 +1,79 @@
+"""Draw images through a chain, each from a generator of its own; uint8, as files hold them."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from mmd_ddm.maths.pixels import to_uint8
+from mmd_ddm.maths.random import sample_noise
+from mmd_ddm.maths.slerp import slerp
+from mmd_ddm.runs import ranks
+from mmd_ddm.runs.launch import world
+from mmd_ddm.samplers.base import Sampler
+
+__all__ = ["draw", "draw_arc"]
+
+
+@torch.no_grad()
+def draw(
+    sampler: Sampler,
+    n: int,
+    *,
+    seed: int = 0,
+    batch_size: int = 0,
+    start: Callable[[range], Tensor] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> tuple[UInt8[Tensor, "n c h w"], float]:
+    """Draw n images, image i from the generator of ``seed + i``, and the images drawn a second.
+
+    Of several ranks each draws a share of the batches, and all get all the images.
+
+    Args:
+        sampler: the chain, on its device.
+        n: how many.
+        seed: of the first image.
+        batch_size: images at once; the pictures do not depend on it. 0 takes what is fast: 64 on
+            a CPU, whose caches hold no more, 512 on a GPU.
+        start: gives the images in [-1, 1] to noise and begin with, of these seeds (ES-DDPM); None
+            begins with white noise.
+        on_batch: told how many images each batch had.
+    """
+    device, shape = sampler.denoiser.device, sampler.denoiser.shape
+    images, seconds = [torch.empty((0, *shape), dtype=torch.uint8)], 0.0
+    batch_size = batch_size or (64 if device.type == "cpu" else 512)
+    of = ranks.shares(n, batch_size)
+    mine = range(seed, seed + n)[ranks.own(of)]
+    for i in range(0, len(mine), batch_size):
+        seeds = mine[i : i + batch_size]
+        z = sample_noise(seeds, shape, sampler.draws).to(device)
+        began = time.monotonic()
+        x_T = sampler.diffuse(start(seeds).to(device), z[0]) if start else z[0]
+        images.append(to_uint8(sampler(x_T, z[1:] if sampler.stochastic else None)).cpu())
+        seconds += time.monotonic() - began
+        if on_batch:
+            on_batch(len(seeds))
+    if on_batch and len(mine) < n:
+        on_batch(n - len(mine))  # what the other ranks drew
+    slowest = float(ranks.gather(torch.tensor([seconds]), ranks.shares(world())).max())
+    return ranks.gather(torch.cat(images), of), n / slowest
+
+
+@torch.no_grad()
+def draw_arc(sampler: Sampler, seed: int, frames: int) -> UInt8[Tensor, "frames c h w"]:
+    """Images from the noise of ``seed`` to that of ``seed + 1``, along the arc (Eq. 8).
+
+    Samplers that add noise add the first image's to all of them.
+
+    Args:
+        sampler: the chain, on its device.
+        seed: of the first image.
+        frames: how many; at least 2.
+    """
+    denoiser = sampler.denoiser
+    z = sample_noise((seed, seed + 1), denoiser.shape, sampler.draws).to(denoiser.device)
+    added = z[1:, :1].expand(-1, frames, -1, -1, -1)
+    x_T = slerp(z[0, 0], z[0, 1], frames)
+    return to_uint8(sampler(x_T, added if sampler.stochastic else None)).cpu()

@@ -1,0 +1,70 @@
+"""Feature spaces phi, by name: what finetuning optimises and what evaluation judges in.
+
+To add one: write a file with a `FeatureExtractor`, and name it in `FEATURES` or `WITH_ARGUMENT`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mmd_ddm.features.base import FeatureExtractor, Rounded
+from mmd_ddm.features.clip import Clip
+from mmd_ddm.features.dinov2 import Dinov2
+from mmd_ddm.features.efficientnet import EfficientNetLite0, SpatialEfficientNetLite0
+from mmd_ddm.features.imported import Imported
+from mmd_ddm.features.inception import Inception, SpatialInception
+from mmd_ddm.features.multilevel import BUNDLED_ENCODER, MultiLevel, load_encoder, random_encoder
+from mmd_ddm.features.own_network import DenoiserFeatures
+from mmd_ddm.features.pixels import Pixels
+from mmd_ddm.features.timm_network import TimmNetwork
+
+__all__ = ["FEATURES", "WITH_ARGUMENT", "FeatureExtractor", "MultiLevel", "make_features"]
+
+FEATURES: dict[str, Callable[[int], FeatureExtractor]] = {
+    "encoder": lambda channels: load_encoder(BUNDLED_ENCODER),
+    "efficientnet-lite0": lambda channels: EfficientNetLite0(),
+    "efficientnet-lite0-spatial": lambda channels: SpatialEfficientNetLite0(),
+    "random": random_encoder,
+    "pixels": Pixels,
+    "inception": lambda channels: Inception(),
+    "inception-spatial": lambda channels: SpatialInception(),
+    "clip": lambda channels: Clip(),
+    "dinov2": lambda channels: Dinov2(),
+}
+WITH_ARGUMENT: dict[str, Callable[[str], FeatureExtractor]] = {
+    "encoder:PATH": lambda path: load_encoder(Path(path)),
+    "denoiser:MODEL": DenoiserFeatures,
+    "inception:PATH": lambda path: Inception(Path(path)),
+    "inception-spatial:PATH": lambda path: SpatialInception(Path(path)),
+    "clip:MODEL": Clip,
+    "dinov2:MODEL": Dinov2,
+    "timm:NAME": TimmNetwork,
+    "import:MODULE:NAME": Imported,
+}
+_ROUNDED = "+uint8"
+
+
+def make_features(name: str, channels: int) -> FeatureExtractor:
+    """The frozen extractor of that name.
+
+    Args:
+        name: a key of `FEATURES`, or one of `WITH_ARGUMENT` with its argument; ``+uint8`` behind
+            it clamps and rounds the images first, and lets the gradient through.
+        channels: of the images it will see.
+
+    Raises:
+        ValueError: an unknown name, or weights that cannot be had or read.
+    """
+    bare = name.removesuffix(_ROUNDED)
+    kind, colon, argument = bare.partition(":")
+    makers = {key.partition(":")[0]: make for key, make in WITH_ARGUMENT.items()}
+    if bare in FEATURES:
+        phi = FEATURES[bare](channels)
+    elif colon and argument and kind in makers:
+        phi = makers[kind](argument)
+    else:
+        choices = ", ".join([*FEATURES, *WITH_ARGUMENT])
+        raise ValueError(f"unknown feature space {name!r}; choose one of {choices}")
+    if bare != name:
+        phi = Rounded(phi)
+    phi.freeze()
+    return phi

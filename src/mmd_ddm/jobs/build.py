@@ -1,0 +1,193 @@
+"""The composition root: settings become objects here, and nowhere else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from diffusers.utils.logging import disable_progress_bar
+from torch import nn
+
+from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, from_mapping
+from mmd_ddm.data.images import load_images
+from mmd_ddm.data.split import Split, split_images
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.maths.times import check_times, select_times
+from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.find import find_model, shorten
+from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.registry import make_sampler
+
+__all__ = [
+    "Model",
+    "build_data",
+    "build_device",
+    "build_network",
+    "build_sampler",
+    "load_model",
+    "precision_dtype",
+    "resolve_times",
+]
+
+_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model.
+
+    Attributes:
+        name: as the person named it.
+        denoiser: on its device.
+        scheduler_config: of the diffusers folder it came from.
+        chain: what it was finetuned for; None for a base model.
+    """
+
+    name: str
+    denoiser: Denoiser
+    scheduler_config: dict[str, Any]
+    chain: ChainConfig | None
+
+
+def build_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` takes a GPU if there is one.
+
+    Raises:
+        ValueError: a device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {name!r} is not available: {str(error).splitlines()[0]}"
+        ) from error
+    return device
+
+
+def precision_dtype(name: str) -> torch.dtype | None:
+    """The autocast type of a precision setting.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    if name not in _PRECISIONS:
+        raise ValueError(f"unknown precision {name!r}; choose one of {', '.join(_PRECISIONS)}")
+    return _PRECISIONS[name]
+
+
+def load_model(name: str, device: torch.device | str = "cpu", precision: str = "float32") -> Model:
+    """A model by the name a person gives: a bundled one, a run, a diffusers folder, a hub id.
+
+    Raises:
+        ValueError: nothing of that name, or no diffusion model.
+    """
+    autocast = precision_dtype(precision)
+    source = find_model(name)
+    disable_progress_bar()
+    try:
+        denoiser = Denoiser.from_pretrained(source)
+        scheduler_config = Denoiser.read_scheduler_config(source)
+    except ValueError:
+        raise
+    except Exception as error:  # a damaged model raises a dozen kinds
+        raise ValueError(f"cannot load {name}: {shorten(error)}") from error
+    denoiser.autocast = autocast
+    if denoiser.shape[0] not in (1, 3):
+        raise ValueError(
+            f"{name} draws images of {denoiser.shape[0]} channels; a model of grey or colour "
+            "images is needed (latent diffusion is not supported)"
+        )
+    chain = scheduler_config.pop("_mmd_ddm", None)
+    return Model(
+        name,
+        denoiser.to(device),
+        scheduler_config,
+        from_mapping(ChainConfig, chain) if chain else None,
+    )
+
+
+def resolve_times(chain: ChainConfig, schedule: NoiseSchedule) -> ChainConfig:
+    """The same chain with its times, and their number, filled in.
+
+    Raises:
+        ValueError: times or a number of steps that cannot be walked.
+    """
+    if chain.times:
+        times = check_times(chain.times, len(schedule))
+        return replace(chain, times=times, steps=len(times))
+    times = select_times(chain.spacing, chain.steps, len(schedule), schedule)
+    return replace(chain, times=times)
+
+
+def build_sampler(chain: ChainConfig, denoiser: Denoiser, *, recompute: bool = False) -> Sampler:
+    """The chain as a sampler of this denoiser."""
+    resolved = resolve_times(chain, denoiser.schedule)
+    return make_sampler(
+        resolved.sampler,
+        denoiser,
+        resolved.times,
+        eta=resolved.eta,
+        clip=resolved.clip,
+        recompute=recompute,
+    )
+
+
+def build_data(config: FinetuneConfig, shape: tuple[int, int, int]) -> Split:
+    """The images to match, those that only evaluation sees, those to select by: `split_images`.
+
+    Raises:
+        ValueError: whatever `load_images` or `split_images` refuses.
+    """
+    images, heldout = load_images(config.data, shape, resize=config.resize), None
+    if config.heldout:
+        heldout = load_images(config.heldout, shape, resize=config.resize)
+    return split_images(images, heldout, seed=config.seed, select=config.select.every > 0)
+
+
+def build_network(config: NetworkConfig, shape: Sequence[int]) -> nn.Module:
+    """A fresh UNet2DModel for images of this shape (c, h, w).
+
+    Raises:
+        ValueError: channels and attention of different length, or sizes that do not fit.
+    """
+    from diffusers import UNet2DModel
+
+    levels = len(config.channels)
+    if len(config.attention) != levels:
+        raise ValueError(
+            f"network.attention has {len(config.attention)} entries, network.channels {levels}"
+        )
+    if shape[1] % 2 ** (levels - 1) or shape[2] % 2 ** (levels - 1):
+        raise ValueError(
+            f"images of {shape[1]}x{shape[2]} cannot be halved {levels - 1} times: use fewer "
+            "network.channels, or --resize"
+        )
+    for width, attends in zip(config.channels, [*config.attention[:-1], True], strict=True):
+        if width % config.norm_num_groups:
+            raise ValueError(
+                f"network.norm_num_groups = {config.norm_num_groups} does not divide {width} of "
+                "network.channels"
+            )
+        if attends and width < config.attention_head_dim:
+            raise ValueError(
+                f"network.attention_head_dim = {config.attention_head_dim} is more than the "
+                f"{width} of network.channels it attends over"
+            )
+    return UNet2DModel(
+        sample_size=shape[1] if shape[1] == shape[2] else (shape[1], shape[2]),
+        in_channels=shape[0],
+        out_channels=shape[0],
+        layers_per_block=config.layers_per_block,
+        block_out_channels=config.channels,
+        down_block_types=tuple(
+            "AttnDownBlock2D" if a else "DownBlock2D" for a in config.attention
+        ),
+        up_block_types=tuple(
+            "AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(config.attention)
+        ),
+        attention_head_dim=config.attention_head_dim,
+        norm_num_groups=config.norm_num_groups,
+    )

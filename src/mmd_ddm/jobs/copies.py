@@ -1,0 +1,163 @@
+"""The search for training images near the samples of a run: the work of ``mmd-ddm neighbors``."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from mmd_ddm.data.images import ImageSet, say_skipped
+from mmd_ddm.evaluation.metrics.copies import Nearest, authentic, nearer, nearest
+from mmd_ddm.features.bank import cached_features, extract
+from mmd_ddm.features.registry import FeatureExtractor, make_features
+from mmd_ddm.jobs.build import build_data
+from mmd_ddm.jobs.couple import Couple
+from mmd_ddm.report.sheets import grid, sheet, zoom
+from mmd_ddm.runs.folder import RunLog, check_folder, write_json
+from mmd_ddm.runs.progress import Progress
+
+__all__ = ["search"]
+
+_ROWS = 6
+_ALPHA = 0.01
+_RULE = (
+    "Copying is suspected where finetuned samples lie nearer to the training images than held-out "
+    f"real images do, by a one-sided Mann-Whitney test of the distances at p < {_ALPHA}. A sample "
+    "is not authentic where it lies nearer to a training image than that image's own nearest does."
+)
+_REAL = "held-out real"
+
+
+def search(
+    couple: Couple, data: str, space: str, n: int, k: int, seed: int, out: Path, progress: Progress
+) -> dict[str, Any]:
+    """Draw, search, and write the picture and the finding.
+
+    Args:
+        couple: both models of the run.
+        data: training images; empty for those of the run.
+        space: of the distances.
+        n: images drawn with either model, and at most so many real ones beside them.
+        k: neighbours shown.
+        seed: of the first image.
+        out: the folder, new or of the same search.
+        progress: told what is done.
+
+    Returns:
+        The content of ``neighbors.json``.
+
+    Raises:
+        ValueError: unknown data or space, or fewer training images than neighbours.
+        OutputError: the folder holds something else.
+    """
+    config = couple.config
+    data = data or config.data
+    settings = {"data": data, "space": space, "n": n, "k": k, "seed": seed}
+    check_folder(out, "neighbors", settings)
+    split = build_data(replace(config, data=data), couple.shape)
+    train, real = split.reference, split.heldout.subset(n)
+    if len(train) < max(k, 2):
+        raise ValueError(f"{train.source} holds {len(train)} images; -k {k} takes more")
+    device = couple.models["base"].denoiser.device
+    phi = make_features(space, couple.shape[0]).to(device)
+    RunLog(out, "neighbors", settings, {**couple.hashes, **split.hashes})
+    say_skipped(progress, train)
+    drawn = couple.draw(n, seed, progress)
+    # Others than CUDA have no float64, or are no faster at it.
+    place = device if device.type == "cuda" else torch.device("cpu")
+    bank = _features(train, phi, device, progress).to(place)
+    with progress.bar("nearest training images", 3) as bar:
+        found = {}
+        for name, pixels in {**drawn, _REAL: real.pixels}.items():
+            found[name] = nearest(extract(pixels, phi, device=device).to(place), bank, k)
+            bar(advance=1, note=name)
+    finding = _finding(found, bank)
+    result = {
+        "sentence": _sentence(finding, space),
+        "rule": _RULE,
+        "space": {"name": space, "sha256": phi.sha256},
+        "data": {"source": train.source, "images": len(train), "sha256": train.sha256},
+        "n": n,
+        "real": len(real),
+        "seed": seed,
+        **finding,
+    }
+    _picture(drawn, found, train.pixels, k).save(out / "neighbors.png")
+    write_json(out / "neighbors.json", result)
+    return result
+
+
+def _features(
+    images: ImageSet, phi: FeatureExtractor, device: torch.device, progress: Progress
+) -> Tensor:
+    with progress.bar("training images", len(images)) as bar:
+        features = cached_features(images, phi, device=device, on_batch=lambda m: bar(advance=m))
+        bar(done=len(images))
+    return features
+
+
+def _finding(found: Mapping[str, Nearest], bank: Tensor) -> dict[str, Any]:
+    """The numbers: distances, tests of them, shares that are not authentic."""
+    first = {name: near.distance[:, 0] for name, near in found.items()}
+    levels = (0.01, 0.05, 0.25, 0.5, 0.75)
+    points = torch.tensor(levels, dtype=torch.float64, device=bank.device)
+    tests = {
+        f"{name} than {other}": nearer(first[name], first[other])._asdict()
+        for name, other in (("base", _REAL), ("finetuned", _REAL), ("finetuned", "base"))
+    }
+    quantiles = {
+        name: dict(zip(map(str, levels), d.quantile(points).tolist(), strict=True))
+        for name, d in first.items()
+    }
+    return {
+        "copying": tests[f"finetuned than {_REAL}"]["p"] < _ALPHA,
+        "not_authentic": {
+            name: 1 - float(authentic(near, bank).double().mean()) for name, near in found.items()
+        },
+        "nearer": tests,
+        "distance_quantiles": quantiles,
+    }
+
+
+def _sentence(finding: Mapping[str, Any], space: str) -> str:
+    nearer = finding["nearer"]
+    finetuned, base = nearer[f"finetuned than {_REAL}"], nearer[f"base than {_REAL}"]
+    verdict = "Copying is suspected" if finding["copying"] else "No sign of copying"
+    shares = ", ".join(f"{name} {100 * s:.3g} %" for name, s in finding["not_authentic"].items())
+    return (
+        f"{verdict}: in {space}, samples lie nearer to the training images than held-out real "
+        f"images do in so many of all pairs (50 % if alike): finetuned {_test(finetuned)}, base "
+        f"{_test(base)}. Finetuned nearer than base: {_test(nearer['finetuned than base'])}. "
+        f"Not authentic: {shares}."
+    )
+
+
+def _test(found: Mapping[str, float]) -> str:
+    return f"{100 * found['share']:.3g} % (p = {found['p']:.2g})"
+
+
+def _picture(
+    drawn: Mapping[str, Tensor], found: Mapping[str, Nearest], train: Tensor, k: int
+) -> Image:
+    """The first noises, and those whose finetuned samples lie nearest to a training image."""
+    closest = found["finetuned"].distance[:, 0].argsort().cpu()
+    bands = {
+        "The first noises": torch.arange(len(closest))[:_ROWS],
+        "Those whose finetuned samples lie nearest to a training image": closest[:_ROWS],
+    }
+
+    def of(name: str, rows: Tensor) -> list[tuple[str, np.ndarray]]:
+        near = train[found[name].index.cpu()[rows].flatten()]
+        return [
+            (name, grid(drawn[name][rows].numpy(), 1)),
+            ("nearest training images", grid(near.numpy(), k)),
+        ]
+
+    return sheet(
+        [(title, [*of("base", rows), *of("finetuned", rows)]) for title, rows in bands.items()],
+        zoom(train.shape[-1]),
+    )

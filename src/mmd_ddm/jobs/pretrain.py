@@ -1,0 +1,93 @@
+"""A base model from end to end: what ``mmd-ddm pretrain`` runs."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmd_ddm.config import PretrainConfig, to_mapping
+from mmd_ddm.data.images import ImageSet, load_images, say_skipped
+from mmd_ddm.jobs.build import build_device, build_network, load_model, precision_dtype
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.export import export
+from mmd_ddm.report import write_base_card
+from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.folder import RunLog
+from mmd_ddm.runs.progress import Progress, silent
+from mmd_ddm.runs.trackers import tracked
+from mmd_ddm.training.pretrain import pretrain
+
+__all__ = ["base_images", "train_base"]
+
+
+def base_images(config: PretrainConfig) -> ImageSet:
+    """The images to train on."""
+    size = config.image_size
+    shape = (3, size, size) if size else None
+    return load_images(config.data, shape, resize=config.resize)
+
+
+def train_base(
+    config: PretrainConfig,
+    out: Path,
+    minutes: float,
+    trackers: Sequence[str] = (),
+    progress: Progress = silent,
+) -> bool:
+    """Train as configured; the run folder then holds the model.
+
+    Returns:
+        Whether it is done (False: the minutes ran out).
+    """
+    limited = replace(config, minutes=minutes)
+    device = build_device(config.device)
+    images = base_images(config)
+    channels, height, width = images.pixels.shape[1:]
+    torch.manual_seed(config.seed)
+    network = build_network(config.network, (channels, height, width)).to(device)
+    denoiser = Denoiser(
+        network,
+        NoiseSchedule.linear(),
+        config.prediction,
+        shape=(channels, height, width),
+        autocast=precision_dtype(config.precision),
+    )
+    log = RunLog(out, "pretrain", to_mapping(config), {"data_sha256": images.sha256})
+    say_skipped(progress, images)
+    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    progress.say(
+        f"{len(images):,} images of {height}x{width}, network of {millions:.2f} M on {device}"
+    )
+    with (
+        tracked(trackers, out, to_mapping(config)) as follow,
+        progress.bar("denoising loss", config.iterations) as bar,
+    ):
+
+        def on_event(**event: Any) -> None:
+            log.write(**event)
+            follow(**event)
+            if event["event"] == "fault":
+                progress.say(event["message"])
+            else:
+                bar(done=event["step"], note=f"loss {event['loss']:.4f}")
+
+        checkpoint = out / "checkpoint.pt"
+        if not pretrain(limited, denoiser, images.pixels.to(device), checkpoint, on_event):
+            return False
+    scheduler = {"num_train_timesteps": 1000, "prediction_type": config.prediction}
+    export(denoiser, {**scheduler, "clip_sample": False}, None, out / "model", half=True)
+    _write_card(out / "model", config, images)
+    saved = load_model(str(out)).denoiser.network  # float16 has rounded it
+    log.write(event="done", weights_sha256=weights_sha256(saved))
+    return True
+
+
+def _write_card(folder: Path, config: PretrainConfig, images: ImageSet) -> None:
+    height, width = images.pixels.shape[2:]
+    keys = ("data", "prediction", "iterations", "batch_size", "lr", "ema_decay")
+    about = {"images": f"{len(images):,} of {height}x{width}"}
+    about |= {key: getattr(config, key) for key in keys}
+    write_base_card(folder, "Base model", about, images.source)

@@ -1,0 +1,180 @@
+"""What a run recorded against what is found now: the work of ``mmd-ddm verify``."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmd_ddm.config import FinetuneConfig, PretrainConfig, from_mapping
+from mmd_ddm.data.images import ImageSet
+from mmd_ddm.data.split import Split
+from mmd_ddm.evaluation.draw import draw
+from mmd_ddm.evaluation.judge import judge
+from mmd_ddm.features.registry import make_features
+from mmd_ddm.jobs.build import build_data, build_sampler, load_model
+from mmd_ddm.jobs.judging import build_spaces
+from mmd_ddm.jobs.pretrain import base_images
+from mmd_ddm.report import verdict
+from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.folder import read_events, read_json
+from mmd_ddm.runs.progress import silent
+
+__all__ = ["Check", "recheck"]
+
+_TOLERANCE = 1e-3  # of a score, where another machine has rounded a pixel the other way
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was recorded.
+
+    Attributes:
+        name: of the thing.
+        recorded: then.
+        found: now, or why it cannot be found.
+        verdict: holds, differs or unchecked.
+    """
+
+    name: str
+    recorded: str
+    found: str
+    verdict: str
+
+
+def recheck(run: Path, device: torch.device) -> list[Check]:
+    """Recompute what can be recomputed.
+
+    Args:
+        run: a finished run of finetune or pretrain.
+        device: where to compute.
+
+    Raises:
+        ValueError: no such run.
+    """
+    about = read_json(run / "run.json")
+    kinds: dict[str, Callable[..., list[Check]]] = {"finetune": _finetune, "pretrain": _pretrain}
+    if about.get("verb") not in kinds:
+        raise ValueError(f"{run} is a run of {about.get('verb')}; give one of {', '.join(kinds)}")
+    done = [event for event in read_events(run) if event.get("event") == "done"]
+    if not done:
+        raise ValueError(f"{run} is not finished: repeat its command first")
+    recorded = {**about.get("inputs", {}), **done[-1]}
+    return kinds[about["verb"]](run, about["settings"], recorded, device)
+
+
+def _pretrain(
+    run: Path, settings: dict[str, Any], recorded: Mapping[str, Any], device: torch.device
+) -> list[Check]:
+    config = from_mapping(PretrainConfig, settings)
+    return [
+        *_compare(
+            {"data_sha256": recorded.get("data_sha256")},
+            lambda: {"data_sha256": base_images(config).sha256},
+        ),
+        *_compare(
+            {"weights_sha256": recorded["weights_sha256"]},
+            lambda: {"weights_sha256": weights_sha256(load_model(str(run)).denoiser.network)},
+        ),
+    ]
+
+
+def _finetune(
+    run: Path, settings: dict[str, Any], recorded: Mapping[str, Any], device: torch.device
+) -> list[Check]:
+    finetuned = _Finetuned(run, from_mapping(FinetuneConfig, settings), device)
+    data = sorted({"data_sha256", "heldout_sha256", "selection_sha256"} & recorded.keys())
+    parts = (
+        (("model_sha256",), finetuned.base),
+        (data, lambda: finetuned.split.hashes),
+        (("weights_sha256", "samples_sha256"), finetuned.made),
+    )
+    checks = [_compare({name: recorded.get(name) for name in names}, f) for names, f in parts]
+    checks += [_compare(finetuned.recorded_scores(), finetuned.scores)]
+    told = finetuned.results.get("verdict", {}).get("label")
+    checks += [_compare({"verdict": told}, lambda: {"verdict": verdict(finetuned.results).label})]
+    return [check for part in checks for check in part]
+
+
+class _Finetuned:
+    """A finetuning, each part computed again when it is asked for."""
+
+    def __init__(self, run: Path, config: FinetuneConfig, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.results = read_json(run / "results.json")
+        self.samples = self.results["protocol"]["samples"]
+        self.model = load_model(str(run), device, config.precision)
+        self.model.denoiser.use_fast_layout()  # as in the run: layouts round differently
+
+    @cached_property
+    def split(self) -> Split:
+        return build_data(self.config, self.model.denoiser.shape)
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        sampler = build_sampler(self.model.chain or self.config.chain, self.model.denoiser)
+        return draw(sampler, self.samples, seed=self.config.seed)[0]
+
+    def base(self) -> dict[str, Any]:
+        return {"model_sha256": weights_sha256(load_model(self.config.model).denoiser.network)}
+
+    def made(self) -> dict[str, Any]:
+        return {
+            "weights_sha256": weights_sha256(self.model.denoiser.network),
+            "samples_sha256": ImageSet(self.pixels, "samples").sha256,
+        }
+
+    def scores(self) -> dict[str, Any]:
+        roles = {name: space["role"] for name, space in self.results["spaces"].items()}
+        channels = self.model.denoiser.shape[0]
+        phis = {name: make_features(name, channels).to(self.device) for name in roles}
+        spaces = build_spaces(
+            phis,
+            roles,
+            self.split.reference,
+            self.split.heldout,
+            self.samples,
+            self.device,
+            silent,
+        )
+        judged = judge(self.pixels, spaces, self.device)
+        return _scores(judged, {name: phi.sha256 for name, phi in phis.items()})
+
+    def recorded_scores(self) -> dict[str, Any]:
+        (row,) = (row for row in self.results["rows"] if row["name"] == "finetuned")
+        hashes = {name: space["sha256"] for name, space in self.results["spaces"].items()}
+        return _scores(row["spaces"], hashes)
+
+
+def _scores(
+    spaces: Mapping[str, Mapping[str, float]], hashes: Mapping[str, str]
+) -> dict[str, Any]:
+    """Every number by space and metric, and the weights of the space."""
+    found: dict[str, Any] = {f"{name} weights": sha256 for name, sha256 in hashes.items()}
+    for name, scores in spaces.items():
+        found |= {f"{name} {metric}": scores[metric] for metric in ("kid", "fd")}
+    return found
+
+
+def _compare(recorded: Mapping[str, Any], compute: Callable[[], Mapping[str, Any]]) -> list[Check]:
+    """A check a name; what cannot be computed any more, or was not recorded, is no difference."""
+    try:
+        found = compute()
+    except (ValueError, OSError) as error:
+        return [Check(name, str(then), str(error), "unchecked") for name, then in recorded.items()]
+    return [
+        Check(name, str(then), str(found[name]), _verdict(then, found[name]))
+        for name, then in recorded.items()
+    ]
+
+
+def _verdict(then: Any, now: Any) -> str:
+    if then is None:
+        return "unchecked"
+    same = math.isclose(then, now, rel_tol=_TOLERANCE) if isinstance(then, float) else then == now
+    return "holds" if same else "differs"

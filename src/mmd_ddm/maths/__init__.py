@@ -1,0 +1,3 @@
+"""The formulas, pure: schedules, times, kernels, the MMD, randomness, pixels; nothing of ours."""
+
+__all__: list[str] = []

@@ -1,0 +1,159 @@
+r"""Which K of the T times the short chain visits.
+
+A *spacing* picks the times, always exactly K of them and strictly decreasing. The paper's words
+and its released code differ, so each reading has its own name:
+
+===================  ==============================================  ======================
+spacing              rule, i = 1 ... K                               K = 5, T = 1000
+===================  ==============================================  ======================
+linear-formula       floor(c i), c = (T-1)/K          (paper IV-E)   999 799 599 399 199
+quadratic-formula    floor(c i^2), c = (T-1)/K^2      (paper IV-E)   999 639 359 159 39
+leading              (i-1) (T // K)    (released code; diffusers)    800 600 400 200 0
+midpoint             leading + (T // K) // 2                         900 700 500 300 100
+quadratic-code       floor(linspace(0, sqrt(0.8 T), K)^2)  (DDIM)    800 450 200 50 0
+trailing             round(T - (i-1) T/K) - 1              (diffusers)  999 799 599 399 199
+linspace             round(linspace(0, T-1, K))            (diffusers)  999 749 500 250 0
+log-snr              lambda_t equally spaced, T-1 ... 0 (DPM-Solver)  fractional, 999 ... 0
+karras               rho_t^(1/7) equally spaced, T-1 ... 0     (EDM)  fractional, 999 ... 0
+===================  ==============================================  ======================
+
+with lambda_t = log(alpha_t / sigma_t) and rho_t = sigma_t / alpha_t of the model's own schedule.
+Times searched for one model and schedule (Align Your Steps) are given as a custom list instead.
+
+``midpoint`` asks the network in the middle of each of K equal strides, where ``leading`` asks at
+its clean end: no call is spent at t = 0, where there is nothing left to do, nor at T - 1, where
+there is nothing to see, and every step takes its share of the gradient.
+
+``linear-code`` is accepted as another name of ``leading``: the released code takes
+``range(0, T, T // K)``, which is ``leading`` wherever it has K entries (it has 16 for K = 15).
+
+References:
+    Aiello, Valsesia, Magli, "Fast Inference in Denoising Diffusion Models via MMD Finetuning".
+    Song, Meng, Ermon, "Denoising Diffusion Implicit Models", 2020.
+    Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", 2023 (trailing).
+    Lu et al., "DPM-Solver", 2022 (log-snr).
+    Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022,
+    Eq. 5 (karras).
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from mmd_ddm.maths.schedules import NoiseSchedule
+
+__all__ = ["SCHEDULE_SPACINGS", "SPACINGS", "check_times", "log_snr_times", "select_times"]
+
+
+def _linear_formula(k: int, t: int) -> np.ndarray:
+    return np.floor((t - 1) / k * np.arange(1, k + 1) + 1e-9)
+
+
+def _quadratic_formula(k: int, t: int) -> np.ndarray:
+    return np.floor((t - 1) / k**2 * np.arange(1, k + 1) ** 2 + 1e-9)
+
+
+def _leading(k: int, t: int) -> np.ndarray:
+    return np.arange(k) * (t // k)
+
+
+def _midpoint(k: int, t: int) -> np.ndarray:
+    return _leading(k, t) + t // k // 2
+
+
+def _quadratic_code(k: int, t: int) -> np.ndarray:
+    return np.floor(np.linspace(0, np.sqrt(0.8 * t), k) ** 2 + 1e-9)
+
+
+def _trailing(k: int, t: int) -> np.ndarray:
+    return np.round(t * np.arange(1, k + 1) / k) - 1
+
+
+def _linspace(k: int, t: int) -> np.ndarray:
+    return np.round(np.linspace(0, t - 1, k))
+
+
+SPACINGS: dict[str, Callable[[int, int], np.ndarray]] = {
+    "linear-formula": _linear_formula,
+    "quadratic-formula": _quadratic_formula,
+    "linear-code": _leading,
+    "quadratic-code": _quadratic_code,
+    "leading": _leading,
+    "midpoint": _midpoint,
+    "trailing": _trailing,
+    "linspace": _linspace,
+}
+
+
+def log_snr_times(schedule: NoiseSchedule, start: float, end: float, count: int) -> np.ndarray:
+    """Fractional times from start to end, both included, equally spaced in lambda."""
+    grid = np.linspace(schedule.log_snr(start), schedule.log_snr(end), count)
+    return schedule.time_of(grid).round(6)
+
+
+def _log_snr(k: int, schedule: NoiseSchedule) -> np.ndarray:
+    return log_snr_times(schedule, len(schedule) - 1, 0, k)[::-1]
+
+
+def _karras(k: int, schedule: NoiseSchedule) -> np.ndarray:
+    start, end = schedule.rho(len(schedule) - 1), schedule.rho(0)
+    rho = np.linspace(start ** (1 / 7), end ** (1 / 7), k) ** 7
+    return schedule.time_of(-np.log(rho)).round(6)[::-1]
+
+
+SCHEDULE_SPACINGS: dict[str, Callable[[int, NoiseSchedule], np.ndarray]] = {
+    "log-snr": _log_snr,
+    "karras": _karras,
+}
+
+
+def select_times(
+    spacing: str, steps: int, num_train_timesteps: int, schedule: NoiseSchedule | None = None
+) -> tuple[float, ...]:
+    """The K times a chain visits, noisiest first.
+
+    A rule that would repeat a time (the quadratic ones, for many steps) has the later of the two
+    moved up by one, so that K different times are always returned.
+
+    Args:
+        spacing: a name of `SPACINGS`, whose times are whole, or of `SCHEDULE_SPACINGS`, whose
+            times are fractional.
+        steps: K, from 1 to T.
+        num_train_timesteps: T.
+        schedule: the model's, for the `SCHEDULE_SPACINGS`.
+
+    Raises:
+        ValueError: an unknown spacing, K outside 1 ... T, or no schedule where one is needed.
+    """
+    if spacing not in SPACINGS and spacing not in SCHEDULE_SPACINGS:
+        names = ", ".join((*SPACINGS, *SCHEDULE_SPACINGS))
+        raise ValueError(f"unknown spacing {spacing!r}; choose one of {names}")
+    if not 1 <= steps <= num_train_timesteps:
+        raise ValueError(f"steps must be from 1 to T = {num_train_timesteps}; got {steps}")
+    if spacing in SCHEDULE_SPACINGS:
+        if schedule is None:
+            raise ValueError(f"spacing {spacing!r} depends on the model's schedule: pass it")
+        fractional = SCHEDULE_SPACINGS[spacing](steps, schedule)[::-1].tolist()
+        return check_times(fractional, num_train_timesteps)
+    rising = SPACINGS[spacing](steps, num_train_timesteps).astype(int)
+    index = np.arange(steps)
+    distinct = np.maximum.accumulate(rising - index) + index
+    return tuple(int(t) for t in distinct[::-1])
+
+
+def check_times(times: Sequence[float], num_train_timesteps: int) -> tuple[float, ...]:
+    """A custom list of times, as it is, if a chain can visit it.
+
+    Raises:
+        ValueError: an empty list, a time outside 0 ... T-1, or times that do not decrease.
+    """
+    if not times:
+        raise ValueError("the list of times is empty")
+    for t in times:
+        if not 0 <= t <= num_train_timesteps - 1:
+            raise ValueError(f"time {t:g} is outside 0 ... {num_train_timesteps - 1}")
+    for t, s in pairwise(times):
+        if s >= t:
+            raise ValueError(f"times must decrease from noise to data; got {t:g} before {s:g}")
+    return tuple(int(t) if float(t).is_integer() else float(t) for t in times)

@@ -1,0 +1,130 @@
+"""The finished model as an ordinary diffusers folder."""
+
+import copy
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.gamma import gamma_file
+from mmd_ddm.models.shipped import scheduling_few_step, unet_equal_heads
+from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.folder import write_json
+
+__all__ = ["export"]
+
+_MAX_SHARD = "15MB"
+_TRAINING = (
+    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"
+)  # fmt: skip
+_DDIM_BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
+
+
+def export(
+    denoiser: Denoiser,
+    scheduler_config: Mapping[str, Any],
+    chain: Mapping[str, Any] | None,
+    folder: Path,
+    *,
+    half: bool = False,
+) -> None:
+    """Write a folder that ``DiffusionPipeline.from_pretrained`` loads.
+
+    A deterministic DDIM chain on times T // K apart (leading, midpoint, and trailing where K
+    divides T) is held by diffusers' own `DDIMScheduler`. Any other chain gets `FewStepScheduler`
+    beside the weights, which refuses every other number of steps and every sampler but DDIM: no
+    folder is written that would silently sample on another grid. A network of no stock class
+    brings its class along, an analytic sampler its Gamma, and GENIE its head.
+
+    Args:
+        denoiser: its network is written as it is.
+        scheduler_config: of the base model.
+        chain: the chain it was finetuned for, ``ChainConfig`` with its ``times`` filled in; kept
+            in ``scheduler_config.json`` under the key ``_mmd_ddm``. None for a base model.
+        folder: replaced once the new one is complete.
+        half: write float16 weights.
+    """
+    from diffusers import DDIMPipeline, DDPMPipeline
+
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    network = copy.deepcopy(denoiser.network).half() if half else denoiser.network
+    stock = _stock_scheduler(scheduler_config, chain, len(denoiser.schedule))
+    if stock is not None:
+        pipeline = DDIMPipeline(network, stock)
+    elif chain is not None:
+        pipeline = DDPMPipeline(network, _few_step_scheduler(denoiser, scheduler_config, chain))
+    if chain is not None:
+        pipeline.scheduler.register_to_config(_mmd_ddm=dict(chain))
+    pipeline.save_pretrained(temporary, max_shard_size=_MAX_SHARD)
+    if isinstance(pipeline, DDPMPipeline):
+        _ship(temporary, "scheduler", scheduling_few_step, "FewStepScheduler")
+    if isinstance(network, unet_equal_heads.EqualHeadsUNet2DModel):
+        _ship(temporary, "unet", unet_equal_heads, "EqualHeadsUNet2DModel")
+    if chain is not None and chain["sampler"].startswith("analytic"):
+        gamma = denoiser.gamma.for_finetuned(weights_sha256(network))
+        gamma.save(gamma_file(temporary))
+    if chain is not None and chain["sampler"] == "genie-head":
+        denoiser.head.save(temporary, weights_sha256(network))
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.replace(folder)
+
+
+def _stock_scheduler(
+    config: Mapping[str, Any], chain: Mapping[str, Any] | None, num_train_timesteps: int
+) -> Any:
+    """The stock DDIMScheduler if it walks this chain's times, or if there are none; else None.
+
+    It steps by T // K whatever its list of times says, from any offset that is less.
+    """
+    from diffusers import DDIMScheduler
+
+    if chain is None:
+        return DDIMScheduler.from_config(dict(config))
+    betas = config.get("beta_schedule", "linear")
+    if chain["sampler"] != "ddim" or chain["eta"] != 0 or betas not in _DDIM_BETAS:
+        return None
+    times = list(chain["times"])
+    stride, offset = num_train_timesteps // len(times), times[-1]
+    if not (offset < stride and float(offset).is_integer()):
+        return None
+    if times != [offset + i * stride for i in reversed(range(len(times)))]:
+        return None
+    return DDIMScheduler.from_config(
+        dict(config),
+        clip_sample=chain["clip"],
+        clip_sample_range=1.0,
+        timestep_spacing="leading",
+        steps_offset=int(offset),
+        set_alpha_to_one=True,
+        thresholding=False,
+    )
+
+
+def _few_step_scheduler(
+    denoiser: Denoiser, config: Mapping[str, Any], chain: Mapping[str, Any]
+) -> scheduling_few_step.FewStepScheduler:
+    scheduler = scheduling_few_step.FewStepScheduler(
+        times=list(chain["times"]),
+        alpha_bars=[denoiser.schedule.abar(t) for t in chain["times"]],
+        prediction_type=denoiser.prediction,
+        sampler="ddim" if chain["eta"] == 0 else "stochastic ddim",
+        clip_sample=chain["clip"],
+        **{key: config[key] for key in _TRAINING if key in config},
+    )
+    if chain["sampler"] != "ddim":
+        scheduler.register_to_config(sampler=chain["sampler"])
+    return scheduler
+
+
+def _ship(folder: Path, part: str, module: ModuleType, name: str) -> None:
+    """Put the source of a part's class beside its config and name it in model_index.json."""
+    source = Path(str(module.__file__))
+    shutil.copy(source, folder / part / source.name)
+    index = folder / "model_index.json"
+    content = json.loads(index.read_text(encoding="utf-8"))
+    content[part] = [source.stem, name]
+    write_json(index, content)

@@ -1,0 +1,98 @@
+"""Models by name: bundled with the package, in a run, in a diffusers folder, on the hub."""
+
+from pathlib import Path
+
+__all__ = ["BUNDLED_MODELS", "beside_model", "check_upload", "find_model", "shorten", "upload"]
+
+BUNDLED_MODELS = {"fashion-mnist": Path(__file__).parents[1] / "bundled" / "base"}
+
+
+def find_model(name: str) -> Path | str:
+    """The folder of that name, or a hub id that can be reached.
+
+    Raises:
+        ValueError: nothing of that name.
+    """
+    path = BUNDLED_MODELS.get(name, Path(name))
+    if (path / "model" / "model_index.json").is_file():
+        return path / "model"
+    if name and (path / "run.json").is_file():
+        raise ValueError(f"{name} is a run without a model: finish it by repeating its command")
+    if name and path.exists():
+        return path
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"no model at {name!r}: give a diffusers folder, a run, a hub id (owner/name), or "
+            f"{' or '.join(BUNDLED_MODELS)}"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        # Asked first, and once: without a network diffusers would try every file for minutes.
+        snapshot_download(name, allow_patterns=["*.json"])
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"no folder {name}, and the hub does not give it (offline? download it elsewhere and "
+            f"give its folder): {shorten(error)}"
+        ) from error
+    return name
+
+
+def beside_model(source: str | Path, name: str, what: str) -> Path:
+    """A file or folder in the model's folder.
+
+    Args:
+        source: of the model.
+        name: of the file or folder.
+        what: it is, for the error.
+
+    Raises:
+        ValueError: a model that is in no folder.
+    """
+    if not source or not Path(source).is_dir():
+        raise ValueError(
+            f"the {what} of a model is kept in its folder, which {source or 'this model'} has "
+            "not: download it and give the folder"
+        )
+    return Path(source) / name
+
+
+def shorten(error: Exception) -> str:
+    """What an error says, in one line of bearable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def check_upload(repo: str) -> None:
+    """Make that repository, private, if there is none; asked before anything slow.
+
+    Raises:
+        ValueError: no such name, no network, no login, or not theirs.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().create_repo(repo, private=True, exist_ok=True)
+    except Exception as error:  # the hub's client, and its transport, raise a dozen kinds
+        raise ValueError(
+            f"cannot write {repo} on the hub (offline? log in with `hf auth login`): "
+            f"{shorten(error)}"
+        ) from error
+
+
+def upload(folder: Path, repo: str) -> str:
+    """Send a model's folder to a repository of the hub that exists; its address.
+
+    Raises:
+        ValueError: the hub did not take it; the folder is as it was.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().upload_folder(repo_id=repo, folder_path=folder, commit_message="Add the model")
+    except Exception as error:  # the hub's client, and its transport, raise a dozen kinds
+        raise ValueError(
+            f"{folder} is complete, but {repo} did not take it (try `hf upload {repo} {folder}`): "
+            f"{shorten(error)}"
+        ) from error
+    return f"https://huggingface.co/{repo}"

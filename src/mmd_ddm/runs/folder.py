@@ -1,0 +1,249 @@
+"""What a run leaves behind: its folder, its settings, a line of JSON an event.
+
+A run folder holds ``run.json`` (verb, resolved settings, hashes of the inputs, versions, command
+line), ``log.jsonl`` (one object a line), and what the verb adds. Reading needs no torch. Of ranks
+that share a run the first one checks and writes the folder.
+"""
+
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from mmd_ddm.runs.launch import is_first
+
+__all__ = [
+    "OutputError",
+    "RunLog",
+    "atomic_write",
+    "check_folder",
+    "describe_environment",
+    "free_folder",
+    "read_events",
+    "read_json",
+    "write_json",
+]
+
+_PACKAGES = ("mmd-ddm", "torch", "diffusers", "timm", "torch-fidelity", "numpy")
+_WITHOUT_EFFECT = {"keep", "save_every"}  # on the result: a resumed run may change them
+
+
+class OutputError(ValueError):
+    """The output folder cannot be used as asked."""
+
+
+class RunLog:
+    """An open run folder.
+
+    Args:
+        folder: created if need be.
+        verb: ``finetune``, ``pretrain`` ...
+        settings: the resolved settings; a folder that holds a run of other settings is refused.
+        inputs: hashes of the data and weights it begins with; others are refused as well.
+
+    Raises:
+        OutputError: the folder holds something else, or another run.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        verb: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, str] | None = None,
+    ) -> None:
+        check_folder(folder, verb, settings)
+        self.folder = folder
+        if not is_first():
+            return
+        inputs = dict(inputs or {})
+        if (folder / "run.json").is_file():
+            _refuse_other_inputs(folder / "run.json", inputs)
+            self._end_line()
+        else:
+            record = {"verb": verb, "settings": dict(settings), "inputs": inputs}
+            write_json(folder / "run.json", {**record, **describe_environment()})
+
+    def write(self, **event: Any) -> None:
+        """Append one event, with the wall-clock time."""
+        if not is_first():
+            return
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": round(time.time(), 3), **event}) + "\n")
+
+    def _end_line(self) -> None:
+        """A killed run may have left half a line, which nothing may be appended to."""
+        log = self.folder / "log.jsonl"
+        if log.is_file() and not log.read_bytes().endswith(b"\n"):
+            with log.open("a", encoding="utf-8") as file:
+                file.write("\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events so far."""
+        return read_events(self.folder)
+
+
+def check_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
+    """Whether a run may be written there; asked before anything slow, and by `RunLog` itself.
+
+    Raises:
+        OutputError: the folder holds something else, or another run.
+    """
+    if not is_first():
+        return
+    for path in (folder, *folder.parents):
+        if path.is_file():
+            raise OutputError(f"{path} is a file; give a folder")
+    if (folder / "run.json").is_file():
+        _refuse_other_run(folder / "run.json", verb, settings)
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise OutputError(f"{folder} holds something else; give a new or empty folder")
+
+
+def free_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> Path:
+    """The folder, if this run may be written there, or the first such of FOLDER-2, FOLDER-3 ..."""
+    for number in itertools.count(1):
+        candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        if not candidate.exists():
+            break
+        with suppress(OutputError):
+            check_folder(candidate, verb, settings)
+            break
+    return candidate
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """All whole events of a run folder, oldest first: a killed run may leave half a line."""
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(json.JSONDecodeError):
+            events.append(json.loads(line))
+    return [event for event in events if isinstance(event, dict)]
+
+
+def _refuse_other_run(existing: Path, verb: str, settings: Mapping[str, Any]) -> None:
+    before = read_json(existing)
+    now = json.loads(json.dumps(dict(settings)))
+    if before.get("verb") != verb:
+        raise OutputError(f"{existing.parent} holds a {before.get('verb')} run; give a new folder")
+    old = before.get("settings", {})
+    changed = _differences(old, now)
+    if changed:
+        beside = ", or --force-new-run" if verb in ("finetune", "pretrain") else ""
+        raise OutputError(
+            f"{existing.parent} holds a run with other settings ({changed}); give a new folder, "
+            f"or repeat the old settings to resume it{beside}"
+        )
+
+
+def _refuse_other_inputs(existing: Path, inputs: Mapping[str, str]) -> None:
+    changed = _differences(read_json(existing).get("inputs", {}), inputs)
+    if changed:
+        raise OutputError(
+            f"{existing.parent} began with other data or weights ({changed}); put them back, or "
+            "give a new folder"
+        )
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    keys = sorted({*old, *new} - _WITHOUT_EFFECT)
+    changed = [key for key in keys if old.get(key) != new.get(key)]
+    return "; ".join(f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in changed)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, machine and command line, for the record."""
+    versions: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "command": ["mmd-ddm", *sys.argv[1:]],
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "versions": versions,
+        "git": _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    """Of this package's sources, with ``-dirty`` if they are changed; None if git has them not."""
+    try:
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), *words],
+        capture_output=True, text=True, timeout=10, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name once it is whole and on the disk; nobody ever sees half of it.
+
+    Whatever had the name stays until then, and for good if the writing fails.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the new name to the disk as well."""
+    if os.name == "nt":  # which opens no folders, and needs none of this
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, atomically."""
+    text = json.dumps(content, indent=2) + "\n"
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: not there, or not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} does not hold a JSON object")
+    return content

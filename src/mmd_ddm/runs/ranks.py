@@ -1,0 +1,146 @@
+"""Several processes that do the work of one, and get its numbers.
+
+Each rank draws its share of the batch; the features of all are gathered, and every rank computes
+the whole batch's loss, of which it differentiates its own rows. The sum of their gradients is the
+whole gradient: no average, no factor. Noise is named by the image's place in the batch, so that
+the number of ranks changes nothing. No wrapper goes around the network, which may therefore be
+called, and recomputed, as often as a chain asks. With one process every function here does
+nothing.
+"""
+
+import atexit
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mmd_ddm.runs.launch import local_rank, rank, world
+
+__all__ = ["agree", "any_of", "first_says", "gather", "join", "own", "shares", "sum_gradients"]
+
+# Between two meetings of the ranks lies at most an evaluation in one feature space.
+_PATIENCE = timedelta(minutes=20)
+
+
+def join(images: int | None = None) -> None:
+    """Meet the other ranks that torchrun has started, and take the GPU of this one.
+
+    Args:
+        images: in the batch they will share; None asks nothing.
+
+    Raises:
+        ValueError: more ranks than images, more ranks than GPUs, or nobody to meet.
+    """
+    if world() == 1:
+        return
+    if images is not None and world() > images:
+        raise ValueError(
+            f"{world()} ranks cannot share a batch of {images}: start at most {images}, or give "
+            "a larger batch_size"
+        )
+    gpus = torch.cuda.device_count()
+    if gpus:
+        if local_rank() >= gpus:
+            raise ValueError(f"rank {rank()} has no GPU: there are {gpus} here; start as many")
+        torch.cuda.set_device(local_rank())
+    with _together():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_PATIENCE)
+    atexit.register(dist.destroy_process_group)
+
+
+def shares(n: int, unit: int = 1) -> list[range]:
+    """Who does which of n things: contiguous, in the order of the ranks, as equal as can be.
+
+    The first rank, which tells what was done, always has a share.
+
+    Args:
+        n: how many.
+        unit: a share begins at a multiple of it, so that batches are those of one process.
+    """
+    parts = -(-n // unit)
+    ends = [min(n, unit * -(-parts * r // world())) for r in range(world() + 1)]
+    return [range(ends[r], ends[r + 1]) for r in range(world())]
+
+
+def own(of: Sequence[range]) -> slice:
+    """This rank's share, to index with."""
+    return slice(of[rank()].start, of[rank()].stop)
+
+
+def gather(part: Tensor, of: Sequence[range]) -> Tensor:
+    """The rows of all ranks in their order; the gradient flows to this rank's own.
+
+    Args:
+        part: [k, ...], this rank's rows.
+        of: the `shares` they are of.
+    """
+    if world() == 1:
+        return part
+    padded = part.new_zeros((max(map(len, of)), *part.shape[1:]))
+    padded[: len(part)] = part.detach()
+    parts = [torch.empty_like(padded) for _ in of]
+    with _together():
+        dist.all_gather(parts, padded)
+    parts = [p[: len(share)] for p, share in zip(parts, of, strict=True)]
+    parts[rank()] = part
+    return torch.cat(parts)
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Give every rank the sum of all ranks' gradients."""
+    if world() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    with _together():
+        dist.all_reduce(flat)
+    for g, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        g.copy_(total.view_as(g))
+
+
+def any_of(flag: bool) -> bool:
+    """Whether any rank says yes; all of them must ask."""
+    if world() == 1:
+        return flag
+    votes = torch.tensor([float(flag)])
+    with _together():
+        dist.all_reduce(votes)
+    return bool(votes)
+
+
+def first_says(value: Any) -> Any:
+    """The first rank's value, everywhere: a plain value, so that all take the same decision."""
+    if world() == 1:
+        return value
+    box = [value]
+    with _together():
+        dist.broadcast_object_list(box)
+    return box[0]
+
+
+def agree(value: Any, otherwise: str) -> None:
+    """Whether this value is the first rank's.
+
+    Raises:
+        ValueError: another value, with ``otherwise`` as the message, on every rank.
+    """
+    if any_of(first_says(value) != value):
+        raise ValueError(otherwise)
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """What torch raises if a rank is gone, in a line."""
+    try:
+        yield
+    except RuntimeError as error:  # each backend has its own kind of it
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise ValueError(
+            f"another of the {world()} ranks has ended or cannot be reached (they meet at "
+            f"{where}); the last checkpoint is whole: repeat the command to go on from it"
+        ) from error

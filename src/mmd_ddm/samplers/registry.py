@@ -1,0 +1,108 @@
+"""The samplers: one loop (`base`), one file a family, and their names.
+
+A *step* is one of the K times; what it costs is the family's affair:
+
+=========================  ==========================  ========================================
+name                       network calls at K steps    file
+=========================  ==========================  ========================================
+ddim                       K                           ddim.py; takes eta
+ddpm-small, ddpm-large     K                           ddpm.py; adds noise
+analytic-dpm               K                           analytic.py; adds noise; needs Gamma
+analytic-ddim              K                           analytic.py; same; takes eta
+s-pndm                     K + 1 (K >= 2)              pndm.py
+f-pndm                     K + 9 (K >= 4)              pndm.py
+ipndm                      K                           pndm.py
+fastdpm-step               K                           fastdpm.py; takes eta, there called kappa
+fastdpm-var[-quadratic]    K (K >= 2)                  fastdpm.py; takes eta; has its own times
+dpm-solver-1, -2, -3       K, 2K, 3K (see there)       dpm_solver.py
+dpm-solver-fast[-type-2]   K                           dpm_solver.py; has its own times
+dpm-solver++-2m, -3m       K                           dpm_solver_pp.py
+unipc                      K                           unipc.py
+deis                       K                           deis.py
+heun                       2K - 1                      ode.py
+genie                      2K                          genie.py; half of them with derivatives
+genie-head                 K                           genie.py; needs its head
+=========================  ==========================  ========================================
+
+All can be differentiated with respect to the weights and to x_T.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import signature
+from typing import Any
+
+from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.samplers.analytic import AnalyticDDIM, AnalyticDPM
+from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.ddim import DDIM
+from mmd_ddm.samplers.ddpm import DDPM
+from mmd_ddm.samplers.deis import DEIS
+from mmd_ddm.samplers.dpm_solver import DPMSolver, DPMSolverFast
+from mmd_ddm.samplers.dpm_solver_pp import DPMSolverPP
+from mmd_ddm.samplers.fastdpm import FastDPMVar
+from mmd_ddm.samplers.genie import GENIE, GENIEHead
+from mmd_ddm.samplers.ode import Heun
+from mmd_ddm.samplers.pndm import FPNDM, IPNDM, SPNDM
+from mmd_ddm.samplers.unipc import UniPC
+
+__all__ = ["SAMPLERS", "make_sampler"]
+
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "ddim": DDIM,
+    "ddpm-small": partial(DDPM, variance="fixed-small"),
+    "ddpm-large": partial(DDPM, variance="fixed-large"),
+    "analytic-dpm": AnalyticDPM,
+    "analytic-ddim": AnalyticDDIM,
+    "s-pndm": SPNDM,
+    "f-pndm": FPNDM,
+    "ipndm": IPNDM,
+    "fastdpm-step": DDIM,
+    "fastdpm-var": partial(FastDPMVar, variances="linear"),
+    "fastdpm-var-quadratic": partial(FastDPMVar, variances="quadratic"),
+    "dpm-solver-1": partial(DPMSolver, order=1),
+    "dpm-solver-2": partial(DPMSolver, order=2),
+    "dpm-solver-3": partial(DPMSolver, order=3),
+    "dpm-solver-fast": DPMSolverFast,
+    "dpm-solver-fast-type-2": partial(DPMSolverFast, conversion="type-2"),
+    "dpm-solver++-2m": partial(DPMSolverPP, order=2),
+    "dpm-solver++-3m": partial(DPMSolverPP, order=3),
+    "unipc": UniPC,
+    "deis": DEIS,
+    "heun": Heun,
+    "genie": GENIE,
+    "genie-head": GENIEHead,
+}
+
+
+def make_sampler(
+    name: str,
+    denoiser: Denoiser,
+    times: Sequence[float],
+    *,
+    eta: float = 0.0,
+    clip: bool = False,
+    recompute: bool = False,
+) -> Sampler:
+    """A sampler by its name.
+
+    Args:
+        name: a key of `SAMPLERS`.
+        denoiser: as in `Sampler`.
+        times: as in `Sampler`.
+        eta: for the samplers that take it; the others accept 0 only.
+        clip: as in `Sampler`.
+        recompute: as in `Sampler`.
+
+    Raises:
+        ValueError: an unknown name, an eta the sampler has no use for, or times it cannot visit.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"unknown sampler {name!r}; choose one of {', '.join(SAMPLERS)}")
+    options: dict[str, Any] = {"clip": clip, "recompute": recompute}
+    takes_eta = [key for key, made in SAMPLERS.items() if "eta" in signature(made).parameters]
+    if name in takes_eta:
+        options["eta"] = eta
+    elif eta != 0:
+        raise ValueError(f"{name} has no eta; got {eta:g} (with eta: {', '.join(takes_eta)})")
+    return SAMPLERS[name](denoiser, times, **options)

@@ -1,0 +1,161 @@
+r"""MMD finetuning: the paper's algorithm (Sec. III-B).
+
+Each iteration draws a batch through the K-step chain with gradients, maps it by phi, and lowers
+the unbiased MMD^2 to the features of the data (Eq. 7) by backpropagating through the whole chain
+into the denoiser's weights.
+
+The cross term runs over a *bank*, the features of the whole reference set, where the paper draws
+as many fresh images as the batch holds: the same expectation, without the reals' share of the
+noise. ``reference = "minibatch"`` takes the paper's way, on rows of the bank.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmd_ddm.config import FinetuneConfig, SelectConfig
+from mmd_ddm.data.images import batch
+from mmd_ddm.maths.random import generator
+from mmd_ddm.runs import ranks
+from mmd_ddm.runs.launch import world
+from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.training.loop import Update, train
+from mmd_ddm.training.losses.mmd import mmd_step
+from mmd_ddm.training.objective import Objective
+from mmd_ddm.training.state import TrainingState
+
+__all__ = ["finetune"]
+
+
+def finetune(
+    config: FinetuneConfig,
+    sampler: Sampler,
+    objectives: Sequence[Objective],
+    checkpoint_path: Path,
+    on_event: Callable[..., None],
+    evaluate: Callable[[], tuple[float, float]] | None = None,
+) -> int:
+    """Finetune the sampler's denoiser in place; resumes from ``checkpoint_path`` if there.
+
+    The weights that take a gradient are trained; see `mmd_ddm.models.lora`.
+
+    Args:
+        config: the settings.
+        sampler: the chain, on its device.
+        objectives: the spaces to match, on the same device.
+        checkpoint_path: file of the training state.
+        on_event: called with ``event="train", step=, loss=, grad_norm=, seconds=`` after each
+            iteration, with ``event="eval", step=, kid=, kid_se=, kid_ci95=, best=`` after each
+            evaluation, with ``event="stop", step=, message=`` when patience ends, with
+            ``event="fault", step=, message=`` when something went wrong.
+        evaluate: ``(KID, standard error)`` of the sampler as it stands; called every
+            ``config.select.every`` iterations with the averaged weights in place.
+
+    Returns:
+        The iteration whose weights the network now holds.
+
+    Raises:
+        ValueError: a gradient that stays non-finite, or a state that cannot be read.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, once the state is saved.
+    """
+    # Dropout off: the chain that is trained is the chain that is sampled.
+    network = sampler.denoiser.network.eval()
+    sampler.denoiser.use_fast_layout()
+    state = TrainingState(config, network, checkpoint_path)
+    if evaluate is not None and state.first_kid is None:
+        _evaluate(config.select, state, evaluate, on_event)
+    micro_batch = config.micro_batch or -(-config.batch_size // world())
+
+    def loss_at(step: int) -> Tensor:
+        x_T, noise = _draw(config, sampler, step)
+        rows = _reference_rows(config, len(objectives[0].bank), step)
+        return mmd_step(sampler, objectives, x_T, noise, rows=rows, micro_batch=micro_batch)
+
+    def shrink() -> str:
+        nonlocal micro_batch
+        if micro_batch == 1 and sampler.recompute and not sampler.keep:
+            raise ValueError(
+                f"one image at a time needs more memory than {sampler.denoiser.device} has: give "
+                f"a batch_size below {config.batch_size}, fewer features, or a smaller model"
+            )
+        sampler.keep = (sampler.keep if sampler.recompute else sampler.nfe) // 2
+        sampler.recompute = True
+        micro_batch = -(-micro_batch // 2)
+        return f"micro_batch {micro_batch}, {sampler.keep} network calls kept"
+
+    def after(update: Update) -> None:
+        on_event(
+            event="train",
+            step=update.step,
+            loss=update.loss,
+            grad_norm=update.grad_norm,
+            seconds=update.seconds,
+        )
+        due = config.select.every > 0 and update.step % config.select.every == 0
+        if evaluate is not None and (due or state.finished):
+            _evaluate(config.select, state, evaluate, on_event)
+
+    rate_at = functools.partial(_learning_rate, config)
+    train(state, loss_at, rate_at, after, on_event, shrink)
+    return state.finish()
+
+
+def _learning_rate(config: FinetuneConfig, step: int) -> float:
+    """Constant, as in the paper, or a cosine from ``lr`` to 0."""
+    scale = 0.5 * (1 + math.cos(math.pi * step / config.iterations)) if config.cosine else 1.0
+    return config.lr * scale
+
+
+def _evaluate(
+    config: SelectConfig,
+    state: TrainingState,
+    evaluate: Callable[[], tuple[float, float]],
+    on_event: Callable[..., None],
+) -> None:
+    """Judge the averaged weights; stop if they went astray or get no better."""
+    with state.averaged():
+        kid, kid_se = ranks.first_says(evaluate())
+    best = state.consider(kid, kid_se)
+    interval = [kid - 1.96 * kid_se, kid + 1.96 * kid_se]
+    on_event(event="eval", step=state.step, kid=kid, kid_se=kid_se, kid_ci95=interval, best=best)
+    if state.first_kid is None:
+        state.first_kid = kid
+    bound = config.diverged * max(state.first_kid, 0) + 5 * kid_se
+    if config.diverged and not kid <= bound:  # so that NaN is beyond it as well
+        state.stopped = (
+            f"diverged at iteration {state.step}: KID {kid:.3g} is beyond {bound:.3g}; "
+            f"iteration {state.best['step']} is kept; lower lr"
+        )
+        on_event(event="fault", step=state.step, message=state.stopped)
+    elif _has_waited(config, state):
+        state.stopped = (
+            f"stopped at iteration {state.step}: the last {config.patience} evaluations "
+            f"(select.patience) were no better than iteration {state.best['lowest_at']}; "
+            f"iteration {state.best['step']} is kept"
+        )
+        on_event(event="stop", step=state.step, message=state.stopped)
+
+
+def _has_waited(config: SelectConfig, state: TrainingState) -> bool:
+    """Whether patience ends before the training does."""
+    waited = state.step - state.best["lowest_at"]
+    return 0 < config.patience * config.every <= waited and not state.finished
+
+
+def _draw(config: FinetuneConfig, sampler: Sampler, step: int) -> tuple[Tensor, Tensor | None]:
+    """x_T and, for stochastic samplers, the noise of every step, named by (seed, step)."""
+    denoiser = sampler.denoiser
+    draw = generator(config.seed, 0, step, "finetune", denoiser.device)
+    shape = (sampler.draws, config.batch_size, *denoiser.shape)
+    z = torch.randn(shape, generator=draw, device=denoiser.device)
+    return z[0], z[1:] if sampler.stochastic else None
+
+
+def _reference_rows(config: FinetuneConfig, size: int, step: int) -> Tensor | None:
+    if config.objective.reference == "minibatch":
+        return batch(size, config.batch_size, config.seed, step)
+    return None

@@ -1,0 +1,102 @@
+"""Which checkpoint is kept: KID of the samples as training goes on, and what is told of it.
+
+The space is neither optimised nor a judge, the real images are neither matched nor judged by.
+Every evaluation draws from the same noise and meets the same real images, so that two of them
+differ by far less than the interval of either.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmd_ddm.config import FinetuneConfig
+from mmd_ddm.data.images import ImageSet
+from mmd_ddm.evaluation.draw import draw
+from mmd_ddm.evaluation.metrics import kid, kid_sums
+from mmd_ddm.evaluation.scores import Score, format_score
+from mmd_ddm.features.bank import cached_features, extract
+from mmd_ddm.features.registry import FeatureExtractor
+from mmd_ddm.runs.progress import Progress
+from mmd_ddm.samplers.base import Sampler
+
+__all__ = ["Selection", "say_kept", "selection_record", "standing"]
+
+_SEED = 10**9  # other images than the verdict's
+
+
+class Selection:
+    """Judges the sampler as it stands: ``(KID, standard error)``.
+
+    Args:
+        config: the settings.
+        sampler: the chain, on its device.
+        phi: the space of selection, on the same device.
+        reals: the images of selection.
+    """
+
+    def __init__(
+        self, config: FinetuneConfig, sampler: Sampler, phi: FeatureExtractor, reals: ImageSet
+    ) -> None:
+        self._n, self._seed = config.select.samples, _SEED + config.seed
+        self._sampler, self._phi = sampler, phi
+        self._bank = cached_features(reals, phi, device=sampler.denoiser.device)
+        self._bank_sums = kid_sums(self._bank)
+
+    def __call__(self) -> tuple[float, float]:
+        """Draw, and compare."""
+        pixels, _ = draw(self._sampler, self._n, seed=self._seed)
+        features = extract(pixels, self._phi, device=self._sampler.denoiser.device)
+        return kid(features, self._bank, y_sums=self._bank_sums)
+
+
+def standing(events: Sequence[Mapping[str, Any]]) -> str:
+    """The last evaluation in per cent of the base's KID, with its 95 % interval."""
+    found = [event for event in events if event["event"] == "eval"]
+    base, last = abs(found[0]["kid"]) or math.nan, found[-1]
+    return f"KID {100 * last['kid'] / base:.0f}±{196 * last['kid_se'] / base:.0f}%"
+
+
+def say_kept(
+    config: FinetuneConfig, events: Sequence[Mapping[str, Any]], kept: int, progress: Progress
+) -> None:
+    """Name the iteration that was kept, and why."""
+    event = _evaluation(events, kept)
+    if event:
+        progress.say(
+            f"kept iteration {kept}: KID {_interval(event)} in {config.select.features} "
+            "(thousandths, 95 % interval)"
+        )
+
+
+def selection_record(
+    config: FinetuneConfig,
+    reals: ImageSet | None,
+    events: Sequence[Mapping[str, Any]],
+    kept: int,
+) -> dict[str, Any]:
+    """For the protocol in ``results.json``."""
+    record: dict[str, Any] = {"kept_iteration": kept}
+    event = _evaluation(events, kept)
+    if reals is None or event is None:
+        return record
+    return record | {
+        "selection": {
+            "space": config.select.features,
+            "data": reals.source,
+            "real": len(reals),
+            "samples": config.select.samples,
+            "kid": event["kid"],
+            "kid_ci95": event["kid_ci95"],
+            "patience": config.select.patience,
+        }
+    }
+
+
+def _evaluation(events: Sequence[Mapping[str, Any]], step: int) -> Mapping[str, Any] | None:
+    """Of that iteration, if it was evaluated; a resumed run's later word wins."""
+    found = [event for event in events if event["event"] == "eval" and event["step"] == step]
+    return found[-1] if found else None
+
+
+def _interval(event: Mapping[str, Any]) -> str:
+    return format_score(Score(event["kid"], 1.96 * event["kid_se"]), "kid")

@@ -1,0 +1,82 @@
+r"""The loss of one iteration and its exact gradient, at the memory of a micro-batch.
+
+The MMD couples the whole batch: averaging the gradients of small batches, as gradient accumulation
+does, is the gradient of another loss. Here the chain and the extractor run on a few images at a
+time, each network call recomputed in the backward pass, and *one* backward pass goes through the
+MMD of the whole batch. What lies between forward and backward is a latent a call and the features.
+
+The other exact way is two passes: features without gradient, the loss's gradient with respect to
+them, then a second pass a micro-batch with the same noise. At the same memory it calls the network
+once more (docs/performance.md has both measured), so it is not here.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from mmd_ddm.maths.mmd import mmd2
+from mmd_ddm.maths.pixels import clamp_straight_through
+from mmd_ddm.runs import ranks
+from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.training.objective import Objective
+
+__all__ = ["mmd_step"]
+
+
+def mmd_step(
+    sampler: Sampler,
+    objectives: Sequence[Objective],
+    x_T: Float[Tensor, "n c h w"],
+    noise: Float[Tensor, "k n c h w"] | None = None,
+    *,
+    rows: Tensor | None = None,
+    micro_batch: int = 0,
+) -> Float[Tensor, ""]:
+    """The loss of one iteration (Eq. 7), to be differentiated.
+
+    The chain runs on ``micro_batch`` images at a time; the MMD couples them all, so that the
+    gradient is the whole batch's, not an average of small ones. Of several ranks each draws its
+    share of the images; the loss is the whole batch's on all of them, and the sum of their
+    gradients is its gradient.
+
+    Args:
+        sampler: the chain.
+        objectives: the spaces to match.
+        x_T: standard normal noise.
+        noise: of each step, for stochastic samplers.
+        rows: compare with these rows of the bank only; None is all.
+        micro_batch: images at once; 0 is the whole batch.
+    """
+    of = ranks.shares(len(x_T))
+    mine = ranks.own(of)
+    x_T, noise = x_T[mine], None if noise is None else noise[:, mine]
+    size = micro_batch or len(x_T)
+    parts = []
+    try:
+        for i in range(0, len(x_T), size):
+            z = None if noise is None else noise[:, i : i + size]
+            images = clamp_straight_through(sampler(x_T[i : i + size], z))
+            parts.append([_features(o, images, sampler.recompute) for o in objectives])
+    except torch.OutOfMemoryError:
+        for objective in objectives:  # the other ranks wait for these rows
+            ranks.gather(x_T.new_zeros((len(x_T), objective.bank.shape[1])), of)
+        raise
+    loss = x_T.new_zeros(())
+    for objective, chunks in zip(objectives, zip(*parts, strict=True), strict=True):
+        bank = objective.bank if rows is None else objective.bank[rows]
+        phi_x = ranks.gather(torch.cat(chunks), of)
+        term = mmd2(
+            phi_x, bank, objective.kernel,
+            constant=objective.constant, weights=objective.bank_weights,
+        )  # fmt: skip
+        loss = loss + objective.weight * term
+    return loss
+
+
+def _features(objective: Objective, images: Tensor, recompute: bool) -> Tensor:
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(objective.features, images, use_reentrant=False)
+    return objective.features(images)

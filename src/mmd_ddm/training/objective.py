@@ -1,0 +1,91 @@
+"""What is matched: a feature space, and the data's features in it (phi, y and k of Eq. 7)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.maths.kernels import Kernel
+from mmd_ddm.maths.mmd import landmark_weights, within
+from mmd_ddm.maths.random import generator
+
+__all__ = ["Objective"]
+
+_BLOCK = 4096  # features read at once
+_LEAST_DEVIATION = 0.01  # of the mean one: dimensions in which the data hardly vary stay small
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One feature space to match, and the data's features in it.
+
+    Attributes:
+        phi: the extractor.
+        bank: [m, d], features of the reference set, standardised if the space is.
+        kernel: of the MMD.
+        constant: the data's own term of the MMD (c in Eq. 7).
+        weight: of this space in the loss.
+        mean: [d], subtracted from every vector.
+        std: [d], by which every vector is divided then.
+        bank_weights: [m], of the bank in the cross term; None is 1/m each.
+    """
+
+    phi: FeatureExtractor
+    bank: Float[Tensor, "m d"]
+    kernel: Kernel
+    constant: float
+    weight: float
+    mean: Float[Tensor, " d"]
+    std: Float[Tensor, " d"]
+    bank_weights: Float[Tensor, " m"] | None = None
+
+    @classmethod
+    def over(
+        cls,
+        phi: FeatureExtractor,
+        features: Float[Tensor, "m d"],
+        kernel: Kernel,
+        weight: float = 1.0,
+        *,
+        standardise: bool = True,
+        landmarks: int = 0,
+        device: torch.device | str | None = None,
+    ) -> "Objective":
+        """An objective over these features of the data.
+
+        Args:
+            phi: the extractor.
+            features: [m, d], of the reference set.
+            kernel: of the MMD.
+            weight: of this space in the loss.
+            standardise: by the mean and deviation of the data, so that no dimension drowns the
+                others, and no space another one; False takes the features as they are.
+            landmarks: so many of the features, weighted, stand for all of them (Nystroem); the
+                others are read once, block by block, and not held. 0 holds all.
+            device: of the bank; None is that of the features.
+        """
+        mean, std = torch.zeros_like(features[0]), torch.ones_like(features[0])
+        if standardise:
+            mean, std = features.mean(0), features.std(0)
+            std = std.clamp_min(float(_LEAST_DEVIATION * std.mean()))
+        device = device or features.device
+        mean, std = mean.to(device), std.to(device)
+
+        def held(rows: Tensor) -> Tensor:
+            rows = rows.to(device)
+            return (rows - mean) / std if standardise else rows
+
+        if not 0 < landmarks < len(features):
+            bank = held(features)
+            return cls(phi, bank, kernel, float(within(bank, kernel)), weight, mean, std)
+        draw = generator(0, 0, 0, "landmarks")
+        bank = held(features[torch.randperm(len(features), generator=draw)[:landmarks]])
+        w = landmark_weights(bank, map(held, features.split(_BLOCK)), kernel)
+        constant = float(w @ kernel(bank, bank) @ w)
+        return cls(phi, bank, kernel, constant, weight, mean, std, w)
+
+    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """What the kernel sees of these images."""
+        return (self.phi(images) - self.mean) / self.std

@@ -1,0 +1,160 @@
+"""``mmd-ddm evaluate``: the whole table in one command, and nothing computed twice."""
+
+import numpy as np
+import pytest
+import torch
+from commands import CACHE, digits, mmd_ddm, read, save_encoder, save_model
+
+from mmd_ddm.evaluation import judge as evaluate
+from mmd_ddm.evaluation.metrics import density_coverage, precision_recall
+from mmd_ddm.features.bank import extract
+from mmd_ddm.features.registry import make_features
+from mmd_ddm.jobs import evaluate as measurement
+from mmd_ddm.runs import store as cache
+
+SPACES = ("--features", "pixels", "--features", "encoder:one.safetensors")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    np.save(folder / "digits.npy", digits(60))
+    save_model(folder / "base")
+    for seed, name in enumerate(("one", "two")):
+        save_encoder(folder / f"{name}.safetensors", seed)
+    return folder
+
+
+@pytest.fixture
+def run(place, tmp_path):
+    """``run(*words)``: the command, and the results it wrote where it wrote any."""
+
+    def call(*words, data="digits.npy"):
+        out = tmp_path / "results.json"
+        steps = ("--steps", 2, "-n", 24, *words)
+        done = mmd_ddm(place, "evaluate", "base", "--data", data, "--out", out, *steps)
+        return done, read(out) if out.exists() else None
+
+    return call
+
+
+def counted(monkeypatch, module, name):
+    calls, function = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a, **k: calls.append(a) or function(*a, **k))
+    return calls
+
+
+def test_one_command_prints_the_whole_table(run, place):
+    done, results = run(*SPACES)
+    assert done.code == 0, done.err
+    names = ["KID x1000", "FD", "precision", "recall", "density", "coverage"]
+    assert all(done.out.count(name.removesuffix(" x1000")) >= 2 for name in names)
+    assert results["protocol"]["precision-recall"] == "k = 3, torch-fidelity's"
+    assert "cmmd" not in results["protocol"]
+    scores = results["rows"][0]["spaces"]["pixels"]
+    assert scores.keys() == {"kid", "kid_se", "fd", "precision", "recall", "density", "coverage"}
+    (drawn,) = (place / CACHE / "samples").glob("*.npz")
+    phi = make_features("pixels", 1)
+    real = torch.from_numpy(np.load(place / "digits.npy")[:, None].copy())
+    x, y = extract(torch.from_numpy(np.load(drawn)["pixels"]), phi), extract(real, phi)
+    assert (scores["precision"], scores["recall"]) == precision_recall(x, y)
+    assert (scores["density"], scores["coverage"]) == density_coverage(x, y)
+
+
+def test_a_second_run_computes_nothing(run, monkeypatch):
+    _, first = run(*SPACES)
+    calls = [counted(monkeypatch, measurement, name) for name in ("draw", "cached_features")] + [
+        counted(monkeypatch, evaluate.Space, "score")
+    ]
+    done, second = run(*SPACES)
+    assert done.code == 0
+    assert second == first
+    assert calls == [[], [], []]
+    # A metric or a space more: only that. Another seed: other images.
+    _, more = run(*SPACES[:2], "--metrics", "fd", "--features", "random")
+    assert not calls[0]
+    assert more["rows"][0]["spaces"]["pixels"]["fd"] == first["rows"][0]["spaces"]["pixels"]["fd"]
+    assert len(calls[2]) == 2  # the new space against the real images, and its floor
+    run(*SPACES, "--seed", 5)
+    assert len(calls[0]) == 1
+
+
+def test_other_code_remembers_nothing(run, monkeypatch):
+    run(*SPACES)
+    draws = counted(monkeypatch, measurement, "draw")
+    monkeypatch.setattr(measurement, "code_sha256", lambda: "another release")
+    run(*SPACES)
+    assert len(draws) == 1
+
+
+def test_damaged_caches_are_computed_again(run, place):
+    _, first = run(*SPACES)
+    for kind in ("samples", "scores"):
+        for path in (place / CACHE / kind).iterdir():
+            path.write_bytes(path.read_bytes()[:20])
+    done, second = run(*SPACES)
+    assert done.code == 0, done.err
+    assert [row["spaces"] for row in second["rows"]] == [row["spaces"] for row in first["rows"]]
+
+
+def test_chosen_metrics_only(run):
+    _, results = run(*SPACES, "--metrics", "kid", "--metrics", "density-coverage")
+    for scores in results["rows"][0]["spaces"].values():
+        assert scores.keys() == {"kid", "kid_se", "density", "coverage"}
+    assert "fd" not in results["protocol"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    {
+        "--metrics fid": ("unknown metric 'fid'", "kid, fd"),
+        "--metrics is": ("is needs a space with classes",),
+        "--metrics precision-recall -n 3": ("precision-recall needs at least 4", "got 3"),
+        "--metrics cmmd": ("cmmd needs a clip space",),
+        "--features inception:one.safetensors": ("holds no weights of Inception-V3",),
+        "--features import:no.such:thing": ("cannot import no.such:thing",),
+    }.items(),
+)
+def test_what_cannot_be_measured(words, said, run):
+    done, results = run("--features", "pixels", *words.split())
+    assert done.code == 2
+    assert results is None
+    assert len(done.err.splitlines()) == 1
+    assert all(part in done.err for part in said)
+
+
+def test_a_bank_made_by_other_weights(run, place):
+    """Put by hand where another extractor's belongs."""
+    features = ("--features", "encoder:one.safetensors", "--features", "encoder:two.safetensors")
+    assert run(*features, "--metrics", "kid")[0].code == 0
+    banks = sorted((place / CACHE).glob("encoder-*.npy"))
+    for bank in banks:
+        bank.write_bytes(banks[0].read_bytes())
+    done, _ = run(*features, "--metrics", "fd")
+    assert done.code == 2
+    assert "made by other weights or of other images; remove it" in done.err
+
+
+def test_spaces_of_different_dimension(run, tmp_path, monkeypatch):
+    """A module that gives the drawn images another dimension than the real ones."""
+    (tmp_path / "drifting_space.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    seen = 3\n"
+        "    def forward(self, images):\n"
+        "        self.seen += 1\n"
+        "        return images.flatten(1)[:, : self.seen]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    done, results = run("--features", "import:drifting_space:Net", "--metrics", "kid")
+    assert done.code == 2
+    assert results is None
+    (line,) = done.err.splitlines()
+    assert "have dimension 5, those of the real images 4" in line
+
+
+def test_keys_name_every_value():
+    assert cache.key_of(1, "a") == cache.key_of(1, "a")
+    others = {cache.key_of(*about) for about in ((1, "a"), ("a", 1), (1, ["a"]), (1.5, "a"))}
+    assert len(others) == 4
+    assert len(cache.code_sha256()) == 64

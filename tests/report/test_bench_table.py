@@ -1,0 +1,96 @@
+"""The comparison of samplers as files and in the terminal."""
+
+import csv
+import re
+
+import pytest
+
+from mmd_ddm.cli import tables as benchmark
+from mmd_ddm.report.bench import bench_lines, write_bench_chart, write_bench_tables
+
+
+def results() -> dict:
+    def row(name, sampler, steps, nfe, kid, **more) -> dict:
+        scores = {"kid": kid, "kid_se": 0.001, "fd": 100 * kid}
+        return {
+            "name": name, "model": f"some/{name}", "sampler": sampler, "spacing": "leading",
+            "steps": steps, "nfe": nfe, "seeds": 1, "images_per_second": 12.0,
+            "spaces": {"pixels": scores, "encoder": {**scores, "kid": 2 * kid}}, **more,
+        }  # fmt: skip
+
+    floor = {"fd": 1.0, "kid": -0.0001, "kid_se": 0.0002}
+    return {
+        "model": "some/base",
+        "protocol": {"data": "images.zip", "samples": 3},
+        "spaces": {
+            "pixels": {"role": "held-out", "floor": floor},
+            "encoder": {"role": "optimised", "floor": floor},
+        },
+        "rows": [
+            row("finetuned", "ddim", 5, 5, 0.02),
+            row("base", "ddim", 10, 10, 0.03),
+            row("base", "ddim", 5, 5, 0.05),
+            row("base", "heun", 5, 9, 0.01),
+            row("base", "unipc", 5, 5, -0.002),
+        ],
+        "notes": ["left out f-pndm at 3 steps"],
+    }
+
+
+def test_lines_are_sorted_by_steps_then_quality():
+    (_, header), *lines = bench_lines(results())
+    assert header == [
+        "sampler", "spacing", "steps", "NFE", "pixels KID x1000", "pixels FD",
+        "encoder KID x1000", "encoder FD", "s/image",
+    ]  # fmt: skip
+    assert [(strong, cells[0], cells[2], cells[3]) for strong, cells in lines[:-1]] == [
+        (False, "unipc", "5", "5"),
+        (False, "heun", "5", "9"),
+        (True, "finetuned finetuned (ddim)", "5", "5"),
+        (False, "ddim", "5", "5"),
+        (False, "ddim", "10", "10"),
+    ]
+    assert lines[2][1][4:] == ["20.0 ± 1.0", "2.00", "40.0 ± 1.0", "2.00", "0.0833"]
+    assert lines[-1][1][0] == "real vs real"
+    assert all(len(cells) == len(header) for _, cells in lines)
+
+
+def test_markdown_and_csv_say_the_same(tmp_path):
+    write_bench_tables(results(), tmp_path)
+    text = (tmp_path / "bench.md").read_text(encoding="utf-8")
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + 5 + 1
+    assert len({line.count("|") for line in table}) == 1
+    assert "**finetuned finetuned (ddim)**" in table[4]
+    assert "encoder: optimised" in text
+    assert "- samples: 3" in text
+    assert "- left out f-pndm at 3 steps" in text
+    with (tmp_path / "bench.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sampler"] for row in rows] == ["unipc", "heun", "ddim", "ddim", "ddim"]
+    assert float(rows[1]["encoder kid"]) == 0.02
+    assert float(rows[1]["seconds_per_image"]) == pytest.approx(1 / 12, abs=1e-6)
+    assert rows[1]["encoder fd_se"] == ""
+
+
+def test_chart_is_a_picture_also_where_kid_is_negative(tmp_path):
+    write_bench_chart(results(), tmp_path / "bench.png")
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_printed_table_fits_80_columns(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark.console, "width", 80)
+    rows = results()
+    rows["spaces"] = {"efficientnet-lite0": rows["spaces"]["pixels"], **rows["spaces"]}
+    del rows["spaces"]["pixels"]
+    for row in rows["rows"]:
+        scores = row["spaces"].pop("pixels")
+        row["spaces"]["efficientnet-lite0"] = {**scores, "fd": 405.2, "fd_se": 1.5}
+        row["sampler"] = "dpm-solver-fast-type-2"
+    benchmark.print_bench(rows)
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert "in 1 efficientnet-lite0, 2 encoder" in text
+    assert re.search("KID 1 +FD 1 +KID 2 +FD 2 s/image", text)
+    assert re.search(r" dpm-solver-fast-type-2 +5 +5 +.2\.0 ± 1\.0 405\.2 ", text)

@@ -1,0 +1,167 @@
+"""Every sampler by its name: calls counted, gradients there, errors in one line."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.maths.times import select_times
+from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.gamma import Gamma
+from mmd_ddm.models.genie_head import GenieHead
+from mmd_ddm.samplers.registry import SAMPLERS, make_sampler
+
+TIMES = (999, 750, 500.5, 250, 99)
+NFE = {  # at five times that do not end at 0
+    **dict.fromkeys(SAMPLERS, 5),
+    "s-pndm": 6,
+    "f-pndm": 14,
+    "heun": 9,
+    "genie": 10,
+    "dpm-solver-2": 10,
+    "dpm-solver-3": 15,
+}
+
+
+class TinyNetwork(nn.Module):
+    """A nonlinear network of the image and of the time, in float64."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1).double()
+        self.conv_norm_out = nn.Identity()  # before which a head reads the features
+        self.out = nn.Conv2d(4, 1, 3, padding=1).double()
+
+    def forward(self, x_t, t):
+        time = torch.cos(t.double() / 300)[:, None, None, None]
+        return self.out(self.conv_norm_out(torch.tanh(self.conv(x_t) + time)))
+
+
+@pytest.fixture
+def denoiser():
+    torch.manual_seed(0)
+    denoiser = Denoiser(TinyNetwork(), NoiseSchedule.linear(), shape=(1, 4, 4))
+    values = tuple(float(1 - abar) for abar in denoiser.schedule.alpha_bar)
+    denoiser.gamma = Gamma("", "", "", 1, 0, values=values)
+    head = vars(denoiser)["head"] = GenieHead(1, 4, 2).double().requires_grad_(False)
+    nn.init.normal_(head.conv_out.weight, std=0.1)
+    return denoiser
+
+
+def draw(sampler, n=2):
+    """x_T, and noise where the sampler wants it."""
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(sampler.draws, n, 1, 4, 4, generator=generator, dtype=torch.float64)
+    return z[0], z[1:] if sampler.stochastic else None
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_network_calls_are_counted(name, denoiser):
+    calls = []
+    denoiser.network.register_forward_hook(lambda *_: calls.append(1))
+    sampler = make_sampler(name, denoiser, TIMES)
+    with torch.no_grad():
+        sample = sampler(*draw(sampler))
+    assert sampler.nfe == len(calls) == NFE[name]
+    assert not sample.requires_grad
+    assert sample.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "nfe"), [("dpm-solver-2", 9), ("dpm-solver-3", 13)])
+def test_dpm_solver_takes_order_1_from_time_0(name, nfe, denoiser):
+    sampler = make_sampler(name, denoiser, (800, 600, 400, 200, 0))
+    sampler(*draw(sampler))
+    assert sampler.nfe == nfe
+
+
+def slope_of_the_sum(sampler, x_t, noise):
+    """The gradient of the sum of the sample, to x_T and to the weights."""
+    x_t = x_t.clone().requires_grad_()
+    parameters = list(sampler.denoiser.parameters())
+    return torch.autograd.grad(sampler(x_t, noise).sum(), [x_t, *parameters])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_gradient_is_there_though_x_0_is_clamped(name, denoiser):
+    sampler, free = (make_sampler(name, denoiser, TIMES, clip=clip) for clip in (True, False))
+    with torch.no_grad():
+        clamped, unclamped = (each(*draw(each)).abs().max() for each in (sampler, free))
+    assert clamped < 10 < unclamped
+    gradient = slope_of_the_sum(sampler, *draw(sampler))
+    assert all(g.isfinite().all() and g.abs().max() > 0 for g in gradient)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_gradient_is_that_of_finite_differences(name, denoiser):
+    sampler = make_sampler(name, denoiser, TIMES)
+    x_t, noise = draw(sampler)
+    by_backward = slope_of_the_sum(sampler, x_t, noise)
+    generator = torch.Generator().manual_seed(2)
+    tensors = [x_t, *denoiser.parameters()]
+    ways = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in tensors]
+    for i, (slope, way) in enumerate(zip(by_backward, ways, strict=True)):
+        ends = []
+        for h in (1e-6, -1e-6):
+            with torch.no_grad():
+                tensors[i] += h * way
+                ends.append(sampler(x_t, noise).sum().item())
+                tensors[i] -= h * way
+        by_difference = (ends[0] - ends[1]) / 2e-6
+        assert (slope * way).sum().item() == pytest.approx(by_difference, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_recomputation_changes_nothing(name, denoiser):
+    kept = make_sampler(name, denoiser, TIMES)
+    recomputed = make_sampler(name, denoiser, TIMES, recompute=True)
+    x_t, noise = draw(kept)
+    torch.testing.assert_close(
+        slope_of_the_sum(recomputed, x_t, noise), slope_of_the_sum(kept, x_t, noise)
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 17])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "log-snr", "karras"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_any_number_of_steps_or_an_error_that_says_how_many(name, spacing, steps, denoiser):
+    times = select_times(spacing, steps, 1000, denoiser.schedule)
+    least = {"s-pndm": 2, "f-pndm": 4, "fastdpm-var": 2, "fastdpm-var-quadratic": 2}.get(name, 1)
+    if steps < least:
+        with pytest.raises(ValueError, match=f"needs at least {least} steps; got {steps}"):
+            make_sampler(name, denoiser, times)
+        return
+    sampler = make_sampler(name, denoiser, times)
+    with torch.no_grad():
+        assert sampler(*draw(sampler)).isfinite().all()
+
+
+def test_an_unknown_name_lists_the_choices(denoiser):
+    with pytest.raises(
+        ValueError, match="unknown sampler 'euler'; choose one of ddim, ddpm-small"
+    ):
+        make_sampler("euler", denoiser, TIMES)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_eta_is_taken_or_refused(name, denoiser):
+    if name.endswith("ddim") or name.startswith("fastdpm"):
+        assert make_sampler(name, denoiser, TIMES, eta=0.5).eta == 0.5
+        return
+    with pytest.raises(ValueError, match=re.escape(f"{name} has no eta; got 0.5 (with eta: ddim")):
+        make_sampler(name, denoiser, TIMES, eta=0.5)
+
+
+def test_orders_that_do_not_exist(denoiser):
+    with pytest.raises(ValueError, match="orders 1, 2 and 3; got 4"):
+        SAMPLERS["dpm-solver-1"](denoiser, TIMES, order=4)
+    with pytest.raises(ValueError, match="orders 2 and 3; got 1"):
+        SAMPLERS["dpm-solver++-2m"](denoiser, TIMES, order=1)
+
+
+def test_the_names_come_without_diffusers():
+    code = "import sys, mmd_ddm.samplers.registry; sys.exit('diffusers' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
