@@ -1,9 +1,13 @@
 """Fixtures of the whole suite: one tiny seeded network, and the denoiser around it."""
 
 import os
+import shutil
+import tempfile
 
 # Before diffusers is imported: a test that asks the network for something must fail at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Nothing is remembered from an earlier run, nor for the person who runs the tests.
+os.environ["MMD_DDM_CACHE"] = tempfile.mkdtemp(prefix="mmd-ddm-tests-")
 
 from collections.abc import Callable
 
@@ -17,6 +21,10 @@ from mmd_ddm.models.denoiser import Denoiser
 torch.set_num_threads(1)
 
 MakeUnet = Callable[..., UNet2DModel]
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(os.environ["MMD_DDM_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,10 @@ def test_a_seeded_fifth_is_set_apart():
     parts = split_images(images, None, seed=0)
     held = numbers(parts.heldout)
     assert len(held) == 10
-    assert sorted(numbers(parts.reference) + held) == list(range(50))
+    assert sorted(numbers(parts.matched) + held) == list(range(50))
     assert held != sorted(held)
     assert max(held) > 25 > min(held)
-    assert (parts.reference.source, parts.heldout.source) == ("a", "a fifth of a")
+    assert (parts.matched.source, parts.heldout.source) == ("a", "a fifth of a")
     assert parts.dropped == 0
     assert numbers(split_images(images, None, seed=0).heldout) == held
     assert set(numbers(split_images(images, None, seed=1).heldout)) != set(held)
@@ -34,14 +34,14 @@ def test_a_seeded_fifth_is_set_apart():
 
 def test_given_images_are_held_out_whole():
     parts = split_images(numbered(*range(4)), numbered(100, 101, 102, source="b"), seed=0)
-    assert numbers(parts.reference) == [0, 1, 2, 3]
+    assert numbers(parts.matched) == [0, 1, 2, 3]
     assert numbers(parts.heldout) == [100, 101, 102]
     assert parts.heldout.source == "b"
 
 
 def test_copies_of_matched_images_are_left_out_and_counted():
     parts = split_images(numbered(0, 1, 2, 2), numbered(2, 9, 0, 8, 9, 2), seed=0)
-    assert numbers(parts.reference) == [0, 1, 2, 2]
+    assert numbers(parts.matched) == [0, 1, 2, 2]
     assert numbers(parts.heldout) == [9, 8, 9]
     assert parts.dropped == 3
 
@@ -54,8 +54,8 @@ def test_one_other_pixel_is_another_picture():
 
 def test_copies_within_one_set_do_not_meet_either():
     parts = split_images(numbered(*range(40), *range(20)), None, seed=0)
-    assert not set(numbers(parts.reference)) & set(numbers(parts.heldout))
-    assert len(parts.reference) + len(parts.heldout) + parts.dropped == 60
+    assert not set(numbers(parts.matched)) & set(numbers(parts.heldout))
+    assert len(parts.matched) + len(parts.heldout) + parts.dropped == 60
     assert parts.dropped > 0
 
 
@@ -63,7 +63,7 @@ def test_a_tenth_of_what_would_be_matched_is_set_apart_to_select_by():
     images, others = numbered(*range(60)), numbered(*range(100, 109), 7, source="b")
     whole = split_images(images, others, seed=3)
     parts = split_images(images, others, seed=3, select=True)
-    matched, chosen = numbers(parts.reference), numbers(parts.selection)
+    matched, chosen = numbers(parts.matched), numbers(parts.selection)
     assert len(chosen) == 6
     assert sorted(matched + chosen) == list(range(60))
     assert parts.selection.source == "a tenth of a"
@@ -78,7 +78,7 @@ def test_a_tenth_of_what_would_be_matched_is_set_apart_to_select_by():
 
 def test_what_is_matched_does_not_select():
     parts = split_images(numbered(*range(80), *range(20)), None, seed=0, select=True)
-    apart = [set(numbers(part)) for part in (parts.reference, parts.selection, parts.heldout)]
+    apart = [set(numbers(part)) for part in (parts.matched, parts.selection, parts.heldout)]
     assert apart[0] & apart[1] == apart[0] & apart[2] == apart[1] & apart[2] == set()
     with pytest.raises(ValueError, match=r"a holds 3 images to match: too few.*select\.every=0"):
         split_images(numbered(1, 2, 3), numbered(5, 6, source="b"), seed=0, select=True)

@@ -187,12 +187,12 @@ def test_given_images_are_held_out(tmp_path):
     names = {"data": str(tmp_path / "a.npy"), "heldout": str(tmp_path / "b.npy")}
     config = FinetuneConfig(**names, select=SelectConfig(every=0))
     data = build_data(config, (1, 8, 8))
-    assert data.reference.pixels[:, 0, 0, 0].tolist() == list(range(40))
+    assert data.matched.pixels[:, 0, 0, 0].tolist() == list(range(40))
     assert data.heldout.pixels[:, 0, 0, 0].tolist() == [100, 101, 102]
     data = build_data(replace(config, heldout=""), (1, 8, 8))
-    assert (len(data.reference), len(data.heldout), data.selection) == (32, 8, None)
+    assert (len(data.matched), len(data.heldout), data.selection) == (32, 8, None)
     data = build_data(FinetuneConfig(**names), (1, 8, 8))
-    assert (len(data.reference), len(data.selection)) == (36, 4)
+    assert (len(data.matched), len(data.selection)) == (36, 4)
 
 
 # Networks

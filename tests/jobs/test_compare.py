@@ -1,8 +1,8 @@
-"""The comparison of samplers: its rows, its ledger, its means over seeds, its files."""
+"""The comparison of samplers: its rows, what is drawn again, its files."""
 
+import contextlib
 import dataclasses
 import json
-from statistics import stdev
 
 import numpy as np
 import pytest
@@ -10,14 +10,16 @@ import torch
 
 from mmd_ddm.cli import main
 from mmd_ddm.config import ChainConfig
+from mmd_ddm.data.images import ImageSet, load_images
 from mmd_ddm.evaluation.draw import draw
-from mmd_ddm.evaluation.judge import Space, judge
+from mmd_ddm.evaluation.measure import SEED_STRIDE
 from mmd_ddm.evaluation.metrics import Moments, frechet_distance
+from mmd_ddm.evaluation.space import Space
 from mmd_ddm.features.multilevel import BUNDLED_ENCODER
 from mmd_ddm.features.registry import make_features
-from mmd_ddm.jobs import benchmark
-from mmd_ddm.jobs.build import Model
-from mmd_ddm.jobs.compare import SEED_STRIDE, Ledger, choose_samplers, over_seeds, plan
+from mmd_ddm.jobs.build import Model, load_model
+from mmd_ddm.jobs.compare import compare
+from mmd_ddm.jobs.compare_rows import choose_samplers, plan_entries
 from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.models.export import export
 from mmd_ddm.models.gamma import Gamma
@@ -37,7 +39,7 @@ def finetuned(tiny_unet, schedule) -> Model:
 
 
 def chains(entries) -> list[tuple]:
-    return [(e.name, e.chain.sampler, e.chain.spacing, e.chain.steps, e.seed) for e in entries]
+    return [(e.name, e.chain.sampler, e.chain.spacing, e.chain.steps) for e in entries]
 
 
 # Which rows
@@ -49,23 +51,22 @@ def test_all_samplers_are_those_that_differ(denoiser):
     assert choose_samplers(["fastdpm-step", "ddim"]) == ["fastdpm-step", "ddim"]
 
 
-def test_plan_has_runs_first_then_every_chain_seed_by_seed(base, finetuned):
-    entries, notes = plan(base, [finetuned], ["ddim", "unipc"], ["leading"], [2, 4], seeds=2)
+def test_plan_has_runs_first_then_every_chain(base, finetuned):
+    entries, notes = plan_entries(base, [finetuned], ["ddim", "unipc"], ["leading"], [2, 4])
     assert notes == []
-    one_seed = [
+    assert chains(entries) == [
         ("finetuned", "ddim", "trailing", 3),
         ("base", "ddim", "leading", 2),
         ("base", "unipc", "leading", 2),
         ("base", "ddim", "leading", 4),
         ("base", "unipc", "leading", 4),
     ]
-    assert chains(entries) == [(*row, seed) for seed in (0, 1) for row in one_seed]
     assert entries[0].sampler.denoiser is finetuned.denoiser
     assert entries[0].sampler.times == CHAIN.times
 
 
 def test_plan_notes_what_a_sampler_cannot_walk(base):
-    entries, notes = plan(base, [], ["ddim", "f-pndm"], ["leading", "trailing"], [3, 5], seeds=2)
+    entries, notes = plan_entries(base, [], ["ddim", "f-pndm"], ["leading", "trailing"], [3, 5])
     assert {(e.chain.sampler, e.chain.steps) for e in entries} == {
         ("ddim", 3),
         ("ddim", 5),
@@ -75,18 +76,18 @@ def test_plan_notes_what_a_sampler_cannot_walk(base):
 
 
 def test_plan_notes_once_what_a_sampler_lacks_and_refuses_it_by_name(base):
-    _, notes = plan(base, [], ["all"], ["leading"], [5, 10], seeds=1)
+    _, notes = plan_entries(base, [], ["all"], ["leading"], [5, 10])
     assert [note.partition(":")[0] for note in notes] == [
         "left out analytic-dpm at 5, 10 steps",
         "left out analytic-ddim at 5, 10 steps",
         "left out genie-head at 5, 10 steps",
     ]
     with pytest.raises(ValueError, match="analytic-dpm at 5, 10 steps: the Gamma of a model"):
-        plan(base, [], ["ddim", "analytic-dpm"], ["leading"], [5, 10], seeds=1)
+        plan_entries(base, [], ["ddim", "analytic-dpm"], ["leading"], [5, 10])
 
 
 def test_plan_has_a_custom_list_beside_the_spacings(base):
-    entries, _ = plan(base, [], ["ddim", "unipc"], ["leading"], [2], seeds=1, times=(900.5, 30, 2))
+    entries, _ = plan_entries(base, [], ["ddim", "unipc"], ["leading"], [2], times=(900.5, 30, 2))
     assert [c[1:4] for c in chains(entries)] == [
         ("ddim", "leading", 2),
         ("unipc", "leading", 2),
@@ -97,7 +98,7 @@ def test_plan_has_a_custom_list_beside_the_spacings(base):
 
 
 def test_a_sampler_with_times_of_its_own_has_one_row(base):
-    entries, _ = plan(base, [], ["ddim", "fastdpm-var"], ["leading", "trailing"], [4], seeds=1)
+    entries, _ = plan_entries(base, [], ["ddim", "fastdpm-var"], ["leading", "trailing"], [4])
     assert [c[1:3] for c in chains(entries)] == [
         ("ddim", "leading"),
         ("ddim", "trailing"),
@@ -105,86 +106,18 @@ def test_a_sampler_with_times_of_its_own_has_one_row(base):
     ]
 
 
-def test_a_run_with_the_weights_of_the_base_keeps_its_row_and_is_drawn_once(base, tmp_path):
+def test_a_run_with_the_weights_of_the_base_keeps_its_row(base):
     run = dataclasses.replace(base, name="run", chain=CHAIN)
-    entries, _ = plan(base, [run], ["ddim"], ["trailing"], [3], seeds=1)
-    ledger = Ledger(tmp_path / "rows.jsonl")
-    assert len(entries) == 2
-    (entry,) = ledger.missing(entries)
-    ledger.add(row_of(entry, kid=0.5))
-    assert [(row["name"], row["model"]) for row in ledger.rows(entries)] == [
+    entries, _ = plan_entries(base, [run], ["ddim"], ["trailing"], [3])
+    assert [(entry.name, entry.model) for entry in entries] == [
         ("finetuned", "run"),
         ("base", "base"),
     ]
-    assert len(over_seeds(ledger.rows(entries))) == 2
 
 
 def test_only_ancestral_sampling_clips(base):
-    entries, _ = plan(base, [], ["all"], ["leading"], [4], seeds=1)
+    entries, _ = plan_entries(base, [], ["all"], ["leading"], [4])
     assert {e.chain.sampler for e in entries if e.sampler.clip} == {"ddpm-small", "ddpm-large"}
-
-
-# The ledger
-
-
-def row_of(entry, kid: float, fd: float = 1.0, speed: float = 10.0) -> dict:
-    return {
-        "name": entry.name,
-        "model": entry.model.name,
-        "spacing": entry.chain.spacing,
-        "nfe": entry.chain.steps,
-        "images_per_second": speed,
-        "spaces": {"pixels": {"fd": fd, "kid": kid, "kid_se": 0.25}},
-        **entry.identity,
-    }
-
-
-def test_ledger_remembers_across_openings(base, tmp_path):
-    entries, _ = plan(base, [], ["ddim"], ["leading"], [2, 4], seeds=2)
-    path = tmp_path / "rows.jsonl"
-    Ledger(path).add(row_of(entries[0], kid=1.0))
-    Ledger(path).add(row_of(entries[3], kid=2.0))
-    assert Ledger(path).missing(entries) == entries[1:3]
-    assert [row["spaces"]["pixels"]["kid"] for row in Ledger(path).rows(entries)] == [1.0, 2.0]
-
-
-def test_ledger_tells_networks_apart(base, finetuned, tmp_path):
-    (entry,), _ = plan(base, [], ["ddim"], ["leading"], [2], seeds=1)
-    ledger = Ledger(tmp_path / "rows.jsonl")
-    ledger.add(row_of(entry, kid=1.0))
-    other = dataclasses.replace(finetuned, name="base", chain=None)
-    entries, _ = plan(other, [], ["ddim"], ["leading"], [2], seeds=1)
-    assert ledger.missing(entries) == entries
-
-
-@pytest.mark.parametrize("text", ['{"weights": ', '{"weights": "a"}\n', "[1]\n"])
-def test_damaged_ledger_is_an_error_that_names_it(tmp_path, text):
-    (tmp_path / "rows.jsonl").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"rows\.jsonl is damaged"):
-        Ledger(tmp_path / "rows.jsonl")
-
-
-# Means over seeds
-
-
-def test_over_seeds_is_mean_and_standard_error(base):
-    entries, _ = plan(base, [], ["ddim", "unipc"], ["leading"], [2], seeds=3)
-    kids = {("ddim", 0): 1.0, ("ddim", 1): 2.0, ("ddim", 2): 6.0, ("unipc", 0): 4.0}
-    rows = [
-        row_of(e, kid=kids[key], fd=10 * kids[key], speed=kids[key])
-        for e in entries
-        if (key := (e.chain.sampler, e.seed)) in kids
-    ]
-    ddim, unipc = over_seeds(rows)
-    error = stdev([1.0, 2.0, 6.0]) / 3**0.5
-    assert ddim["seeds"] == 3
-    assert "seed" not in ddim
-    assert ddim["images_per_second"] == 3.0
-    assert ddim["spaces"]["pixels"] == pytest.approx(
-        {"kid": 3.0, "kid_se": error, "fd": 30.0, "fd_se": 10 * error}
-    )
-    # One seed keeps the error it has.
-    assert (unipc["seeds"], unipc["spaces"]) == (1, {"pixels": rows[1]["spaces"]["pixels"]})
 
 
 # The verb
@@ -214,29 +147,42 @@ def workplace(base, finetuned, tmp_path, monkeypatch):
     return bench
 
 
-def drawn(monkeypatch) -> list[tuple[str, int]]:
-    """The rows that are drawn from now on: sampler class and first seed."""
-    seen: list[tuple[str, int]] = []
+class Counting:
+    """A progress that counts the images drawn."""
 
-    def spy(sampler, n, *, seed, **options):
-        seen.append((type(sampler).__name__, seed))
-        return draw(sampler, n, seed=seed, **options)
+    def __init__(self):
+        self.drawn, self.said = 0, []
 
-    monkeypatch.setattr(benchmark, "draw", spy)
-    return seen
+    def say(self, text):
+        self.said.append(text)
+
+    @contextlib.contextmanager
+    def bar(self, title, total):
+        def update(*, done=None, advance=0, note=""):
+            self.drawn += advance if title == "images" else 0
+
+        yield update
 
 
-def test_bench_draws_judges_and_goes_on(workplace, base, tmp_path, monkeypatch):
-    seen = drawn(monkeypatch)
-    words = ["--samplers", "ddim,heun", "--steps", "2", "--run", "run", "--seeds", "2"]
-    assert workplace(*words) == 0
-    assert seen == [(s, seed) for seed in (0, SEED_STRIDE) for s in ("DDIM", "DDIM", "Heun")]
-    content = json.loads((tmp_path / "table" / "bench.json").read_text())
-    assert [(r["name"], r["steps"], r["nfe"], r["seeds"]) for r in content["rows"]] == [
+def test_a_table_is_drawn_once_and_what_is_missing_afterwards(workplace, tmp_path):
+    def table(steps, **options):
+        progress = Counting()
+        found = compare(
+            "base", "real.npy", samplers=["ddim", "heun"], steps=steps, runs=["run"], seeds=2,
+            n=4, features=["pixels", "random"], out=tmp_path / "table", progress=progress,
+            **options,
+        )  # fmt: skip
+        return found, progress.drawn
+
+    found, drawn = table([2])
+    assert drawn == 3 * 2 * 4
+    assert [(r["name"], r["steps"], r["nfe"], r["seeds"]) for r in found.rows] == [
         ("finetuned", 3, 3, 2),
         ("base", 2, 2, 2),
         ("base", 2, 3, 2),
     ]
+    content = json.loads((tmp_path / "table" / "bench.json").read_text())
+    assert content == found.record
     assert {s: about["role"] for s, about in content["spaces"].items()} == {
         "pixels": "held-out",
         "random": "optimised",
@@ -244,26 +190,48 @@ def test_bench_draws_judges_and_goes_on(workplace, base, tmp_path, monkeypatch):
     first = (tmp_path / "table" / "bench.csv").read_text()
     for name in ("bench.md", "bench.png"):
         (tmp_path / "table" / name).unlink()
-    seen.clear()
-    assert workplace(*words) == 0
-    assert seen == []
+    again, drawn = table([2])
+    assert drawn == 0
+    assert again.record == found.record
     assert (tmp_path / "table" / "bench.csv").read_text() == first
     assert (tmp_path / "table" / "bench.png").is_file()
-    assert workplace(*words[:3], "2,3", *words[4:]) == 0
-    assert seen == [(s, seed) for seed in (0, SEED_STRIDE) for s in ("DDIM", "Heun")]
+    assert table([2, 3])[1] == 2 * 2 * 4
 
 
-def test_numbers_are_those_of_the_images_against_all_real_ones(workplace, tmp_path):
-    assert workplace("--samplers", "ddim", "--steps", "2", "--seeds", "2") == 0
-    lines = (tmp_path / "table" / "rows.jsonl").read_text().splitlines()
-    row = json.loads(lines[1])
-    assert row["seed"] == 1
-    (entry,), _ = plan(benchmark.load_model("base"), [], ["ddim"], ["leading"], [2], seeds=1)
-    pixels, _ = draw(entry.sampler, 4, seed=1_000_000)
-    phi = make_features("pixels", 1)
-    real = phi(torch.from_numpy(np.load("real.npy"))[:, None] / 127.5 - 1)
-    expected = judge(pixels, [Space("pixels", "held-out", phi, real, real)])["pixels"]
-    assert row["spaces"]["pixels"] == pytest.approx(expected, rel=1e-5)
+@pytest.mark.parametrize(
+    "change", [{"beta_end": 0.03}, {"beta_schedule": "scaled_linear"}], ids=str
+)
+def test_another_noise_schedule_is_drawn_again(change, workplace, tmp_path):
+    def drawn():
+        progress = Counting()
+        compare("base", "real.npy", samplers=["ddim"], steps=[2], n=4, features=["pixels"],
+                progress=progress)  # fmt: skip
+        return progress.drawn
+
+    assert (drawn(), drawn()) == (4, 0)
+    path = tmp_path / "base" / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert drawn() == 4
+
+
+def test_numbers_are_those_of_the_images_against_all_real_ones(workplace):
+    found = compare("base", "real.npy", samplers=["ddim"], steps=[2], n=4, features=["pixels"])
+    (entry,), _ = plan_entries(load_model("base"), [], ["ddim"], ["leading"], [2])
+    pixels, _ = draw(entry.sampler, 4, seed=0)
+    space = Space("pixels", "held-out", make_features("pixels", 1), load_images("real.npy"))
+    expected = space.scores(ImageSet(pixels, "drawn"))
+    assert found.rows[0]["spaces"]["pixels"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_seeds_share_no_noise(workplace):
+    options = {"samplers": ["ddim"], "steps": [2], "n": 4, "features": ["pixels"]}
+    one, two = (compare("base", "real.npy", seeds=k, **options).rows[0] for k in (1, 2))
+    (entry,), _ = plan_entries(load_model("base"), [], ["ddim"], ["leading"], [2])
+    space = Space("pixels", "held-out", make_features("pixels", 1), load_images("real.npy"))
+    pixels, _ = draw(entry.sampler, 4, seed=SEED_STRIDE)
+    second = space.scores(ImageSet(pixels, "drawn"))["kid"]
+    mean = (one["spaces"]["pixels"]["kid"] + second) / 2
+    assert two["spaces"]["pixels"]["kid"] == pytest.approx(mean, rel=1e-5)
 
 
 @pytest.mark.parametrize(

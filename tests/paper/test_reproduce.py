@@ -13,19 +13,10 @@ from PIL import Image
 
 import mmd_ddm as package
 from mmd_ddm.maths.times import SPACINGS
-from mmd_ddm.paper import (
-    Choice,
-    Layout,
-    choose,
-    lay_out,
-    load_experiment,
-    minutes,
-    preset_names,
-    spatial,
-    with_classes,
-    write_table,
-)
+from mmd_ddm.paper.cells import Choice, lay_out, minutes, spatial, with_classes
+from mmd_ddm.paper.presets import choose, load_experiment, preset_names
 from mmd_ddm.paper.published import published_figures
+from mmd_ddm.paper.tables import Layout, write_table
 from mmd_ddm.samplers.registry import SAMPLERS
 
 FOLDER = Path(package.__file__).parent / "presets"
@@ -235,11 +226,11 @@ def test_a_small_run_makes_tables_and_figures_once(place):
     first = mmd_ddm(place, "reproduce", "table-5", *FIGURES, *SMALL)
     assert (first.code, first.err) == (0, "")
     assert "[1 of 3] Table V: in the optimised space, and in another: DDIM, 5 steps" in first.out
-    cells = sorted((place / "out" / "cells").iterdir())
+    cells = sorted((place / "out" / "cells").glob("*.json"))
     assert [cell.name.rsplit("-", 1)[0] for cell in cells] == [
         "ddim-5", "ddim-5-encoder-cubic", "ddim-5-pixels-cubic",
     ]  # fmt: skip
-    base, _, tuned = (read(cell / "cell.json") for cell in cells)
+    base, _, tuned = map(read, cells)
     text = (place / "out" / "table-5.md").read_text(encoding="utf-8")
     fd = base["row"]["spaces"]["pixels"]["fd"]
     (line,) = (x for x in text.splitlines() if x.startswith("| DDIM |") and "32.7" in x)

@@ -1,7 +1,9 @@
 """What fits: predicted bytes are those saved, the choice is the fastest, bad news is told."""
 
 import json
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from commands import mmd_ddm, save_place
@@ -152,9 +154,14 @@ def finetune(folder, out, *more):
     )  # fmt: skip
 
 
+def leave(monkeypatch, budget):
+    """Let the machine have so little memory that a run may take these bytes of it."""
+    free = SimpleNamespace(available=2 * budget)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+
+
 def test_a_run_that_cannot_fit_leaves_no_trace(folder, monkeypatch):
-    for room in ("training.memory_plan", "jobs.fit_memory"):
-        monkeypatch.setattr(f"mmd_ddm.{room}.free_memory", lambda device: 1000)
+    leave(monkeypatch, 1000)
     for done in (mmd_ddm(folder, *WORDS), finetune(folder, "none")):
         assert done.code == 2
         assert done.err.startswith("mmd-ddm: error: a batch of ")
@@ -165,12 +172,11 @@ def test_a_run_that_cannot_fit_leaves_no_trace(folder, monkeypatch):
 def test_a_run_is_planned_and_a_resumed_one_keeps_its_micro_batch(folder, monkeypatch):
     denoiser = load_model(str(folder / "base")).denoiser
     costs = measure(build_sampler(ChainConfig(steps=2), denoiser), [Pixels(1)])
-    few = "mmd_ddm.jobs.fit_memory.free_memory"
-    monkeypatch.setattr(few, lambda device: costs.memory(4, Choice(2, 0)))
+    leave(monkeypatch, costs.memory(4, Choice(2, 0)))
     done = finetune(folder, "run")
     assert done.code == 0, done
     assert "4 images an iteration do not fit at once: micro-batch " in done.out
-    monkeypatch.setattr(few, lambda device: 2**40)
+    leave(monkeypatch, 2**33)
     assert finetune(folder, "run").code == 0
     lines = (folder / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()
     tight, ample = [e for e in map(json.loads, lines) if e["event"] == "plan"]

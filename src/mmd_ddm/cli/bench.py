@@ -41,33 +41,31 @@ def bench(
 ) -> None:
     """Compare samplers, and finetuned runs, on one MODEL: same noise, same images, same spaces.
 
-    OUT then holds bench.md, bench.csv, bench.json and bench.png, and rows.jsonl, the finished
-    rows: the same command again, or one that asks for more, draws only what is missing.
+    OUT then holds bench.md, bench.csv, bench.json and bench.png. Rows are remembered: the same
+    command again, or one that asks for more, draws only what is missing.
 
     Example: mmd-ddm bench base --data photos/ --steps 5,10 --run run --out table
     """
     from mmd_ddm.cli.chain import parse_steps, parse_times, split_words
-    from mmd_ddm.jobs.benchmark import Request, run_bench
+    from mmd_ddm.jobs.compare import compare
 
-    results = run_bench(
-        Request(
-            model=model,
-            data=data,
-            steps=parse_steps(steps),
-            samplers=split_words(samplers),
-            spacings=split_words(spacing),
-            times=parse_times(times) or (),
-            runs=run or [],
-            samples=samples,
-            seeds=seeds,
-            features=features or [],
-            batch_size=batch_size,
-            precision=precision,
-            device=device,
-            resize=resize,
-        ),
-        out,
-        bars,
+    found = compare(
+        model,
+        data,
+        samplers=split_words(samplers),
+        steps=parse_steps(steps),
+        spacings=split_words(spacing),
+        times=parse_times(times) or (),
+        runs=run or (),
+        n=samples,
+        seeds=seeds,
+        features=features or (),
+        batch_size=batch_size,
+        precision=precision,
+        device=device,
+        resize=resize,
+        out=out,
+        progress=bars,
     )
-    print_bench(results)
+    print_bench(found.record)
     console.print(f"saved {out}: bench.md, bench.csv, bench.json, bench.png")

@@ -1,17 +1,8 @@
-"""The options that name a chain, and the chain they mean for a model.
+"""The options that name a chain."""
 
-A finetuned model has a chain of its own, which it draws with unless told otherwise.
-"""
-
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-
-from mmd_ddm.config import ChainConfig
-
-if TYPE_CHECKING:
-    from mmd_ddm.jobs.build import Model
 
 __all__ = [
     "ClipOption",
@@ -19,9 +10,9 @@ __all__ = [
     "SamplerOption",
     "SpacingOption",
     "TimesOption",
-    "choose_chain",
-    "describe_chain",
+    "parse_steps",
     "parse_times",
+    "split_words",
 ]
 
 SamplerOption = Annotated[str | None, typer.Option(help="ddim, ddpm-small, dpm-solver++-2m ...")]
@@ -67,39 +58,3 @@ def parse_steps(text: str) -> list[int]:
 def split_words(text: str) -> list[str]:
     """Words with commas between, each once."""
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-
-
-def choose_chain(model: "Model", **given: Any) -> ChainConfig:
-    """The chain to draw with, its times filled in.
-
-    Args:
-        model: whose own chain holds where nothing else is given.
-        given: fields of `ChainConfig` that the person named; None where they did not.
-
-    Raises:
-        ValueError: times together with steps or a spacing, or a chain that cannot be walked.
-    """
-    from mmd_ddm.jobs.build import build_sampler, resolve_times
-
-    asked = {key: value for key, value in given.items() if value is not None}
-    spaced = sorted(asked.keys() & {"steps", "spacing"})
-    if "times" in asked and spaced:
-        raise ValueError(f"--times and --{spaced[0]} contradict each other; give one of them")
-    if spaced:
-        asked["times"] = ()
-    chain = replace(model.chain or ChainConfig(), **asked)
-    chain = resolve_times(chain, model.denoiser.schedule)
-    build_sampler(chain, model.denoiser)
-    return chain
-
-
-def describe_chain(model: "Model", chain: ChainConfig) -> str:
-    """The chain, and how it stands to the model's own."""
-    ends = [f"{t:g}" for t in chain.times]
-    if len(ends) > 10:
-        ends[3:-2] = ["..."]
-    if model.chain is None:
-        origin = "a base model: no chain of its own"
-    else:
-        origin = f"{'' if chain == model.chain else 'not '}what it was finetuned for"
-    return f"{len(chain.times)} {chain.sampler} steps at {', '.join(ends)} ({origin})"

@@ -39,28 +39,16 @@ def convert(
 
     Example: mmd-ddm convert imagenet64_uncond_100M_1500K.pt --out imagenet64
     """
-    if out.exists():
-        raise ValueError(f"{out} exists: give --out a new folder")
+    from mmd_ddm.jobs.convert import convert as write
 
-    import hashlib
-
-    from mmd_ddm.models.convert import convert_checkpoint
-    from mmd_ddm.models.export import export
-    from mmd_ddm.report import write_base_card
-
-    denoiser, scheduler_config = convert_checkpoint(
+    denoiser = write(
         checkpoint,
+        out,
         image_size=image_size,
         heads=heads,
         noise_schedule=noise_schedule,
         diffusion_steps=diffusion_steps,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    export(denoiser, scheduler_config, None, out)
-    with checkpoint.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    about = {"converted from": checkpoint.name, "sha256 of it": digest}
-    write_base_card(out, checkpoint.stem, about)
     channels, height, width = denoiser.shape
     millions = sum(p.numel() for p in denoiser.network.parameters()) / 1e6
     console.print(

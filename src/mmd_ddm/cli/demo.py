@@ -23,12 +23,12 @@ def demo(
     """
     from mmd_ddm.cli.tables import print_results
     from mmd_ddm.config import FinetuneConfig, load, to_mapping
-    from mmd_ddm.jobs.finetune import run_job
+    from mmd_ddm.jobs.finetune import run
     from mmd_ddm.runs.folder import free_folder
 
     preset = Path(__file__).parents[1] / "presets" / "demo.toml"
     chosen = load(FinetuneConfig, preset, set_ or [])
     if force_new_run:
         out = free_folder(out, "finetune", to_mapping(chosen))
-    print_results(run_job(chosen, out, chosen_trackers(None), bars))
+    print_results(run(chosen, out, trackers=chosen_trackers(None), progress=bars).record)
     console.print(f"look at {out / 'pairs.png'} and open {out / 'report.html'} in a browser")

@@ -11,12 +11,9 @@ from mmd_ddm.cli.chain import (
     SamplerOption,
     SpacingOption,
     TimesOption,
-    choose_chain,
-    describe_chain,
     parse_times,
 )
 from mmd_ddm.cli.console import bars, console
-from mmd_ddm.config import check_seed
 from mmd_ddm.runs.launch import is_first
 
 __all__ = ["evaluate"]
@@ -70,33 +67,35 @@ def evaluate(
     Example: mmd-ddm evaluate base --data photos/ --steps 5 --steps 20 --out base.json
     """
     _refuse_foreign(out)
-    check_seed(seed)
 
     from mmd_ddm.cli.tables import print_results
-    from mmd_ddm.data.images import load_images, say_skipped
     from mmd_ddm.jobs.build import build_device, load_model
-    from mmd_ddm.jobs.evaluate import DEFAULT_SPACES, measure, read_roles
+    from mmd_ddm.jobs.chain import choose_chain
+    from mmd_ddm.jobs.evaluate import evaluate as judge
     from mmd_ddm.runs import ranks
     from mmd_ddm.runs.folder import write_json
 
     ranks.join()
     loaded = load_model(model, build_device(device))
-    given = {"sampler": sampler, "spacing": spacing, "eta": eta, "clip": clip}
-    counts: list[int | None] = [*steps] if steps else [None]
-    chains = [choose_chain(loaded, steps=k, times=parse_times(times), **given) for k in counts]
-    images = load_images(data, loaded.denoiser.shape, resize=resize)
-    say_skipped(bars, images)
-    of_run = read_roles(Path(model))
-    # Of a finetuned model without its run, nobody knows what it was optimised in.
-    otherwise = "held-out" if of_run or loaded.chain is None else "unknown"
-    roles = {name: of_run.get(name, otherwise) for name in features or of_run or DEFAULT_SPACES}
-    samples = min(len(images), 3000) if n is None else n
-    for chain in chains:
-        console.print(f"{samples} images in {describe_chain(loaded, chain)}")
-    results = measure(loaded, chains, images, roles, metrics or [], bars, n=samples, seed=seed)
+    chains = [
+        choose_chain(
+            loaded,
+            steps=k,
+            sampler=sampler,
+            spacing=spacing,
+            times=parse_times(times),
+            eta=eta,
+            clip=clip,
+        )
+        for k in steps or (None,)
+    ]
+    found = judge(
+        loaded, data, chains, features=features or (), metrics=metrics or (), n=n, seed=seed,
+        resize=resize, progress=bars,
+    )  # fmt: skip
     if is_first():
-        write_json(out, results)
-    print_results(results)
+        write_json(out, found.record)
+    print_results(found.record)
     console.print(f"saved {out}")
 
 

@@ -104,12 +104,12 @@ def finetune(
     ranks.join(chosen.batch_size)
 
     from mmd_ddm.cli.tables import print_results
-    from mmd_ddm.jobs.finetune import run_job
+    from mmd_ddm.jobs.finetune import run
     from mmd_ddm.runs.folder import free_folder
 
     if force_new_run:
         out = ranks.first_says(free_folder(out, "finetune", to_mapping(chosen)))
-    print_results(run_job(chosen, out, trackers, bars))
+    print_results(run(chosen, out, trackers=trackers, progress=bars).record)
     console.print(f"saved {out}: model/, results.json, pairs.png, report.html")
     if push_to_hub and is_first():
         console.print(f"sent to {upload(out / 'model', push_to_hub)}")

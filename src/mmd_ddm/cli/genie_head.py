@@ -1,6 +1,6 @@
 """``mmd-ddm genie-head``: the derivative that the sampler of that name needs, distilled once."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -33,7 +33,7 @@ def genie_head(
 
     Example: mmd-ddm genie-head base --data photos/
     """
-    from mmd_ddm.config import HeadConfig, to_mapping
+    from mmd_ddm.config import HeadConfig
 
     given = {
         "data": data,
@@ -46,37 +46,6 @@ def genie_head(
     }
     config = settings(HeadConfig, None, set_, given)
 
-    import torch
+    from mmd_ddm.jobs.genie_head import distil_head
 
-    from mmd_ddm.data.images import load_images
-    from mmd_ddm.jobs.build import build_device, load_model
-    from mmd_ddm.models.genie_head import GenieHead, head_folder
-    from mmd_ddm.runs.fingerprint import weights_sha256
-    from mmd_ddm.runs.folder import OutputError, RunLog
-    from mmd_ddm.training.genie_head import distil
-
-    denoiser = load_model(model, build_device(config.device)).denoiser
-    folder, weights = head_folder(denoiser.source), weights_sha256(denoiser.network)
-    images = load_images(data, denoiser.shape, resize=resize)
-    inputs = {"data_sha256": images.sha256, "weights_sha256": weights}
-    try:
-        log = RunLog(folder, "genie-head", to_mapping(config), inputs)
-    except OutputError as error:
-        raise ValueError(f"{error} (here: delete {folder})") from error
-    layer: Any = denoiser.network.conv_norm_out
-    torch.manual_seed(config.seed)
-    head = GenieHead(denoiser.shape[0], layer.num_channels, layer.num_groups)
-    with bars.bar("derivative", config.iterations) as bar:
-
-        def on_event(**event: Any) -> None:
-            log.write(**event)
-            if event["event"] == "fault":
-                console.print(event["message"])
-            else:
-                bar(done=event["step"], note=f"error {event['loss']:.4f}")
-
-        head.to(denoiser.device)
-        pixels = images.pixels.to(denoiser.device)
-        distil(config, denoiser, head, pixels, folder / "checkpoint.pt", on_event)
-    head.save(denoiser.source, weights)
-    console.print(f"saved {folder}")
+    console.print(f"saved {distil_head(model, config, progress=bars)}")

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from mmd_ddm.cli.console import bars, console
-from mmd_ddm.config import check_seed
 
 __all__ = ["neighbors"]
 
@@ -34,17 +33,11 @@ def neighbors(
 
     Example: mmd-ddm neighbors run --data photos/ --space efficientnet-lite0
     """
-    if n < 2 or k < 1:
-        raise ValueError(f"-n must be at least 2 and -k at least 1; got {n} and {k}")
-    check_seed(seed)
+    from mmd_ddm.jobs.copies import find_copies
 
-    from mmd_ddm.jobs.build import build_device
-    from mmd_ddm.jobs.copies import search
-    from mmd_ddm.jobs.couple import load_couple
-
-    couple = load_couple(run, build_device(device))
-    folder = out or run / "neighbors"
-    space = space or [*couple.config.judges, *couple.config.objective.features][0]
-    found = search(couple, data, space, n, k, seed, folder, bars)
+    found = find_copies(
+        run, data=data, space=space, n=n, k=k, out=out, seed=seed, device=device, progress=bars
+    )
     console.print(found["sentence"])
+    folder = out or run / "neighbors"
     console.print(f"saved {folder}; mmd-ddm report {run} --out report.html shows it")

@@ -49,23 +49,13 @@ def plan(
     }
     chosen = settings(FinetuneConfig, config, set_, given)
 
-    from mmd_ddm.features.registry import make_features
-    from mmd_ddm.jobs.build import build_device, build_sampler, load_model
-    from mmd_ddm.jobs.fit_memory import describe_choice, table_of_choices
-    from mmd_ddm.models.lora import adapt
-    from mmd_ddm.training.memory_plan import free_memory, measure
+    from mmd_ddm.jobs.plan import plan as measure
 
-    where = build_device(chosen.device)
-    denoiser = load_model(chosen.model, where, chosen.precision).denoiser
-    adapt(denoiser.network, chosen.trained, chosen.lora_rank)
-    names = chosen.objective.features
-    phis = [make_features(name, denoiser.shape[0]).to(where) for name in names]
-    costs = measure(build_sampler(chosen.chain, denoiser), phis)
-    budget = free_memory(where)
+    planned = measure(chosen)
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("micro-batch", "calls kept", "memory", "an iteration", ""):
         table.add_column(name, justify="right", no_wrap=True)
-    for line in table_of_choices(chosen, costs, budget):
+    for line in planned.lines():
         table.add_row(*line)
     console.print(table)
-    console.print(describe_choice(chosen, costs, budget))
+    console.print(f"chosen: {planned}; {planned.budget / 2**30:.3g} GiB may be taken")

@@ -57,9 +57,10 @@ def pretrain(
         out = free_folder(out, "pretrain", to_mapping(chosen))
     check_folder(out, "pretrain", to_mapping(chosen))
 
-    from mmd_ddm.jobs.pretrain import train_base
+    from mmd_ddm.jobs.pretrain import pretrain as train
 
-    if train_base(chosen, out, minutes, chosen_trackers(tracker), bars):
+    trackers = chosen_trackers(tracker)
+    if train(chosen, out, minutes=minutes, trackers=trackers, progress=bars):
         console.print(f"saved {out / 'model'}")
     else:
         console.print(f"stopped after {minutes:g} minutes; run the same command again to go on")

@@ -10,7 +10,8 @@ from mmd_ddm.cli.chain import parse_steps
 from mmd_ddm.cli.console import bars, console
 
 if TYPE_CHECKING:
-    from mmd_ddm.paper import Cell, Choice, Preset
+    from mmd_ddm.paper.cells import Cell, Choice
+    from mmd_ddm.paper.presets import Preset
 
 __all__ = ["reproduce"]
 
@@ -52,7 +53,8 @@ def reproduce(
 
     Example: mmd-ddm reproduce table-1 --model base --data photos/ --dry-run
     """
-    from mmd_ddm.paper import Choice, choose
+    from mmd_ddm.paper.cells import Choice
+    from mmd_ddm.paper.presets import choose
 
     if (data or heldout) and not model:
         raise ValueError("--data and --heldout are for a model of yours: give --model as well")
@@ -74,15 +76,16 @@ def reproduce(
         _show(presets, choice, out)
         return
 
-    from mmd_ddm.paper.reproduce import run_reproduction
+    from mmd_ddm.paper.reproduce import reproduce as make
 
-    run_reproduction(presets, choice, out, bars)
+    make(presets, choice, out, bars)
     console.print(f"saved {out / 'results.md'}")
 
 
 def _show(presets: list["Preset"], choice: "Choice", out: Path) -> None:
     """What would be made: cells with their settings, hidden settings, the time."""
-    from mmd_ddm.paper import lay_out, load_experiment, minutes
+    from mmd_ddm.paper.cells import lay_out, minutes
+    from mmd_ddm.paper.presets import load_experiment
 
     costs: dict[str, float | None] = {}
     examples: dict[str, Cell] = {}
@@ -94,7 +97,7 @@ def _show(presets: list["Preset"], choice: "Choice", out: Path) -> None:
             examples.setdefault(part, cell)
             if fresh.get(cell.name) != (part, label, k, seed):
                 continue
-            done = (out / "cells" / cell.name / "cell.json").is_file()
+            done = (out / "cells" / f"{cell.name}.json").is_file()
             costs[cell.name] = 0.0 if done else minutes(cell, load_experiment(part))
             place = f"{label}, {k} steps" + f", seed {seed}" * (choice.seeds > 1)
             console.print(f"  {place}: {'finished' if done else cell.describe()}")

@@ -28,10 +28,9 @@ def verify(
     from rich import box
     from rich.table import Table
 
-    from mmd_ddm.jobs.build import build_device
-    from mmd_ddm.jobs.verify import recheck
+    from mmd_ddm.jobs.verify import verify as recompute
 
-    checks = recheck(run, build_device(device))
+    checks = recompute(run, device)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for title in ("check", "recorded", "found", ""):
         # A check is named by its space or file, of any length: it wraps rather than vanishes.

@@ -30,7 +30,7 @@ from mmd_ddm.data.read_public import read_public
 from mmd_ddm.maths.random import generator
 from mmd_ddm.runs.progress import Progress
 
-__all__ = ["BUNDLED", "ImageSet", "batch", "load_images", "say_skipped"]
+__all__ = ["BUNDLED", "ImageSet", "Split", "batch", "load_images", "say_skipped"]
 
 _BUNDLED_DIR = Path(__file__).parents[1] / "bundled" / "fashion-mnist"
 BUNDLED = {
@@ -63,12 +63,50 @@ class ImageSet:
         order = torch.randperm(len(self), generator=generator(0, 0, 0, "subset"))
         return ImageSet(self.pixels[order[:n]], self.source)
 
+    def split(self, seed: int = 0, heldout: "ImageSet | None" = None) -> "Split":
+        """Set images apart for evaluation, and a tenth of the rest to select checkpoints by.
+
+        Args:
+            seed: of what is set apart.
+            heldout: for evaluation; by default a fifth of these.
+
+        Raises:
+            ValueError: too few images.
+        """
+        from mmd_ddm.data.split import split_images
+
+        return split_images(self, heldout, seed=seed, select=True)
+
     @cached_property
     def sha256(self) -> str:
         """Of the pixels and their shape; what caches are keyed by."""
         digest = hashlib.sha256(str(tuple(self.pixels.shape)).encode())
         digest.update(self.pixels.contiguous().numpy().data)
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parts.
+
+    Attributes:
+        matched: the images to match.
+        heldout: those that only evaluation sees.
+        dropped: held-out images that were left out.
+        selection: those that checkpoints are selected by, neither matched nor judged by; None if
+            none are set apart.
+    """
+
+    matched: ImageSet
+    heldout: ImageSet
+    dropped: int
+    selection: ImageSet | None = None
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Of the pixels of every part, for the record of a run."""
+        parts = {"data": self.matched, "heldout": self.heldout, "selection": self.selection}
+        return {f"{name}_sha256": images.sha256 for name, images in parts.items() if images}
 
 
 def load_images(

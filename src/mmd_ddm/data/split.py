@@ -8,42 +8,18 @@ held-out set, and every number that was judged by it, stays what it was.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mmd_ddm.data.images import ImageSet
+from mmd_ddm.data.images import ImageSet, Split
 from mmd_ddm.maths.random import generator
 
-__all__ = ["Split", "split_images"]
+__all__ = ["split_images"]
 
 _MOST_TO_SELECT = 5000
-
-
-@dataclass(frozen=True)
-class Split:
-    """The parts.
-
-    Attributes:
-        reference: the images to match.
-        heldout: those that only evaluation sees.
-        dropped: held-out images that were left out.
-        selection: those that checkpoints are selected by, neither matched nor judged by; None if
-            none are set apart.
-    """
-
-    reference: ImageSet
-    heldout: ImageSet
-    dropped: int
-    selection: ImageSet | None = None
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """Of the pixels of every part, for the record of a run."""
-        parts = {"data": self.reference, "heldout": self.heldout, "selection": self.selection}
-        return {f"{name}_sha256": images.sha256 for name, images in parts.items() if images}
 
 
 def split_images(

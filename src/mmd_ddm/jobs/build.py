@@ -9,8 +9,8 @@ from diffusers.utils.logging import disable_progress_bar
 from torch import nn
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, from_mapping
-from mmd_ddm.data.images import load_images
-from mmd_ddm.data.split import Split, split_images
+from mmd_ddm.data.images import Split, load_images
+from mmd_ddm.data.split import split_images
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.maths.times import check_times, select_times
 from mmd_ddm.models.denoiser import Denoiser

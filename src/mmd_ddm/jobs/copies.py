@@ -10,17 +10,20 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from mmd_ddm.config import check_seed
 from mmd_ddm.data.images import ImageSet, say_skipped
+from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.evaluation.metrics.copies import Nearest, authentic, nearer, nearest
 from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.features.registry import FeatureExtractor, make_features
-from mmd_ddm.jobs.build import build_data
-from mmd_ddm.jobs.couple import Couple
+from mmd_ddm.jobs.build import build_data, build_device
+from mmd_ddm.jobs.results import load_result
 from mmd_ddm.report.sheets import grid, sheet, zoom
 from mmd_ddm.runs.folder import RunLog, check_folder, write_json
-from mmd_ddm.runs.progress import Progress
+from mmd_ddm.runs.progress import Progress, silent
+from mmd_ddm.samplers.base import Sampler
 
-__all__ = ["search"]
+__all__ = ["find_copies"]
 
 _ROWS = 6
 _ALPHA = 0.01
@@ -32,51 +35,68 @@ _RULE = (
 _REAL = "held-out real"
 
 
-def search(
-    couple: Couple, data: str, space: str, n: int, k: int, seed: int, out: Path, progress: Progress
+def find_copies(
+    run: str | Path,
+    *,
+    data: str = "",
+    space: str = "",
+    n: int = 1000,
+    k: int = 4,
+    out: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Draw, search, and write the picture and the finding.
+    """Find the training images nearest to samples of the base and of the finetuned model.
 
     Args:
-        couple: both models of the run.
-        data: training images; empty for those of the run.
-        space: of the distances.
+        run: a finished finetuning.
+        data: training images; by default those of the run.
+        space: of the distances; by default the run's first judge.
         n: images drawn with either model, and at most so many real ones beside them.
         k: neighbours shown.
+        out: folder for ``neighbors.png`` (the paper's Figs. 3 and 8) and ``neighbors.json``; by
+            default the run's ``neighbors``, where a report finds it.
         seed: of the first image.
-        out: the folder, new or of the same search.
+        device: where to compute.
         progress: told what is done.
 
     Returns:
         The content of ``neighbors.json``.
 
     Raises:
-        ValueError: unknown data or space, or fewer training images than neighbours.
-        OutputError: the folder holds something else.
+        ValueError: no such run, unknown data or space, fewer training images than neighbours, a
+            folder that holds something else.
     """
-    config = couple.config
+    if n < 2 or k < 1:
+        raise ValueError(f"-n must be at least 2 and -k at least 1; got {n} and {k}")
+    check_seed(seed)
+    place = build_device(device)
+    result, out = load_result(run, place), out or Path(run) / "neighbors"
+    config, shape = result.config, result.model.denoiser.shape
     data = data or config.data
+    space = space or [*config.judges, *config.objective.features][0]
     settings = {"data": data, "space": space, "n": n, "k": k, "seed": seed}
     check_folder(out, "neighbors", settings)
-    split = build_data(replace(config, data=data), couple.shape)
-    train, real = split.reference, split.heldout.subset(n)
+    split = build_data(replace(config, data=data), shape)
+    train, real = split.matched, split.heldout.subset(n)
     if len(train) < max(k, 2):
         raise ValueError(f"{train.source} holds {len(train)} images; -k {k} takes more")
-    device = couple.models["base"].denoiser.device
-    phi = make_features(space, couple.shape[0]).to(device)
-    RunLog(out, "neighbors", settings, {**couple.hashes, **split.hashes})
+    phi = make_features(space, shape[0]).to(place)
+    samplers = result.samplers
+    RunLog(out, "neighbors", settings, {**result.hashes, **split.hashes})
     say_skipped(progress, train)
-    drawn = couple.draw(n, seed, progress)
+    drawn = {name: _draw(name, sampler, n, seed, progress) for name, sampler in samplers.items()}
     # Others than CUDA have no float64, or are no faster at it.
-    place = device if device.type == "cuda" else torch.device("cpu")
-    bank = _features(train, phi, device, progress).to(place)
+    other = place if place.type == "cuda" else torch.device("cpu")
+    bank = _features(train, phi, place, progress).to(other)
     with progress.bar("nearest training images", 3) as bar:
         found = {}
         for name, pixels in {**drawn, _REAL: real.pixels}.items():
-            found[name] = nearest(extract(pixels, phi, device=device).to(place), bank, k)
+            found[name] = nearest(extract(pixels, phi, device=place).to(other), bank, k)
             bar(advance=1, note=name)
     finding = _finding(found, bank)
-    result = {
+    told = {
         "sentence": _sentence(finding, space),
         "rule": _RULE,
         "space": {"name": space, "sha256": phi.sha256},
@@ -87,8 +107,13 @@ def search(
         **finding,
     }
     _picture(drawn, found, train.pixels, k).save(out / "neighbors.png")
-    write_json(out / "neighbors.json", result)
-    return result
+    write_json(out / "neighbors.json", told)
+    return told
+
+
+def _draw(name: str, sampler: Sampler, n: int, seed: int, progress: Progress) -> Tensor:
+    with progress.bar(f"{name}, {len(sampler.times)} steps", n) as bar:
+        return draw(sampler, n, seed=seed, on_batch=lambda k: bar(advance=k))[0]
 
 
 def _features(

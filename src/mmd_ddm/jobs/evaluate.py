@@ -2,203 +2,111 @@
 
 The generated images are compared with the whole of the real ones. The floor is taken between two
 random halves of the same real images, so that no second set is needed. Drawn images, features and
-scores are remembered by what they were computed from, so that the same command, or one with a
-metric or a space more, computes only what is new.
+scores are remembered by what they were computed from, so that the same call, or one with a metric
+or a space more, computes only what is new.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
+from mmd_ddm.config import ChainConfig, check_seed
+from mmd_ddm.data.images import ImageSet, load_images, say_skipped
+from mmd_ddm.evaluation.measure import SEED_STRIDE, Entry, measure, over_seeds, protocol
+from mmd_ddm.evaluation.metrics.registry import METRICS, choose_metrics
+from mmd_ddm.evaluation.space import Space, describe
+from mmd_ddm.features.registry import make_features
+from mmd_ddm.jobs.build import Model, build_device, build_sampler, load_model
+from mmd_ddm.jobs.chain import choose_chain, describe_chain
+from mmd_ddm.jobs.results import Results
+from mmd_ddm.jobs.roles import roles_of_run
+from mmd_ddm.runs.progress import Progress, silent
 
-from mmd_ddm.config import ChainConfig, FinetuneConfig, from_mapping
-from mmd_ddm.data.images import ImageSet
-from mmd_ddm.evaluation.draw import draw
-from mmd_ddm.evaluation.judge import Space, result_row
-from mmd_ddm.evaluation.metrics import METRICS, choose_metrics
-from mmd_ddm.features.bank import cached_features
-from mmd_ddm.features.registry import FeatureExtractor, make_features
-from mmd_ddm.jobs.build import Model, build_sampler
-from mmd_ddm.jobs.judging import protocol
-from mmd_ddm.maths.random import generator
-from mmd_ddm.runs.fingerprint import weights_sha256
-from mmd_ddm.runs.folder import read_json
-from mmd_ddm.runs.progress import Progress
-from mmd_ddm.runs.store import code_sha256, key_of, remembered, remembered_arrays
-from mmd_ddm.samplers.base import Sampler
-
-__all__ = ["DEFAULT_SPACES", "measure", "read_roles"]
+__all__ = ["DEFAULT_SPACES", "evaluate"]
 
 DEFAULT_SPACES = ("efficientnet-lite0", "encoder", "random", "pixels")
+_MOST = 3000  # images drawn unless more are asked for
 
 
-def read_roles(run: Path) -> dict[str, str]:
-    """What each feature space was to the finetuning in this folder; empty if there was none.
-
-    Args:
-        run: a run folder, or the model/ in it.
-
-    Raises:
-        ValueError: a record that cannot be read.
-    """
-    record = (run.parent if run.name == "model" else run) / "run.json"
-    about = read_json(record) if record.is_file() else {}
-    if about.get("verb") != "finetune":
-        return {}
-    config = from_mapping(FinetuneConfig, about.get("settings", {}))
-    roles = dict.fromkeys(config.objective.features, "optimised")
-    roles[config.select.features] = "selection"
-    return roles | dict.fromkeys(config.judges, "held-out")
-
-
-def measure(
-    model: Model,
-    chains: Sequence[ChainConfig],
-    images: ImageSet,
-    roles: dict[str, str],
-    metrics: Sequence[str],
-    progress: Progress,
+def evaluate(
+    model: str | Model,
+    data: str | ImageSet,
+    chain: ChainConfig | Sequence[ChainConfig] = (),
     *,
-    n: int,
-    seed: int,
-) -> dict[str, Any]:
-    """The content of ``results.json``: a row a chain, every space with its role and floor.
+    features: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    n: int | None = None,
+    seed: int = 0,
+    seeds: int = 1,
+    resize: bool = False,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Results:
+    """Judge what a model draws, in feature spaces, against real images.
 
     Args:
-        model: on its device.
-        chains: with their times filled in.
-        images: the real ones.
-        roles: of every space to measure in, by its name.
-        metrics: names of `METRICS`; none takes all that the images are enough for.
+        model: a run, folder, hub id or bundled name, or what `load` gave.
+        data: real images, by name or loaded.
+        chain: to draw with, one or several; by default the model's own.
+        features: spaces; by default those of the model's run, or `DEFAULT_SPACES`.
+        metrics: names of `METRICS`; by default all that the images are enough for.
+        n: images to draw; by default as many as there are real ones, up to 3,000.
+        seed: of the first image.
+        seeds: how many draws of n images; more than one gives standard errors over them.
+        resize: crop and scale real images of another size.
+        device: where to compute, for a model that is named.
         progress: told what is done.
-        n: images to draw.
-        seed: of the first.
 
     Raises:
-        ValueError: an unknown space or metric, or too few images.
+        ValueError: an unknown model, space or metric, too few images, or an impossible chain.
     """
-    if n < 2 or len(images) < 4:
-        raise ValueError(
-            f"at least 2 drawn and 4 real images are needed; got -n {n} and {len(images)} in "
-            f"{images.source}"
-        )
-    half = len(images) // 2
-    device = model.denoiser.device
-    phis = [make_features(name, model.denoiser.shape[0]).to(device) for name in roles]
-    chosen = choose_metrics(metrics, phis, min(n, half))
-    judged = [
-        _Judged(name, role, phi, images, names, seed, device)
-        for (name, role), phi, names in zip(roles.items(), phis, chosen, strict=True)
-    ]
-    about = {}
-    with progress.bar("features of the data", len(judged)) as bar:
-        for space in judged:
-            about[space.name] = space.describe()
-            bar(advance=1, note=space.name)
-    rows = []
-    for chain in chains:
-        sampler = build_sampler(chain, model.denoiser)
-        drawn, speed = _drawn(model, chain, sampler, n, seed, progress)
-        scores = {}
-        with progress.bar("judging", len(judged)) as bar:
-            for space in judged:
-                scores[space.name] = space.scores(drawn)
-                bar(advance=1, note=space.name)
-        name = "base" if model.chain is None else "finetuned"
-        rows.append(result_row(name, model.name, chain, sampler, speed, scores))
-    used = [name for name in METRICS if any(name in names for names in chosen)]
-    return {
-        "protocol": {
-            **protocol(images, n, seed, used),
-            "floor": f"two random halves of the real images, {half} and {len(images) - half}",
-        },
+    check_seed(seed)
+    if isinstance(model, str):
+        model = load_model(model, build_device(device))
+    denoiser = model.denoiser
+    chains = [chain] if isinstance(chain, ChainConfig) else [*chain]
+    resolved = [choose_chain(model, one) for one in chains or (None,)]
+    if isinstance(data, str):
+        data = load_images(data, denoiser.shape, resize=resize)
+    say_skipped(progress, data)
+    n = min(len(data), _MOST) if n is None else n
+    spaces = _spaces(model, data, features, metrics, n)
+    for one in resolved:
+        progress.say(f"{n} images in {describe_chain(model, one)}")
+    about = describe(spaces, progress)
+    name, rows = "base" if model.chain is None else "finetuned", []
+    for one in resolved:
+        entry = Entry(name, model.name, one, build_sampler(one, denoiser))
+        with progress.bar(f"{len(one.times)} steps", n * seeds) as bar:
+            firsts = [seed + i * SEED_STRIDE for i in range(seeds)]
+            found = [measure(entry, spaces, n, first, bar)[0] for first in firsts]
+        rows.append(found[0] if seeds == 1 else over_seeds(found))
+    used = [metric for metric in METRICS if any(metric in space.metrics for space in spaces)]
+    half = len(data) // 2
+    floor = f"two random halves of the real images, {half} and {len(data) - half}"
+    record = {
+        "protocol": {**protocol(data, n, seed, used), "floor": floor},
         "spaces": about,
         "rows": rows,
     }
+    return Results(record)
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """A space to measure in; features are asked for only where a score is not remembered."""
-
-    name: str
-    role: str
-    phi: FeatureExtractor
-    images: ImageSet
-    metrics: tuple[str, ...]
-    seed: int
-    device: torch.device
-
-    def describe(self) -> dict[str, Any]:
-        """For ``results.json``, with the floor between two random halves of the real images."""
-        order = torch.randperm(len(self.images), generator=generator(self.seed, 0, 0, "floor"))
-        half = len(order) // 2
-
-        def floor(metric: str) -> dict[str, float]:
-            real = self._space.real
-            space = Space(self.name, self.role, self.phi, real[order[:half]], real[order[half:]])
-            return space.score(metric, space.other_real)
-
-        return {
-            "role": self.role,
-            "dim": self.phi.dim or self._space.real.shape[1],
-            "sha256": self.phi.sha256,
-            "floor": self._remembered(floor, "floor", self.seed),
-        }
-
-    def scores(self, drawn: ImageSet) -> dict[str, float]:
-        """Every metric between the drawn images and the real ones."""
-
-        def of(metric: str) -> dict[str, float]:
-            features = cached_features(drawn, self.phi, device=self.device)
-            return self._space.score(metric, features)
-
-        return self._remembered(of, "drawn", drawn.sha256)
-
-    @cached_property
-    def _space(self) -> Space:
-        real = cached_features(self.images, self.phi, device=self.device).to(self.device)
-        return Space(self.name, self.role, self.phi, real, real)
-
-    def _remembered(
-        self, compute: Callable[[str], dict[str, float]], *about: Any
-    ) -> dict[str, float]:
-        inputs = (code_sha256(), self.phi.sha256, self.images.sha256, self.device.type, *about)
-        found: dict[str, float] = {}
-        for metric in self.metrics:
-            found |= remembered("scores", key_of(metric, *inputs), partial(compute, metric))
-        return found
-
-
-def _drawn(
-    model: Model, chain: ChainConfig, sampler: Sampler, n: int, seed: int, progress: Progress
-) -> tuple[ImageSet, float]:
-    """The images of these seeds, and how many a second were drawn, now or when they were.
-
-    The sampler then knows its network calls, whichever it was.
-    """
-    denoiser = model.denoiser
-    network: Any = denoiser.network
-    key = key_of(
-        code_sha256(),
-        weights_sha256(network),
-        {k: str(v) for k, v in network.config.items() if not k.startswith("_")},
-        {k: str(v) for k, v in model.scheduler_config.items()},
-        denoiser.gamma.values if chain.sampler.startswith("analytic") else (),
-        [denoiser.device.type, str(denoiser.autocast), asdict(chain), n, seed],
-    )
-
-    def compute() -> dict[str, np.ndarray]:
-        with progress.bar(f"{len(sampler.times)} steps", n) as bar:
-            pixels, speed = draw(sampler, n, seed=seed, on_batch=lambda k: bar(advance=k))
-        calls = np.array(sampler.nfe)
-        return {"pixels": pixels.numpy(), "images_per_second": np.array(speed), "nfe": calls}
-
-    kept = remembered_arrays("samples", key, compute)
-    sampler.nfe = int(kept["nfe"])
-    drawn = ImageSet(torch.from_numpy(kept["pixels"]), f"the images of {model.name}")
-    return drawn, float(kept["images_per_second"])
+def _spaces(
+    model: Model, data: ImageSet, features: Sequence[str], metrics: Sequence[str], n: int
+) -> list[Space]:
+    if n < 2 or len(data) < 4:
+        raise ValueError(
+            f"at least 2 drawn and 4 real images are needed; got -n {n} and {len(data)} in "
+            f"{data.source}"
+        )
+    of_run = roles_of_run(Path(model.name))
+    # Of a finetuned model without its run, nobody knows what it was optimised in.
+    otherwise = "held-out" if of_run or model.chain is None else "unknown"
+    names = dict.fromkeys(features or of_run or DEFAULT_SPACES)
+    device = model.denoiser.device
+    phis = [make_features(name, model.denoiser.shape[0]).to(device) for name in names]
+    chosen = choose_metrics(metrics, phis, min(n, len(data) // 2))
+    return [
+        Space(name, of_run.get(name, otherwise), phi, data, metrics=measured, device=device)
+        for name, phi, measured in zip(names, phis, chosen, strict=True)
+    ]

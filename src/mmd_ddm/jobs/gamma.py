@@ -1,15 +1,80 @@
-"""Gamma estimated for a model: what ``mmd-ddm gamma`` runs."""
+"""Gamma, which the analytic samplers need, estimated once: what ``mmd-ddm gamma`` runs."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mmd_ddm.config import check_seed
+from mmd_ddm.data.images import load_images
+from mmd_ddm.jobs.build import Model, build_device, load_model
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
 from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.gamma import Gamma, gamma_file
+from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.progress import Progress, silent
 
-__all__ = ["second_moments"]
+__all__ = ["estimate_gamma", "second_moments"]
+
+_SAVE_EVERY = 20
+
+
+def estimate_gamma(
+    model: str | Model,
+    data: str,
+    *,
+    n: int = 1000,
+    seed: int = 0,
+    batch_size: int = 64,
+    resize: bool = False,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Path:
+    """Estimate Gamma, and keep it as ``gamma.json`` in the model's folder. The same call resumes.
+
+    Args:
+        model: that is in a folder.
+        data: images that it draws.
+        n: noisy images for each of the T times.
+        seed: of the images chosen and the noise.
+        batch_size: images at once.
+        resize: crop and scale images of another size.
+        device: where to compute, for a model that is named.
+        progress: told what is done.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: a model that is in no folder, or a file that was made otherwise.
+    """
+    if n < 1 or batch_size < 1:
+        raise ValueError(f"-n and --batch-size must be at least 1; got {n} and {batch_size}")
+    check_seed(seed)
+    if isinstance(model, str):
+        model = load_model(model, build_device(device))
+    denoiser = model.denoiser
+    path = gamma_file(denoiser.source)
+    images = load_images(data, denoiser.shape, resize=resize)
+    wanted = Gamma(weights_sha256(denoiser.network), data, images.sha256, n, seed)
+    found = Gamma.load(path) if path.exists() else wanted
+    if replace(found, values=()) != wanted:
+        raise ValueError(f"{path} was made otherwise or of another model: delete it first")
+    total, start = len(denoiser.schedule), len(found.values)
+    with progress.bar("second moments", total) as bar:
+        bar(done=start)
+        moments = second_moments(
+            denoiser, images.pixels, n, seed=seed, start=start, batch_size=batch_size
+        )
+        for t, value in enumerate(moments, start):
+            found = replace(found, values=(*found.values, value))
+            bar(done=t + 1, note=f"{value:.4f} at t = {t}")
+            if (t + 1) % _SAVE_EVERY == 0 or t + 1 == total:
+                found.save(path)
+    return path
 
 
 def second_moments(

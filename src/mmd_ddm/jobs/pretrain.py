@@ -15,12 +15,12 @@ from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.models.export import export
 from mmd_ddm.report import write_base_card
 from mmd_ddm.runs.fingerprint import weights_sha256
-from mmd_ddm.runs.folder import RunLog
+from mmd_ddm.runs.folder import RunLog, check_folder
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.runs.trackers import tracked
-from mmd_ddm.training.pretrain import pretrain
+from mmd_ddm.training.pretrain import pretrain as train_network
 
-__all__ = ["base_images", "train_base"]
+__all__ = ["base_images", "pretrain"]
 
 
 def base_images(config: PretrainConfig) -> ImageSet:
@@ -30,19 +30,31 @@ def base_images(config: PretrainConfig) -> ImageSet:
     return load_images(config.data, shape, resize=config.resize)
 
 
-def train_base(
+def pretrain(
     config: PretrainConfig,
     out: Path,
-    minutes: float,
+    *,
+    minutes: float = 0,
     trackers: Sequence[str] = (),
     progress: Progress = silent,
 ) -> bool:
-    """Train as configured; the run folder then holds the model.
+    """Train a denoiser from scratch; the run folder then holds ``model/``. The same call resumes.
+
+    Args:
+        config: the settings.
+        out: the run folder, new or of the same run.
+        minutes: stop after so long; 0 is never.
+        trackers: names, see `mmd_ddm.runs.trackers`.
+        progress: told what is done.
 
     Returns:
         Whether it is done (False: the minutes ran out).
+
+    Raises:
+        ValueError: whatever cannot be, in one line.
     """
-    limited = replace(config, minutes=minutes)
+    check_folder(out, "pretrain", to_mapping(config))
+    limited = replace(config, minutes=minutes or config.minutes)
     device = build_device(config.device)
     images = base_images(config)
     channels, height, width = images.pixels.shape[1:]
@@ -75,7 +87,7 @@ def train_base(
                 bar(done=event["step"], note=f"loss {event['loss']:.4f}")
 
         checkpoint = out / "checkpoint.pt"
-        if not pretrain(limited, denoiser, images.pixels.to(device), checkpoint, on_event):
+        if not train_network(limited, denoiser, images.pixels.to(device), checkpoint, on_event):
             return False
     scheduler = {"num_train_timesteps": 1000, "prediction_type": config.prediction}
     export(denoiser, {**scheduler, "clip_sample": False}, None, out / "model", half=True)

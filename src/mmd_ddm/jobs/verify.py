@@ -11,20 +11,18 @@ import torch
 from torch import Tensor
 
 from mmd_ddm.config import FinetuneConfig, PretrainConfig, from_mapping
-from mmd_ddm.data.images import ImageSet
-from mmd_ddm.data.split import Split
+from mmd_ddm.data.images import ImageSet, Split
 from mmd_ddm.evaluation.draw import draw
-from mmd_ddm.evaluation.judge import judge
+from mmd_ddm.evaluation.space import Space
+from mmd_ddm.evaluation.verdict import verdict as judge
 from mmd_ddm.features.registry import make_features
-from mmd_ddm.jobs.build import build_data, build_sampler, load_model
-from mmd_ddm.jobs.judging import build_spaces
+from mmd_ddm.jobs.build import build_data, build_device, build_sampler, load_model
 from mmd_ddm.jobs.pretrain import base_images
-from mmd_ddm.report import verdict
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import read_events, read_json
-from mmd_ddm.runs.progress import silent
+from mmd_ddm.runs.store import afresh
 
-__all__ = ["Check", "recheck"]
+__all__ = ["Check", "verify"]
 
 _TOLERANCE = 1e-3  # of a score, where another machine has rounded a pixel the other way
 
@@ -46,8 +44,8 @@ class Check:
     verdict: str
 
 
-def recheck(run: Path, device: torch.device) -> list[Check]:
-    """Recompute what can be recomputed.
+def verify(run: Path, device: str = "auto") -> list[Check]:
+    """Recompute what can be recomputed, from nothing that is remembered.
 
     Args:
         run: a finished run of finetune or pretrain.
@@ -64,7 +62,8 @@ def recheck(run: Path, device: torch.device) -> list[Check]:
     if not done:
         raise ValueError(f"{run} is not finished: repeat its command first")
     recorded = {**about.get("inputs", {}), **done[-1]}
-    return kinds[about["verb"]](run, about["settings"], recorded, device)
+    with afresh():
+        return kinds[about["verb"]](run, about["settings"], recorded, build_device(device))
 
 
 def _pretrain(
@@ -96,7 +95,7 @@ def _finetune(
     checks = [_compare({name: recorded.get(name) for name in names}, f) for names, f in parts]
     checks += [_compare(finetuned.recorded_scores(), finetuned.scores)]
     told = finetuned.results.get("verdict", {}).get("label")
-    checks += [_compare({"verdict": told}, lambda: {"verdict": verdict(finetuned.results).label})]
+    checks += [_compare({"verdict": told}, lambda: {"verdict": judge(finetuned.results).label})]
     return [check for part in checks for check in part]
 
 
@@ -130,20 +129,13 @@ class _Finetuned:
         }
 
     def scores(self) -> dict[str, Any]:
-        roles = {name: space["role"] for name, space in self.results["spaces"].items()}
-        channels = self.model.denoiser.shape[0]
-        phis = {name: make_features(name, channels).to(self.device) for name in roles}
-        spaces = build_spaces(
-            phis,
-            roles,
-            self.split.reference,
-            self.split.heldout,
-            self.samples,
-            self.device,
-            silent,
-        )
-        judged = judge(self.pixels, spaces, self.device)
-        return _scores(judged, {name: phi.sha256 for name, phi in phis.items()})
+        channels, drawn = self.model.denoiser.shape[0], ImageSet(self.pixels, "samples")
+        judged, hashes = {}, {}
+        for name, about in self.results["spaces"].items():
+            phi = make_features(name, channels).to(self.device)
+            space = Space(name, about["role"], phi, self.split.heldout, device=self.device)
+            judged[name], hashes[name] = space.scores(drawn), phi.sha256
+        return _scores(judged, hashes)
 
     def recorded_scores(self) -> dict[str, Any]:
         (row,) = (row for row in self.results["rows"] if row["name"] == "finetuned")

@@ -14,7 +14,7 @@ from mmd_ddm.models.shipped import scheduling_few_step, unet_equal_heads
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import write_json
 
-__all__ = ["export"]
+__all__ = ["export", "make_pipeline"]
 
 _MAX_SHARD = "15MB"
 _TRAINING = (
@@ -47,20 +47,14 @@ def export(
         folder: replaced once the new one is complete.
         half: write float16 weights.
     """
-    from diffusers import DDIMPipeline, DDPMPipeline
-
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    network = copy.deepcopy(denoiser.network).half() if half else denoiser.network
-    stock = _stock_scheduler(scheduler_config, chain, len(denoiser.schedule))
-    if stock is not None:
-        pipeline = DDIMPipeline(network, stock)
-    elif chain is not None:
-        pipeline = DDPMPipeline(network, _few_step_scheduler(denoiser, scheduler_config, chain))
-    if chain is not None:
-        pipeline.scheduler.register_to_config(_mmd_ddm=dict(chain))
+    pipeline = make_pipeline(denoiser, scheduler_config, chain)
+    network = pipeline.unet
+    if half:
+        network = pipeline.unet = copy.deepcopy(network).half()
     pipeline.save_pretrained(temporary, max_shard_size=_MAX_SHARD)
-    if isinstance(pipeline, DDPMPipeline):
+    if isinstance(pipeline.scheduler, scheduling_few_step.FewStepScheduler):
         _ship(temporary, "scheduler", scheduling_few_step, "FewStepScheduler")
     if isinstance(network, unet_equal_heads.EqualHeadsUNet2DModel):
         _ship(temporary, "unet", unet_equal_heads, "EqualHeadsUNet2DModel")
@@ -71,6 +65,23 @@ def export(
         denoiser.head.save(temporary, weights_sha256(network))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
+
+
+def make_pipeline(
+    denoiser: Denoiser, scheduler_config: Mapping[str, Any], chain: Mapping[str, Any] | None
+) -> Any:
+    """The model as a diffusers pipeline; the arguments are those of `export`."""
+    from diffusers import DDIMPipeline, DDPMPipeline
+
+    stock = _stock_scheduler(scheduler_config, chain, len(denoiser.schedule))
+    if stock is not None:
+        pipeline: Any = DDIMPipeline(denoiser.network, stock)
+    elif chain is not None:
+        few = _few_step_scheduler(denoiser, scheduler_config, chain)
+        pipeline = DDPMPipeline(denoiser.network, few)
+    if chain is not None:
+        pipeline.scheduler.register_to_config(_mmd_ddm=dict(chain))
+    return pipeline
 
 
 def _stock_scheduler(

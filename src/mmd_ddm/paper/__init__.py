@@ -7,32 +7,4 @@ of one network, finetuned or not, judged once. A cell is known by all that decid
 that tables share them. No torch here.
 """
 
-from mmd_ddm.paper.cells import Cell, Choice, lay_out, minutes, spatial, with_classes
-from mmd_ddm.paper.presets import (
-    Experiment,
-    Preset,
-    choose,
-    load_experiment,
-    load_preset,
-    preset_names,
-)
-from mmd_ddm.paper.tables import Layout, write_figure_text, write_index, write_table
-
-__all__ = [
-    "Cell",
-    "Choice",
-    "Experiment",
-    "Layout",
-    "Preset",
-    "choose",
-    "lay_out",
-    "load_experiment",
-    "load_preset",
-    "minutes",
-    "preset_names",
-    "spatial",
-    "with_classes",
-    "write_figure_text",
-    "write_index",
-    "write_table",
-]
+__all__: list[str] = []

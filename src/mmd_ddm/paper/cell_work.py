@@ -1,7 +1,7 @@
 """The cells of a reproduction: finetuned where they must be, drawn, judged once, kept.
 
-A finished cell is a folder with ``cell.json`` (its identity, its row of results, the spaces with
-their floors), ``images.npy`` (its first images) and, where it was finetuned, ``run/``.
+A finished cell is ``cells/NAME.json`` (its identity, its row of results, the spaces with their
+floors) and, where it was finetuned, the run folder ``cells/NAME``.
 """
 
 import time
@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from torch import Tensor
 
-from mmd_ddm.data.images import ImageSet
-from mmd_ddm.evaluation.judge import Space
-from mmd_ddm.evaluation.metrics import METRICS
+from mmd_ddm.data.images import Split
+from mmd_ddm.evaluation.measure import SEED_STRIDE, Entry, drawn, measure
+from mmd_ddm.evaluation.metrics.registry import METRICS
+from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.features.registry import FEATURES, make_features
 from mmd_ddm.jobs.build import (
     Model,
@@ -23,17 +24,15 @@ from mmd_ddm.jobs.build import (
     load_model,
     resolve_times,
 )
-from mmd_ddm.jobs.compare import SEED_STRIDE
-from mmd_ddm.jobs.finetune import train_run
-from mmd_ddm.jobs.judging import build_spaces, evaluate_chain
-from mmd_ddm.paper import Cell, spatial, with_classes
+from mmd_ddm.jobs.train import train
+from mmd_ddm.paper.cells import Cell, spatial, with_classes
 from mmd_ddm.runs.fingerprint import weights_sha256
-from mmd_ddm.runs.folder import read_events, read_json, write_json
+from mmd_ddm.runs.folder import read_events
 from mmd_ddm.runs.progress import Progress, silent
+from mmd_ddm.runs.store import remembered
 
-__all__ = ["CellWork", "Unwalkable", "finished"]
+__all__ = ["CellWork", "Unwalkable", "is_finished"]
 
-_KEPT_IMAGES = 64
 _FIRST = ("fd", "kid", "precision-recall")  # in the space that stands for Inception
 
 
@@ -46,29 +45,27 @@ class _Bench:
     """What cells of one experiment have in common, loaded once."""
 
     model: Model
-    reference: ImageSet
-    real: ImageSet
+    data: Split
     spaces: list[Space]
     about: dict[str, Any]
     inputs: dict[str, str]
 
 
-def finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
-    """The record of a cell, if it is finished."""
-    path = folder / cell.name / "cell.json"
-    return read_json(path) if path.is_file() else None
+def is_finished(cell: Cell, out: Path) -> bool:
+    """Whether the cell's record is there."""
+    return (out / "cells" / f"{cell.name}.json").is_file()
 
 
 class CellWork:
     """Makes cells.
 
     Args:
-        folder: that holds them.
+        out: the folder of the reproduction.
         progress: told what is done.
     """
 
-    def __init__(self, folder: Path, progress: Progress = silent) -> None:
-        self.folder = folder
+    def __init__(self, out: Path, progress: Progress = silent) -> None:
+        self.out = out
         self.progress = progress
         self._key: tuple | None = None
         self._bench: _Bench | None = None
@@ -80,33 +77,25 @@ class CellWork:
             Unwalkable: a chain that its sampler cannot walk.
             ValueError: whatever the finetuning refuses.
         """
-        record = finished(cell, self.folder)
-        if record is not None:
-            return record
-        bench, config, out = self.bench(cell), cell.config, self.folder / cell.name
+        return remembered("cells", cell.name, lambda: self._made(cell), root=self.out)
+
+    def _made(self, cell: Cell) -> dict[str, Any]:
+        bench, config = self.bench(cell), cell.config
         chain = resolve_times(config.chain, bench.model.denoiser.schedule)
         try:
             build_sampler(chain, bench.model.denoiser)
         except ValueError as error:
             raise Unwalkable(str(error)) from error
         began = time.monotonic()
-        model = self.model(cell)
+        entry = self._entry(cell)
         trained = time.monotonic()
-        row, pixels = evaluate_chain(
-            "finetuned" if cell.trained else "base",
-            model,
-            chain,
-            config.judge_samples,
-            config.seed * SEED_STRIDE,
-            bench.spaces,
-            self.progress,
-        )
-        out.mkdir(parents=True, exist_ok=True)
-        np.save(out / "images.npy", pixels[:_KEPT_IMAGES].numpy())
-        record = {
+        n, seed = config.judge_samples, config.seed * SEED_STRIDE
+        with self.progress.bar(f"{entry.name}, {len(chain.times)} steps", n) as bar:
+            row, _ = measure(entry, bench.spaces, n, seed, bar)
+        return {
             "identity": cell.identity,
             "inputs": bench.inputs,
-            "weights_sha256": weights_sha256(model.denoiser.network),
+            "weights_sha256": weights_sha256(entry.sampler.denoiser.network),
             "spaces": bench.about,
             "row": row,
             "seconds": {
@@ -114,17 +103,22 @@ class CellWork:
                 "judge": round(time.monotonic() - trained, 1),
             },
         }
-        write_json(out / "cell.json", record)
-        return record
+
+    def images(self, cell: Cell) -> Tensor:
+        """What the cell drew: uint8, [n, c, h, w]."""
+        config, entry = cell.config, self._entry(cell)
+        n, seed = config.judge_samples, config.seed * SEED_STRIDE
+        with self.progress.bar(f"{entry.name}, {len(entry.chain.times)} steps", n) as bar:
+            return drawn(entry, n, seed, bar)[0].pixels
 
     def model(self, cell: Cell) -> Model:
         """The network of a cell, finetuned if that is not done."""
-        bench, config, run = self.bench(cell), cell.config, self.folder / cell.name / "run"
+        base, config, run = self.bench(cell).model, cell.config, self.out / "cells" / cell.name
         if not cell.trained:
-            return bench.model
+            return base
         if not any(event["event"] == "done" for event in read_events(run)):
-            train_run(config, run, self.progress)
-        return load_model(str(run), bench.model.denoiser.device, config.precision)
+            train(config, run, self.progress)
+        return load_model(str(run), base.denoiser.device, config.precision)
 
     def bench(self, cell: Cell) -> _Bench:
         """Model, images and spaces of the cell's experiment; those of one are kept at a time."""
@@ -141,9 +135,15 @@ class CellWork:
         """
         if self._bench and self._key == _key(cell) and record["inputs"] != self._bench.inputs:
             raise ValueError(
-                f"{self.folder / cell.name} was made with other data or weights: put them back, "
-                "or give a new folder"
+                f"{self.out / 'cells' / cell.name} was made with other data or weights: put them "
+                "back, or give a new folder"
             )
+
+    def _entry(self, cell: Cell) -> Entry:
+        model = self.model(cell)
+        chain = resolve_times(cell.config.chain, model.denoiser.schedule)
+        name = "finetuned" if cell.trained else "base"
+        return Entry(name, model.name, chain, build_sampler(chain, model.denoiser))
 
 
 def _key(cell: Cell) -> tuple:
@@ -159,19 +159,27 @@ def _load(cell: Cell, progress: Progress) -> _Bench:
     config = cell.config
     device = build_device(config.device)
     model = load_model(config.model, device, config.precision)
-    shape = model.denoiser.shape
-    data = build_data(config, shape)
+    channels = model.denoiser.shape[0]
+    data = build_data(config, model.denoiser.shape)
     names = [*cell.spaces, *(name for name in (spatial(cell),) if name in FEATURES)]
-    phis = {name: make_features(name, shape[0]).to(device) for name in names}
-    real, others = data.heldout, data.reference
+    real, others = data.heldout, data.matched
     if cell.real == "matched":
         real, others = others, real
-    roles = dict.fromkeys(phis, "held-out") | dict.fromkeys(cell.spaces[:2], "optimised")
-    spaces = build_spaces(phis, roles, others, real, config.judge_samples, device, progress)
-    spaces[0] = replace(spaces[0], chosen=_FIRST)
+    other = others.subset(config.judge_samples)
+    spaces = [
+        Space(
+            name,
+            "optimised" if name in cell.spaces[:2] else "held-out",
+            make_features(name, channels).to(device),
+            real,
+            other,
+            device=device,
+        )
+        for name in names
+    ]
+    spaces[0] = replace(spaces[0], metrics=_FIRST)
     at = names.index(with_classes(cell))
     if METRICS["is"].applies(spaces[at].phi):
-        spaces[at] = replace(spaces[at], chosen=(*spaces[at].chosen, "is"))
+        spaces[at] = replace(spaces[at], metrics=(*spaces[at].metrics, "is"))
     inputs = {"model_sha256": weights_sha256(model.denoiser.network), **data.hashes}
-    about = {space.name: space.describe() for space in spaces}
-    return _Bench(model, data.reference, real, spaces, about, inputs)
+    return _Bench(model, data, spaces, describe(spaces, progress), inputs)

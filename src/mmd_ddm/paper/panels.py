@@ -5,15 +5,14 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mmd_ddm.evaluation.draw import draw_arc
 from mmd_ddm.evaluation.metrics.copies import nearest
 from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.jobs.build import build_sampler
-from mmd_ddm.paper import Cell, Layout
 from mmd_ddm.paper.cell_work import CellWork
+from mmd_ddm.paper.cells import Cell
+from mmd_ddm.paper.tables import Layout
 from mmd_ddm.report.sheets import grid, sheet, zoom
 from mmd_ddm.runs.progress import Progress
 
@@ -36,28 +35,28 @@ def draw_figure(layout: Layout, work: CellWork, out: Path, progress: Progress) -
             if (where, steps, seed) == (part, k, 0) and cell.name in layout.records
         }
         bands += [(f"{k} steps{head}", row) for head, row in make(cells, work, progress)]
-    width = work.bench(next(iter(layout.cells.values()))).real.pixels.shape[-1]
+    width = work.bench(next(iter(layout.cells.values()))).spaces[0].real.pixels.shape[-1]
     sheet(bands, zoom(width)).save(out / f"{layout.preset.name}.png")
     return caption
 
 
 def _samples(cells: dict[str, Cell], work: CellWork, progress: Progress) -> Bands:
     panels = [
-        (label, grid(_images(cell, work)[:_SAMPLES].numpy(), _COLUMNS))
+        (label, grid(work.images(cell)[:_SAMPLES].numpy(), _COLUMNS))
         for label, cell in cells.items()
     ]
-    real = work.bench(next(iter(cells.values()))).real.subset(_SAMPLES)
+    real = work.bench(next(iter(cells.values()))).spaces[0].real.subset(_SAMPLES)
     return [("", [*panels, ("real images", grid(real.pixels.numpy(), _COLUMNS))])]
 
 
 def _neighbors(cells: dict[str, Cell], work: CellWork, progress: Progress) -> Bands:
     panels = []
     for label, cell in cells.items():
-        bench, images = work.bench(cell), _images(cell, work)[:_ROWS]
+        bench, images = work.bench(cell), work.images(cell)[:_ROWS]
         phi, device = bench.spaces[1].phi, bench.model.denoiser.device
-        bank = cached_features(bench.reference, phi, device=device).to(device)
+        bank = cached_features(bench.data.matched, phi, device=device).to(device)
         found = nearest(extract(images, phi, device=device).to(device), bank, _NEIGHBORS)
-        near = bench.reference.pixels[found.index.cpu().flatten()]
+        near = bench.data.matched.pixels[found.index.cpu().flatten()]
         panels += [
             (label, grid(images.numpy(), 1)),
             ("nearest training images", grid(near.numpy(), _NEIGHBORS)),
@@ -78,10 +77,6 @@ def _interpolation(cells: dict[str, Cell], work: CellWork, progress: Progress) -
                 bands.append((f", {label}", [("", grid(images.numpy(), _FRAMES))]))
                 bar(advance=1)
     return bands
-
-
-def _images(cell: Cell, work: CellWork) -> Tensor:
-    return torch.from_numpy(np.load(work.folder / cell.name / "images.npy"))
 
 
 _KINDS: dict[str, tuple[Callable[[dict[str, Cell], CellWork, Progress], Bands], str]] = {

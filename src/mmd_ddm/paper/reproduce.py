@@ -5,27 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmd_ddm.paper import (
-    Cell,
-    Choice,
-    Layout,
-    Preset,
-    lay_out,
-    load_experiment,
-    minutes,
-    write_figure_text,
-    write_index,
-    write_table,
-)
-from mmd_ddm.paper.cell_work import CellWork, Unwalkable, finished
+from mmd_ddm.paper.cell_work import CellWork, Unwalkable, is_finished
+from mmd_ddm.paper.cells import Cell, Choice, lay_out, minutes
 from mmd_ddm.paper.panels import draw_figure
+from mmd_ddm.paper.presets import Preset, load_experiment
+from mmd_ddm.paper.tables import Layout, write_figure_text, write_index, write_table
 from mmd_ddm.runs.folder import OutputError
 from mmd_ddm.runs.progress import Progress, silent
 
-__all__ = ["run_reproduction"]
+__all__ = ["reproduce"]
 
 
-def run_reproduction(
+def reproduce(
     presets: Sequence[Preset], choice: Choice, out: Path, progress: Progress = silent
 ) -> None:
     """Fill ``out`` with the cells, tables and figures that it lacks, and ``results.md``.
@@ -38,8 +29,8 @@ def run_reproduction(
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not cells.is_dir()):
         raise OutputError(f"{out} holds something else; give a new or empty folder")
     plans = [(preset, lay_out(preset, choice)) for preset in presets]
-    left = _Left.over(plans, cells)
-    work = CellWork(cells, progress)
+    left = _Left.over(plans, out)
+    work = CellWork(out, progress)
     for preset, plan in plans:
         records = {}
         for (_, label, k, _), cell in plan.items():
@@ -67,12 +58,12 @@ class _Left:
     total: int
 
     @classmethod
-    def over(cls, plans: Sequence[tuple[Preset, dict[Any, Cell]]], cells: Path) -> "_Left":
+    def over(cls, plans: Sequence[tuple[Preset, dict[Any, Cell]]], out: Path) -> "_Left":
         costs = {
             cell.name: minutes(cell, load_experiment(part))
             for _, plan in plans
             for (part, *_), cell in plan.items()
-            if finished(cell, cells) is None
+            if not is_finished(cell, out)
         }
         return cls(costs, len(costs))
 

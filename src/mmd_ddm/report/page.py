@@ -51,7 +51,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
 
 
 def _page(runs: Sequence[Run]) -> str:
-    from mmd_ddm.report.section import lay_out  # its charts' library takes long to import
+    from mmd_ddm.report.section import lay_out
 
     sections = [lay_out(run, f"run{i}") for i, run in enumerate(runs, start=1)]
     environment = Environment(

@@ -4,15 +4,12 @@ A key is the hash of everything that the value depends on; where that is code of
 `code_sha256` is part of it. Of several ranks all compute or none does, and the first one writes.
 """
 
-import hashlib
-import json
 import os
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,37 +18,43 @@ from mmd_ddm.runs import ranks
 from mmd_ddm.runs.folder import atomic_write, read_json, write_json
 from mmd_ddm.runs.launch import is_first
 
-__all__ = ["cache_dir", "code_sha256", "key_of", "remembered", "remembered_arrays"]
+__all__ = ["afresh", "cache_dir", "remembered", "remembered_arrays"]
+
+
+_instead: Path | None = None
+
+
+@contextmanager
+def afresh() -> Iterator[None]:
+    """Within, nothing is remembered from before, nor kept for later."""
+    global _instead
+    with TemporaryDirectory() as folder:
+        before, _instead = _instead, Path(folder)
+        try:
+            yield
+        finally:
+            _instead = before
 
 
 def cache_dir() -> Path:
     """``$MMD_DDM_CACHE``, or ``~/.cache/mmd-ddm``; it need not exist yet."""
+    if _instead is not None:
+        return _instead
     return Path(os.environ.get("MMD_DDM_CACHE", Path.home() / ".cache" / "mmd-ddm"))
 
 
-def key_of(*about: Any) -> str:
-    """Thirty-two digits that name what these JSON values describe."""
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
-
-
-@cache
-def code_sha256() -> str:
-    """Of the source of this package, and the release of torch: another may compute otherwise."""
-    digest = hashlib.sha256(version("torch").encode())
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def remembered(kind: str, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def remembered(
+    kind: str, key: str, compute: Callable[[], dict[str, Any]], *, root: Path | None = None
+) -> dict[str, Any]:
     """``compute()``, or what it gave under this key before; whatever JSON can hold.
 
     Args:
         kind: the folder of the cache.
         key: see `key_of`.
         compute: asked where nothing, or nothing that can be read, is kept.
+        root: of a job that keeps its own, in place of the cache.
     """
-    path = cache_dir() / kind / f"{key}.json"
+    path = (root or cache_dir()) / kind / f"{key}.json"
     value: Any = None
     with suppress(ValueError):
         value = read_json(path)

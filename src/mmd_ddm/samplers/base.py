@@ -105,6 +105,30 @@ class Sampler(nn.Module, ABC):
         self.nfe = 0
 
     @property
+    def fingerprint(self) -> str:
+        """Of all that decides what is drawn."""
+        from mmd_ddm.runs.fingerprint import code_sha256, key_of, weights_sha256
+
+        d = self.denoiser
+        return key_of(
+            code_sha256(),
+            weights_sha256(d.network),
+            d.schedule.alpha_bar.tolist(),
+            d.prediction,
+            str(d.autocast),
+            type(self).__name__,
+            list(self.times),
+            self.clip,
+            str(
+                {
+                    k: v
+                    for k, v in vars(self).items()
+                    if isinstance(v, (int, float, str)) and k not in ("nfe", "keep", "recompute")
+                }
+            ),
+        )
+
+    @property
     def draws(self) -> int:
         """How many standard normal images a sample takes: x_T, and one a step if stochastic."""
         return 1 + len(self.times) * self.stochastic

@@ -16,10 +16,9 @@ from mmd_ddm.evaluation.metrics import kid, kid_sums
 from mmd_ddm.evaluation.scores import Score, format_score
 from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.features.registry import FeatureExtractor
-from mmd_ddm.runs.progress import Progress
 from mmd_ddm.samplers.base import Sampler
 
-__all__ = ["Selection", "say_kept", "selection_record", "standing"]
+__all__ = ["Selection", "kept_words", "selection_record", "standing"]
 
 _SEED = 10**9  # other images than the verdict's
 
@@ -56,16 +55,17 @@ def standing(events: Sequence[Mapping[str, Any]]) -> str:
     return f"KID {100 * last['kid'] / base:.0f}±{196 * last['kid_se'] / base:.0f}%"
 
 
-def say_kept(
-    config: FinetuneConfig, events: Sequence[Mapping[str, Any]], kept: int, progress: Progress
-) -> None:
-    """Name the iteration that was kept, and why."""
+def kept_words(
+    config: FinetuneConfig, events: Sequence[Mapping[str, Any]], kept: int
+) -> str | None:
+    """The iteration that was kept, and why; None if there was no choice."""
     event = _evaluation(events, kept)
-    if event:
-        progress.say(
-            f"kept iteration {kept}: KID {_interval(event)} in {config.select.features} "
-            "(thousandths, 95 % interval)"
-        )
+    if event is None:
+        return None
+    return (
+        f"kept iteration {kept}: KID {_interval(event)} in {config.select.features} "
+        "(thousandths, 95 % interval)"
+    )
 
 
 def selection_record(

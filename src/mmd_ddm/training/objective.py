@@ -1,18 +1,24 @@
 """What is matched: a feature space, and the data's features in it (phi, y and k of Eq. 7)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmd_ddm.config import ObjectiveConfig
+from mmd_ddm.data.images import ImageSet
+from mmd_ddm.features.bank import cached_features
 from mmd_ddm.features.base import FeatureExtractor
-from mmd_ddm.maths.kernels import Kernel
+from mmd_ddm.maths.kernels import Kernel, make_kernel
 from mmd_ddm.maths.mmd import landmark_weights, within
 from mmd_ddm.maths.random import generator
+from mmd_ddm.runs.progress import Progress
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "build_objectives"]
 
+_REFERENCES = ("bank", "minibatch")
 _BLOCK = 4096  # features read at once
 _LEAST_DEVIATION = 0.01  # of the mean one: dimensions in which the data hardly vary stay small
 
@@ -89,3 +95,47 @@ class Objective:
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """What the kernel sees of these images."""
         return (self.phi(images) - self.mean) / self.std
+
+
+def build_objectives(
+    config: ObjectiveConfig,
+    phis: Mapping[str, FeatureExtractor],
+    reference: ImageSet,
+    device: torch.device,
+    progress: Progress,
+) -> list[Objective]:
+    """An objective for each of these spaces, in their order.
+
+    Args:
+        config: weights, kernel and what becomes of the features.
+        phis: the spaces by name, on ``device``.
+        reference: the images to match.
+        device: of the banks.
+        progress: told what is done.
+
+    Raises:
+        ValueError: as many weights as there are no spaces, an unknown kernel or reference.
+    """
+    weights = config.weights or (1.0,) * len(phis)
+    if len(weights) != len(phis):
+        raise ValueError(
+            f"objective.weights has {len(weights)} entries, objective.features {len(phis)}"
+        )
+    if config.reference not in _REFERENCES:
+        raise ValueError(
+            f"unknown reference {config.reference!r}; choose one of {', '.join(_REFERENCES)}"
+        )
+    kernel = make_kernel(config.kernel)
+    objectives = []
+    with progress.bar("features to match", len(phis) * len(reference)) as bar:
+        for done, (phi, weight) in enumerate(zip(phis.values(), weights, strict=True), 1):
+            features = cached_features(
+                reference, phi, device=device, on_batch=lambda k: bar(advance=k)
+            )
+            objective = Objective.over(
+                phi, features, kernel, weight,
+                standardise=config.standardise, landmarks=config.landmarks, device=device,
+            )  # fmt: skip
+            objectives.append(objective)
+            bar(done=done * len(reference))
+    return objectives

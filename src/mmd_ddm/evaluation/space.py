@@ -1,0 +1,125 @@
+"""A feature space with the real images that drawn ones are compared with there.
+
+Beside every score stands the *floor*: the same score between two sets of real images, which no
+model can honestly beat. Scores are remembered by what they were computed from, and features are
+asked for only where a score is not: the same images are compared twice for nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmd_ddm.data.images import ImageSet
+from mmd_ddm.evaluation.metrics.registry import METRICS, Real
+from mmd_ddm.features.bank import cached_features
+from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.maths.random import generator
+from mmd_ddm.runs.fingerprint import code_sha256, key_of
+from mmd_ddm.runs.progress import Progress
+from mmd_ddm.runs.store import remembered
+
+__all__ = ["Space", "describe"]
+
+Scores = dict[str, float]
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space to judge in.
+
+    Attributes:
+        name: of the space.
+        role: optimised, selection or held-out.
+        phi: the extractor, on ``device``.
+        real: the images to compare with.
+        other: other real images, for the floor; None takes it between two random halves of
+            ``real``.
+        metrics: names of `METRICS`.
+        device: where features and metrics are computed.
+    """
+
+    name: str
+    role: str
+    phi: FeatureExtractor
+    real: ImageSet
+    other: ImageSet | None = None
+    metrics: tuple[str, ...] = ("fd", "kid")
+    device: torch.device = _CPU
+
+    def scores(self, images: ImageSet) -> Scores:
+        """Every metric between these images and the real ones.
+
+        Raises:
+            ValueError: a space that gives them vectors of another dimension.
+        """
+        return self._remembered(partial(self._score, images), images.sha256)
+
+    def floor(self) -> Scores:
+        """Every metric between two sets of real images."""
+        if self.other is not None:
+            return self.scores(self.other)
+        order = torch.randperm(len(self.real), generator=generator(0, 0, 0, "floor"))
+        half = len(order) // 2
+
+        def between_halves(metric: Callable[[Tensor, Real], Scores]) -> Scores:
+            features = self._real.features
+            return metric(features[order[half:]], Real(features[order[:half]], self.phi))
+
+        return self._remembered(between_halves, "halves")
+
+    def describe(self) -> dict[str, Any]:
+        """For ``results.json``: the role, the weights, the floor."""
+        return {
+            "role": self.role,
+            "dim": self.phi.dim or self._real.features.shape[1],
+            "sha256": self.phi.sha256,
+            "floor": self.floor(),
+        }
+
+    def _score(self, images: ImageSet, metric: Callable[[Tensor, Real], Scores]) -> Scores:
+        features, real = self._features(images), self._real
+        if features.shape[1] != real.features.shape[1]:
+            raise ValueError(
+                f"features of {self.name} have dimension {features.shape[1]}, those of the real "
+                f"images {real.features.shape[1]}"
+            )
+        return metric(features, real)
+
+    @cached_property
+    def _real(self) -> Real:
+        return Real(self._features(self.real), self.phi)
+
+    def _features(self, images: ImageSet) -> Tensor:
+        # Others than CUDA have no float64, or are no faster at it.
+        place = self.device if self.device.type == "cuda" else _CPU
+        return cached_features(images, self.phi, device=self.device).to(place)
+
+    def _remembered(
+        self, compute: Callable[[Callable[[Tensor, Real], Scores]], Scores], of: str
+    ) -> Scores:
+        """The numbers of every metric, each remembered on its own."""
+        about = [code_sha256(), self.phi.sha256, self.real.sha256, self.device.type, of]
+        found: Scores = {}
+        for name in self.metrics:
+            metric = METRICS[name]
+            score = partial(compute, metric.score)
+            if metric.ours:
+                found |= remembered("scores", key_of(name, *about), score)
+            else:
+                found |= score()
+        return found
+
+
+def describe(spaces: list[Space], progress: Progress) -> dict[str, Any]:
+    """What ``results.json`` says of each space, by its name."""
+    about = {}
+    with progress.bar("features of the data", len(spaces)) as bar:
+        for space in spaces:
+            about[space.name] = space.describe()
+            bar(advance=1, note=space.name)
+    return about

@@ -1,0 +1,118 @@
+"""Which rows a comparison of samplers has."""
+
+from collections.abc import Sequence
+
+from mmd_ddm.config import ChainConfig
+from mmd_ddm.evaluation.measure import Entry
+from mmd_ddm.jobs.build import Model, build_sampler, resolve_times
+from mmd_ddm.samplers.registry import SAMPLERS
+
+__all__ = ["choose_samplers", "plan_entries"]
+
+# Other names of DDIM at eta 0.
+_DUPLICATES = ("fastdpm-step", "dpm-solver-1")
+# Ancestral sampling as its authors do it; the others as theirs do, without.
+_CLIPPED = ("ddpm-small", "ddpm-large", "analytic-dpm", "analytic-ddim")
+
+
+def choose_samplers(names: Sequence[str]) -> list[str]:
+    """The samplers of these names; ``all`` is every one that is not another's double.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if list(names) == ["all"]:
+        return [name for name in SAMPLERS if name not in _DUPLICATES]
+    for name in names:
+        if name not in SAMPLERS:
+            raise ValueError(f"unknown sampler {name!r}; choose all, or of {', '.join(SAMPLERS)}")
+    return list(names)
+
+
+def plan_entries(
+    base: Model,
+    runs: Sequence[Model],
+    samplers: Sequence[str],
+    spacings: Sequence[str],
+    steps: Sequence[int],
+    times: Sequence[float] = (),
+) -> tuple[list[Entry], list[str]]:
+    """All rows, and a note for each sampler that cannot walk some of its chains.
+
+    Finetuned runs come first, each on its own chain. Where two spacings give a sampler the same
+    times, it has one row.
+
+    Args:
+        base: walked by every sampler.
+        runs: finetuned models.
+        samplers: names, or ``all``, of which those that cannot walk are left out.
+        spacings: names.
+        steps: the numbers K.
+        times: a custom list, walked as well.
+
+    Raises:
+        ValueError: a run that is no finetuned model or draws other images than the base; an
+            unknown sampler or spacing; K or times that no chain can have; a sampler asked for by
+            name that can walk none of its chains; nothing to do.
+    """
+    entries = [_tuned(run, base) for run in runs]
+    faults: dict[tuple[str, str], dict[int, None]] = {}
+    able = set()
+    for chain in _chains(base, choose_samplers(samplers), spacings, steps, times):
+        try:
+            sampler = build_sampler(chain, base.denoiser)
+        except ValueError as error:
+            faults.setdefault((chain.sampler, str(error)), {})[chain.steps] = None
+            continue
+        able.add(chain.sampler)
+        entries.append(Entry("base", base.name, chain, sampler))
+    notes = {
+        name: f"left out {name} at {', '.join(map(str, which))} steps: {fault}"
+        for (name, fault), which in faults.items()
+    }
+    for name, note in notes.items():
+        if name in samplers and name not in able:
+            raise ValueError(f"{note} (in none of the chains asked for)")
+    if not entries:
+        raise ValueError(f"nothing to compare: {[*notes.values(), 'no sampler, no run'][0]}")
+    distinct = {
+        (e.name, e.model, e.chain.sampler, e.chain.steps, e.sampler.times): e
+        for e in reversed(entries)
+    }
+    return list(reversed(distinct.values())), list(notes.values())
+
+
+def _tuned(run: Model, base: Model) -> Entry:
+    if run.chain is None:
+        raise ValueError(f"{run.name} is not a finetuned model; give the folder of a finetune run")
+    if run.denoiser.shape != base.denoiser.shape:
+        ours, theirs = (
+            "x".join(map(str, model.denoiser.shape[1:]))
+            + f" with {model.denoiser.shape[0]} channels"
+            for model in (base, run)
+        )
+        raise ValueError(f"{run.name} draws {theirs}, but {base.name} draws {ours}")
+    chain = resolve_times(run.chain, run.denoiser.schedule)
+    return Entry("finetuned", run.name, chain, build_sampler(chain, run.denoiser))
+
+
+def _chains(
+    base: Model,
+    samplers: Sequence[str],
+    spacings: Sequence[str],
+    steps: Sequence[int],
+    times: Sequence[float],
+) -> list[ChainConfig]:
+    asked: list[list[tuple[int, str, tuple[float, ...]]]]
+    asked = [[(k, spacing, ()) for spacing in spacings] for k in steps]
+    if times:
+        asked.append([(len(times), "custom", tuple(times))])
+    return [
+        resolve_times(
+            ChainConfig(k, sampler, spacing, custom, clip=sampler in _CLIPPED),
+            base.denoiser.schedule,
+        )
+        for group in asked
+        for sampler in samplers
+        for k, spacing, custom in group
+    ]

@@ -1,0 +1,60 @@
+"""GENIE's head, which the sampler of that name needs, distilled once: ``mmd-ddm genie-head``."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmd_ddm.config import HeadConfig, to_mapping
+from mmd_ddm.data.images import load_images
+from mmd_ddm.jobs.build import Model, build_device, load_model
+from mmd_ddm.models.genie_head import GenieHead, head_folder
+from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.folder import OutputError, RunLog
+from mmd_ddm.runs.progress import Progress, silent
+from mmd_ddm.training.genie_head import distil
+
+__all__ = ["distil_head"]
+
+
+def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = silent) -> Path:
+    """Distil the exact derivative of a model into a small head. The same call resumes.
+
+    Args:
+        model: that is in a folder; its network stays as it is.
+        config: the settings.
+        progress: told what is done.
+
+    Returns:
+        The folder in the model's, which holds the head and the run.
+
+    Raises:
+        ValueError: a model that is in no folder, or a head that was made otherwise.
+    """
+    if isinstance(model, str):
+        model = load_model(model, build_device(config.device))
+    denoiser = model.denoiser
+    folder, weights = head_folder(denoiser.source), weights_sha256(denoiser.network)
+    images = load_images(config.data, denoiser.shape, resize=config.resize)
+    inputs = {"data_sha256": images.sha256, "weights_sha256": weights}
+    try:
+        log = RunLog(folder, "genie-head", to_mapping(config), inputs)
+    except OutputError as error:
+        raise ValueError(f"{error} (here: delete {folder})") from error
+    layer: Any = denoiser.network.conv_norm_out
+    torch.manual_seed(config.seed)
+    head = GenieHead(denoiser.shape[0], layer.num_channels, layer.num_groups)
+    with progress.bar("derivative", config.iterations) as bar:
+
+        def on_event(**event: Any) -> None:
+            log.write(**event)
+            if event["event"] == "fault":
+                progress.say(event["message"])
+            else:
+                bar(done=event["step"], note=f"error {event['loss']:.4f}")
+
+        head.to(denoiser.device)
+        pixels = images.pixels.to(denoiser.device)
+        distil(config, denoiser, head, pixels, folder / "checkpoint.pt", on_event)
+    head.save(denoiser.source, weights)
+    return folder

@@ -1,0 +1,66 @@
+"""From one noise to another, with base and finetuned model: what ``mmd-ddm interpolate`` runs."""
+
+from pathlib import Path
+
+from mmd_ddm.config import check_seed
+from mmd_ddm.evaluation.draw import draw_arc
+from mmd_ddm.jobs.build import build_device
+from mmd_ddm.jobs.results import load_result
+from mmd_ddm.report.sheets import grid, sheet, zoom
+from mmd_ddm.runs.folder import RunLog, write_json
+from mmd_ddm.runs.progress import Progress, silent
+
+__all__ = ["interpolate"]
+
+
+def interpolate(
+    run: str | Path,
+    *,
+    n: int = 4,
+    frames: int = 9,
+    out: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> str:
+    """Interpolate between noises (Eq. 8), and draw with base and finetuned model from the same.
+
+    Args:
+        run: a finished finetuning.
+        n: pairs of noises.
+        frames: images from one noise to the other.
+        out: folder for ``interpolation.png`` (the paper's Figs. 9 and 10); by default the run's
+            ``interpolation``, where a report finds it.
+        seed: of the first noise; the next has ``seed + 1``.
+        device: where to compute.
+        progress: told what is done.
+
+    Returns:
+        What the picture shows, in a sentence.
+
+    Raises:
+        ValueError: no such run, or too few pairs or frames.
+    """
+    if n < 1 or frames < 2:
+        raise ValueError(f"-n must be at least 1 and --frames 2; got {n} and {frames}")
+    check_seed(seed)
+    result = load_result(run, build_device(device))
+    folder = out or Path(run) / "interpolation"
+    samplers = result.samplers
+    RunLog(folder, "interpolate", {"n": n, "frames": frames, "seed": seed}, result.hashes)
+    bands = []
+    with progress.bar("interpolating", 2 * n) as bar:
+        for first in range(seed, seed + 2 * n, 2):
+            for name, sampler in samplers.items():
+                row = draw_arc(sampler, first, frames).numpy()
+                bands.append(("", [(name, grid(row, frames))]))
+                bar(advance=1, note=name)
+    chain = result.chain
+    sentence = (
+        f"Spherical interpolation (Eq. 8) between {n} pairs of noises, {frames} images each, in "
+        f"{len(chain.times)} {chain.sampler} steps; of each pair the base above, the finetuned "
+        "model below."
+    )
+    sheet(bands, zoom(result.model.denoiser.shape[-1])).save(folder / "interpolation.png")
+    write_json(folder / "interpolation.json", {"sentence": sentence, "chain": chain.times})
+    return sentence

@@ -1,0 +1,109 @@
+"""What an iteration of a finetuning takes, and how it is made to fit: ``mmd-ddm plan``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmd_ddm.config import FinetuneConfig
+from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.features.registry import make_features
+from mmd_ddm.jobs.build import build_device, build_sampler, load_model
+from mmd_ddm.models.lora import adapt
+from mmd_ddm.runs.folder import read_events
+from mmd_ddm.runs.launch import world
+from mmd_ddm.runs.progress import Progress
+from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.training.memory_plan import (
+    Choice,
+    Costs,
+    choices,
+    choose,
+    free_memory,
+    halves_of,
+    measure,
+)
+
+__all__ = ["Plan", "fit", "plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The costs of an iteration, and the choice.
+
+    Attributes:
+        costs: as measured.
+        n: images of the batch, or of the largest share of it.
+        budget: bytes that may be taken.
+        choice: what a run would do.
+    """
+
+    costs: Costs
+    n: int
+    budget: int
+    choice: Choice
+
+    def __str__(self) -> str:
+        kept, memory, seconds = self._cells(self.choice)
+        return (
+            f"micro-batch {self.choice.micro_batch}, {kept} calls kept, {memory}, {seconds} an "
+            "iteration"
+        )
+
+    def lines(self) -> list[tuple[str, ...]]:
+        """A line of cells a micro-batch, each with as many calls kept as fit."""
+        lines: list[tuple[str, ...]] = []
+        for micro_batch in halves_of(min(self.n, self.costs.most)):
+            every = choices(self.costs, micro_batch)
+            fitting = [c for c in every if self.costs.memory(self.n, c) <= self.budget]
+            best = min(fitting, key=lambda c: self.costs.seconds(self.n, c), default=every[-1])
+            note = "" if fitting else "does not fit"
+            lines.append((str(micro_batch), *self._cells(best), note))
+        return lines
+
+    def _cells(self, choice: Choice) -> tuple[str, str, str]:
+        kept = f"{choice.keep} of {self.costs.calls}" if choice.recompute else "all"
+        gib = self.costs.memory(self.n, choice) / 2**30
+        return kept, f"{gib:.3g} GiB", f"{self.costs.seconds(self.n, choice):.3g} s"
+
+
+def plan(config: FinetuneConfig) -> Plan:
+    """Measure one small step, and choose.
+
+    Raises:
+        ValueError: not even one image at a time fits.
+    """
+    device = build_device(config.device)
+    denoiser = load_model(config.model, device, config.precision).denoiser
+    adapt(denoiser.network, config.trained, config.lora_rank)
+    names = config.objective.features
+    phis = [make_features(name, denoiser.shape[0]).to(device) for name in names]
+    return _plan(config, build_sampler(config.chain, denoiser), phis, config.micro_batch)
+
+
+def fit(
+    config: FinetuneConfig,
+    sampler: Sampler,
+    phis: Sequence[FeatureExtractor],
+    out: Path,
+    progress: Progress,
+) -> Choice:
+    """The choice for a run; one that is resumed keeps its micro-batch, and so its last digits.
+
+    Raises:
+        ValueError: not even one image at a time fits.
+    """
+    before = [event for event in read_events(out) if event.get("event") == "plan"]
+    micro_batch = before[-1]["micro_batch"] if before else config.micro_batch
+    planned = _plan(config, sampler, phis, micro_batch)
+    if planned.choice.recompute:
+        progress.say(f"{planned.n} images an iteration do not fit at once: {planned}")
+    return planned.choice
+
+
+def _plan(
+    config: FinetuneConfig, sampler: Sampler, phis: Sequence[FeatureExtractor], micro_batch: int
+) -> Plan:
+    n, costs = -(-config.batch_size // world()), measure(sampler, phis)
+    budget = free_memory(sampler.denoiser.device)
+    choice = choose(costs, n, budget, micro_batch=micro_batch, recompute=config.recompute)
+    return Plan(costs, n, budget, choice)

@@ -1,0 +1,133 @@
+"""What the jobs give back: the record that lies in their folder, and ways to go on from it."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmd_ddm.config import ChainConfig, FinetuneConfig, from_mapping
+from mmd_ddm.evaluation.verdict import Verdict, verdict
+from mmd_ddm.jobs.build import Model, build_sampler, load_model
+from mmd_ddm.models.export import make_pipeline
+from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.folder import read_json
+from mmd_ddm.samplers.base import Sampler
+
+__all__ = ["FinetuneResult", "Results", "load_result"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """An evaluation, or a comparison.
+
+    Attributes:
+        record: protocol, spaces and rows, as JSON holds them.
+        folder: that holds it on the disk; None if nothing was written.
+    """
+
+    record: dict[str, Any]
+    folder: Path | None = None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One a chain."""
+        return list(self.record["rows"])
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A finished finetuning.
+
+    Attributes:
+        folder: of the run.
+        config: its settings.
+        model: the finetuned one, with its chain.
+        record: the content of ``results.json``; empty if it was not judged.
+    """
+
+    folder: Path
+    config: FinetuneConfig
+    model: Model
+    record: dict[str, Any]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Base, base at more steps, finetuned."""
+        return list(self.record["rows"])
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the gain is real."""
+        return verdict(self.record)
+
+    @property
+    def best_iteration(self) -> int:
+        """The iteration that was kept."""
+        return int(self.record["protocol"]["kept_iteration"])
+
+    @property
+    def chain(self) -> ChainConfig:
+        """What the model was finetuned for."""
+        return self.model.chain or self.config.chain
+
+    @property
+    def sampler(self) -> Sampler:
+        """The finetuned chain: ``result.sampler.draw(64, seed=0)``."""
+        return build_sampler(self.chain, self.model.denoiser)
+
+    @cached_property
+    def base(self) -> Model:
+        """The model it began with.
+
+        Raises:
+            ValueError: it is not there any more, or is another one now.
+        """
+        base = load_model(self.config.model, self.model.denoiser.device, self.config.precision)
+        began_with = read_json(self.folder / "run.json").get("inputs", {}).get("model_sha256")
+        if began_with not in (None, weights_sha256(base.denoiser.network)):
+            raise ValueError(
+                f"{self.config.model} has changed since {self.folder} was finetuned from it"
+            )
+        return base
+
+    @property
+    def samplers(self) -> dict[str, Sampler]:
+        """The chain over ``base`` and over ``finetuned``."""
+        return {
+            "base": build_sampler(self.chain, self.base.denoiser),
+            "finetuned": self.sampler,
+        }
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Of the weights of both."""
+        return {
+            "base": weights_sha256(self.base.denoiser.network),
+            "finetuned": weights_sha256(self.model.denoiser.network),
+        }
+
+    def pipeline(self) -> Any:
+        """The finetuned model as a diffusers pipeline: what ``model/`` in the folder holds."""
+        return make_pipeline(self.model.denoiser, self.model.scheduler_config, asdict(self.chain))
+
+
+def load_result(run: str | Path, device: torch.device) -> FinetuneResult:
+    """A finished finetuning from its folder.
+
+    Raises:
+        ValueError: no such run.
+    """
+    folder = Path(run)
+    about = read_json(folder / "run.json")
+    if about.get("verb") != "finetune" or not (folder / "model").is_dir():
+        raise ValueError(f"{run} is no finished run of finetune or demo")
+    config = from_mapping(FinetuneConfig, about["settings"])
+    judged = folder / "results.json"
+    return FinetuneResult(
+        folder,
+        config,
+        load_model(str(run), device, config.precision),
+        read_json(judged) if judged.is_file() else {},
+    )

@@ -1,0 +1,115 @@
+"""Images from a model, one file each: what ``mmd-ddm sample`` runs."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from mmd_ddm.config import ChainConfig, check_seed
+from mmd_ddm.data.images import load_images
+from mmd_ddm.evaluation.draw import draw
+from mmd_ddm.jobs.build import Model, build_device, build_sampler, load_model
+from mmd_ddm.jobs.chain import choose_chain, describe_chain
+from mmd_ddm.maths.pixels import from_uint8
+from mmd_ddm.report.sheets import grid, save_png, sheet, zoom
+from mmd_ddm.runs.folder import RunLog
+from mmd_ddm.runs.launch import is_first, world
+from mmd_ddm.runs.progress import Progress, silent
+from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.predictions import predictions
+
+__all__ = ["sample"]
+
+_GRID = 64
+_STRIP, _STRIP_ROWS = 16, 8
+
+
+def sample(
+    model: str | Model,
+    out: Path,
+    chain: ChainConfig | None = None,
+    *,
+    n: int = 64,
+    start_from: str = "",
+    resize: bool = False,
+    trajectory: bool = False,
+    seed: int = 0,
+    batch_size: int = 64,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> None:
+    """Draw images ``00000.png``, ``00001.png`` ... and ``grid.png``.
+
+    Args:
+        model: by name, or what `load` gave.
+        out: folder of the images: new, empty, or drawn before.
+        chain: by default the model's own.
+        n: how many.
+        start_from: images to noise to the first time and begin with (ES-DDPM); empty is noise.
+        resize: crop and scale those.
+        trajectory: show x_0 as predicted along the chain of the first images as well.
+        seed: image i depends on ``seed + i`` alone, not on ``n`` or ``batch_size``.
+        batch_size: images at once.
+        device: where to compute, for a model that is named.
+        progress: told what is done.
+
+    Raises:
+        ValueError: an unknown model, an impossible chain, too few images to begin with.
+    """
+    if n < 1 or batch_size < 1:
+        raise ValueError(f"-n and --batch-size must be at least 1; got {n} and {batch_size}")
+    if trajectory and world() > 1:
+        raise ValueError("--trajectory works in one process")
+    check_seed(seed)
+    if isinstance(model, str):
+        model = load_model(model, build_device(device))
+    chain = choose_chain(model, chain)
+    begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, resize)
+    settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chain)}
+    RunLog(out, "sample", {**settings, **begun_from})
+    progress.say(f"{n} images in {describe_chain(model, chain)}")
+    walk = build_sampler(chain, model.denoiser)
+    shown: list[Tensor] = []
+    with progress.bar("sampling", n) as bar:
+        for start in range(0, n, batch_size * world()):
+            count = min(batch_size * world(), n - start)
+            pixels, _ = draw(walk, count, seed=seed + start, batch_size=batch_size, start=begin)
+            for i, image in enumerate(pixels if is_first() else (), start):
+                save_png(image.numpy(), out / f"{i:05d}.png")
+            shown += pixels[: max(0, _GRID - start)]
+            bar(advance=count)
+    if is_first():
+        columns = math.ceil(len(shown) ** 0.5)
+        save_png(grid(torch.stack(shown).numpy(), columns), out / "grid.png")
+    if trajectory:
+        _strip(walk, min(n, _STRIP_ROWS), seed, begin).save(out / "trajectory.png")
+
+
+def _strip(walk: Sampler, n: int, seed: int, begin: Callable[[range], Tensor] | None) -> Image:
+    """A column for every network call, or for some of many, and one for the images themselves."""
+    with predictions(walk) as found:
+        pixels, _ = draw(walk, n, seed=seed, start=begin)
+    shown = sorted({round(i * (len(found) - 1) / (_STRIP - 1)) for i in range(_STRIP)})
+    columns = [(f"t {found[i][0]:g}", grid(found[i][1].numpy(), 1)) for i in shown]
+    columns.append(("x_0", grid(pixels.numpy(), 1)))
+    heading = f"x_0 as predicted at {len(found)} network calls"
+    return sheet([(heading, columns)], zoom(walk.denoiser.shape[-1]))
+
+
+def _drafts(
+    source: str, n: int, seed: int, shape: tuple[int, int, int], resize: bool
+) -> tuple[Callable[[range], Tensor] | None, dict[str, Any]]:
+    """Where the walks of these seeds begin, and how the run's settings say it."""
+    if not source:
+        return None, {}
+    images = load_images(source, shape, resize=resize)
+    if len(images) < n:
+        raise ValueError(f"{source} holds {len(images)} images; -n {n} takes as many")
+    x_0 = from_uint8(images.pixels[:n])
+    about = {"start_from": source, "start_sha256": images.sha256}
+    return lambda seeds: x_0[seeds.start - seed : seeds.stop - seed], about

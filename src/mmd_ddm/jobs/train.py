@@ -1,0 +1,185 @@
+"""A finetuning without its judgement: load everything, train, export.
+
+The run folder then holds the model, the log, and the state to resume from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmd_ddm.config import ChainConfig, FinetuneConfig, to_mapping
+from mmd_ddm.data.images import Split
+from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.features.registry import make_features
+from mmd_ddm.jobs.build import (
+    Model,
+    build_data,
+    build_device,
+    build_sampler,
+    load_model,
+    resolve_times,
+)
+from mmd_ddm.jobs.plan import fit
+from mmd_ddm.jobs.roles import check_distinct, roles_of
+from mmd_ddm.models.export import export
+from mmd_ddm.models.lora import adapt, merge
+from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.folder import RunLog, check_folder
+from mmd_ddm.runs.launch import is_first
+from mmd_ddm.runs.progress import Progress, silent
+from mmd_ddm.runs.trackers import tracked
+from mmd_ddm.training.finetune import finetune
+from mmd_ddm.training.keep_best import Selection, kept_words, standing
+from mmd_ddm.training.memory_plan import Choice
+from mmd_ddm.training.objective import Objective, build_objectives
+
+__all__ = ["Job", "longer_chains", "prepare", "train", "train_and_export"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a finetuning works with.
+
+    Attributes:
+        config: the settings.
+        out: the run folder.
+        device: where all is computed.
+        model: whose network is trained in place.
+        chain: with its times.
+        data: matched, selected by, held out.
+        phis: every space, by its name.
+        objectives: what is matched.
+        choice: how an iteration fits.
+        adapter: of LoRA, if it is what is trained.
+        log: of the run.
+        trackers: where curves go besides.
+        progress: told what is done.
+    """
+
+    config: FinetuneConfig
+    out: Path
+    device: torch.device
+    model: Model
+    chain: ChainConfig
+    data: Split
+    phis: dict[str, FeatureExtractor]
+    objectives: list[Objective]
+    choice: Choice
+    adapter: Any
+    log: RunLog
+    trackers: Sequence[str]
+    progress: Progress
+
+
+def prepare(
+    config: FinetuneConfig,
+    out: Path,
+    *,
+    model: Model | None = None,
+    data: Split | None = None,
+    trackers: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Job:
+    """Load everything and open the run folder, which comes last: bad settings leave no trace.
+
+    Args:
+        config: the settings.
+        out: the run folder.
+        model: in place of the one that ``config`` names; changed in place.
+        data: likewise.
+        trackers: names, see `mmd_ddm.runs.trackers`.
+        progress: told what is done.
+
+    Raises:
+        ValueError: whatever cannot be.
+    """
+    check_folder(out, "finetune", to_mapping(config))
+    roles = roles_of(config)
+    device = build_device(config.device)
+    model = model or load_model(config.model, device, config.precision)
+    denoiser = model.denoiser
+    denoiser.use_fast_layout()  # before the base is timed, as the finetuned model will be
+    chain = resolve_times(config.chain, denoiser.schedule)
+    for planned in (chain, *longer_chains(config, model)):
+        build_sampler(planned, denoiser)
+    data = data or build_data(config, denoiser.shape)
+    phis = {name: make_features(name, denoiser.shape[0]).to(device) for name in roles}
+    check_distinct(phis)
+    optimised = {name: phis[name] for name in config.objective.features}
+    objectives = build_objectives(config.objective, optimised, data.matched, device, progress)
+    inputs = {"model_sha256": weights_sha256(denoiser.network), **data.hashes}
+    adapter = adapt(denoiser.network, config.trained, config.lora_rank, config.seed)
+    choice = fit(config, build_sampler(chain, denoiser), [*optimised.values()], out, progress)
+    log = RunLog(out, "finetune", to_mapping(config), inputs)
+    log.write(event="plan", **asdict(choice))
+    return Job(
+        config, out, device, model, chain, data, phis, objectives, choice, adapter, log, trackers,
+        progress,
+    )  # fmt: skip
+
+
+def train(config: FinetuneConfig, out: Path, progress: Progress = silent) -> None:
+    """Finetune as configured, and judge nothing. To resume, call it again."""
+    job = prepare(config, out, progress=progress)
+    train_and_export(job)
+    job.log.write(event="done", weights_sha256=weights_sha256(job.model.denoiser.network))
+
+
+def train_and_export(job: Job) -> int:
+    """Train with a progress bar, and write ``model/``; the iteration that was kept."""
+    kept = _train(job)
+    words = kept_words(job.config, job.log.events(), kept)
+    if words:
+        job.progress.say(words)
+    merge(job.adapter, job.out / "adapter" if is_first() else None)
+    if is_first():
+        model = job.model
+        export(model.denoiser, model.scheduler_config, asdict(job.chain), job.out / "model")
+    return kept
+
+
+def _train(job: Job) -> int:
+    config, watch = job.config, None
+    sampler = build_sampler(job.chain, job.model.denoiser, recompute=job.choice.recompute)
+    sampler.keep = job.choice.keep
+    if job.data.selection is not None:
+        phi = job.phis[config.select.features]
+        watch = Selection(config, sampler, phi, job.data.selection)
+    with (
+        tracked(job.trackers, job.out, to_mapping(config)) as follow,
+        job.progress.bar("finetuning", config.iterations) as bar,
+    ):
+        loss, distance = "", ""
+
+        def on_event(**event: Any) -> None:
+            nonlocal loss, distance
+            follow(**event)
+            if event["event"] == "eval":
+                job.log.write(**event, space=config.select.features)
+                distance = standing(job.log.events())
+            else:
+                job.log.write(**event)
+            if event["event"] == "train":
+                loss = f"MMD² {event['loss']:.2f}"
+            if "message" in event:
+                job.progress.say(event["message"])
+            else:
+                bar(done=event["step"], note=f"{loss} {distance}")
+
+        planned = replace(config, micro_batch=job.choice.micro_batch)
+        checkpoint = job.out / "checkpoint.pt"
+        return finetune(planned, sampler, job.objectives, checkpoint, on_event, watch)
+
+
+def longer_chains(config: FinetuneConfig, model: Model) -> list[ChainConfig]:
+    """The base's chain at other numbers of steps: the same sampler, the same spacing."""
+    schedule = model.denoiser.schedule
+    own = len(resolve_times(config.chain, schedule).times)
+    return [
+        resolve_times(replace(config.chain, steps=steps, times=()), schedule)
+        for steps in config.compare_steps
+        if steps != own
+    ]

@@ -1,0 +1,113 @@
+"""Judging: features of uint8 images against the real ones, a floor, and nothing computed twice."""
+
+import pytest
+import torch
+
+from mmd_ddm.data.images import ImageSet
+from mmd_ddm.evaluation.metrics import frechet_distance, kid
+from mmd_ddm.evaluation.metrics.registry import METRICS, register_metric
+from mmd_ddm.evaluation.space import Space
+from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.features.pixels import Pixels
+from mmd_ddm.maths.pixels import from_uint8
+
+
+def images(n, seed, by=1):
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (n, 1, 8, 8), generator=generator) // by
+    return ImageSet(pixels.to(torch.uint8), f"seed {seed}")
+
+
+def features(of):
+    """`Pixels`, written down once more: 8 pixels in 7 bins that overlap by one."""
+    x = from_uint8(of.pixels)
+    rows = (x[:, :, 1:] + x[:, :, :-1]) / 2
+    return ((rows[..., 1:] + rows[..., :-1]) / 2).flatten(1)
+
+
+class Counting(FeatureExtractor):
+    """Says how many images it has seen."""
+
+    name, dim = "counting", 64
+
+    def __init__(self, grows=False):
+        super().__init__()
+        self.seen, self.grows = 0, grows
+
+    def forward(self, images):
+        self.seen += len(images)
+        return images.flatten(1)[:, : 64 - (self.seen > 40 if self.grows else 0)]
+
+
+def test_scores_compare_features_of_uint8_images_with_the_real_ones():
+    real, drawn = images(40, 0), images(25, 2, by=2)
+    scores = Space("pixels", "held-out", Pixels(1), real).scores(drawn)
+    assert scores["fd"] == pytest.approx(
+        frechet_distance(features(drawn), features(real)), rel=1e-5
+    )
+    distance, error = kid(features(drawn), features(real))
+    assert scores["kid"] == pytest.approx(distance, rel=1e-5)
+    assert scores["kid_se"] == pytest.approx(error, rel=1e-5)
+    assert set(scores) == {"fd", "kid", "kid_se"}
+
+
+def test_a_space_describes_itself_with_its_floor():
+    real, other = images(40, 0), images(30, 1)
+    space = Space("pixels", "optimised", Pixels(1), real, other)
+    about = space.describe()
+    assert (about["role"], about["dim"], about["sha256"]) == ("optimised", 49, Pixels(1).sha256)
+    # The floor is what a model that draws those other real images would get.
+    assert about["floor"] == pytest.approx(space.scores(other), rel=1e-5)
+    assert abs(about["floor"]["kid"]) < 3 * about["floor"]["kid_se"]
+    assert space.scores(images(30, 1, by=2))["kid"] > 10 * abs(about["floor"]["kid"])
+
+
+def test_the_floor_without_other_images_is_between_two_halves_that_share_none():
+    real = images(41, 0)
+    halves = ImageSet(real.pixels[:1].expand(41, -1, -1, -1), "41 copies of one")
+    floor = Space("pixels", "held-out", Pixels(1), real).floor()
+    assert abs(floor["kid"]) < 3 * floor["kid_se"]
+    # Of copies alone, both halves hold the same vectors.
+    assert Space("pixels", "held-out", Pixels(1), halves).floor()["fd"] == pytest.approx(0)
+
+
+def test_what_is_remembered_is_not_computed_again():
+    real, drawn, phi = images(24, 5), images(24, 6), Counting()
+    space = Space("counting", "held-out", phi, real)
+    first = (space.describe(), space.scores(drawn))
+    assert phi.seen >= 48
+    phi.seen = 0
+    again = Space("counting", "held-out", phi, real)
+    assert (again.describe(), again.scores(drawn)) == first
+    assert phi.seen == 0
+    again.scores(images(24, 7))
+    assert phi.seen >= 24
+
+
+def test_a_space_that_changes_its_dimension_is_refused():
+    space = Space("counting", "held-out", Counting(grows=True), images(24, 8))
+    with pytest.raises(ValueError, match="have dimension 64, those of the real images 63"):
+        space.scores(images(24, 9))
+
+
+def test_a_metric_of_ones_own_is_computed_by_its_name():
+    calls = []
+
+    def gap(x, y):
+        """Distance of the means."""
+        calls.append((len(x), len(y)))
+        return (x.mean(0) - y.mean(0)).norm()
+
+    register_metric("gap", gap)
+    try:
+        real, drawn = images(24, 10), images(12, 11)
+        space = Space("pixels", "held-out", Pixels(1), real, metrics=("gap",))
+        expected = (features(drawn).mean(0) - features(real).mean(0)).norm().item()
+        for _ in range(2):  # code of a caller may change: nothing is remembered
+            assert space.scores(drawn) == {"gap": pytest.approx(expected, rel=1e-5)}
+        assert calls == [(12, 24)] * 2
+        assert METRICS["gap"].about == "Distance of the means."
+        with pytest.raises(ValueError, match="there is a metric 'gap' already"):
+            register_metric("gap", gap)
+    finally:
+        del METRICS["gap"]
