@@ -10,7 +10,6 @@ from mmd_ddm.evaluation.metrics import density_coverage, precision_recall
 from mmd_ddm.features.bank import extract
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs import evaluate as measurement
-from mmd_ddm.runs import store as cache
 
 SPACES = ("--features", "pixels", "--features", "encoder:one.safetensors")
 
@@ -151,10 +150,3 @@ def test_spaces_of_different_dimension(run, tmp_path, monkeypatch):
     assert results is None
     (line,) = done.err.splitlines()
     assert "have dimension 5, those of the real images 4" in line
-
-
-def test_keys_name_every_value():
-    assert cache.key_of(1, "a") == cache.key_of(1, "a")
-    others = {cache.key_of(*about) for about in ((1, "a"), ("a", 1), (1, ["a"]), (1.5, "a"))}
-    assert len(others) == 4
-    assert len(cache.code_sha256()) == 64

@@ -25,10 +25,10 @@ from mmd_ddm.features.registry import FeatureExtractor, make_features
 from mmd_ddm.jobs.build import Model, build_sampler
 from mmd_ddm.jobs.judging import protocol
 from mmd_ddm.maths.random import generator
-from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.fingerprint import code_sha256, key_of, weights_sha256
 from mmd_ddm.runs.folder import read_json
 from mmd_ddm.runs.progress import Progress
-from mmd_ddm.runs.store import code_sha256, key_of, remembered, remembered_arrays
+from mmd_ddm.runs.store import remembered, remembered_arrays
 from mmd_ddm.samplers.base import Sampler
 
 __all__ = ["DEFAULT_SPACES", "measure", "read_roles"]

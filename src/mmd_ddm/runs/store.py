@@ -1,17 +1,13 @@
 """What was computed before, by the content it was computed from, in one folder.
 
 A key is the hash of everything that the value depends on; where that is code of ours,
-`code_sha256` is part of it. Of several ranks all compute or none does, and the first one writes.
+`fingerprint.code_sha256` is part of it. Of several ranks all compute or none does, and the first one writes.
 """
 
-import hashlib
-import json
 import os
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +17,7 @@ from mmd_ddm.runs import ranks
 from mmd_ddm.runs.folder import atomic_write, read_json, write_json
 from mmd_ddm.runs.launch import is_first
 
-__all__ = ["cache_dir", "code_sha256", "key_of", "remembered", "remembered_arrays"]
+__all__ = ["cache_dir", "remembered", "remembered_arrays"]
 
 
 def cache_dir() -> Path:
@@ -29,26 +25,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("MMD_DDM_CACHE", Path.home() / ".cache" / "mmd-ddm"))
 
 
-def key_of(*about: Any) -> str:
-    """Thirty-two digits that name what these JSON values describe."""
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
-
-
-@cache
-def code_sha256() -> str:
-    """Of the source of this package, and the release of torch: another may compute otherwise."""
-    digest = hashlib.sha256(version("torch").encode())
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def remembered(kind: str, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """``compute()``, or what it gave under this key before; whatever JSON can hold.
 
     Args:
         kind: the folder of the cache.
-        key: see `key_of`.
+        key: see `fingerprint.key_of`.
         compute: asked where nothing, or nothing that can be read, is kept.
     """
     path = cache_dir() / kind / f"{key}.json"
