@@ -28,6 +28,7 @@ VERBS = [
     "pretrain",
     "convert",
     "verify",
+    "cache",
 ]
 OPTIONS = {
     "demo": ["--out", "--set"],
@@ -45,6 +46,7 @@ OPTIONS = {
     "pretrain": ["--data", "--out", "--minutes", "--force-new-run"],
     "convert": ["CHECKPOINT", "--out", "--image-size", "--heads", "--noise-schedule"],
     "verify": ["RUN", "--device"],
+    "cache": ["--prune"],
 }
 
 
@@ -73,7 +75,8 @@ def test_help_of_a_verb_has_its_options_and_an_example(verb, tmp_path):
 def test_the_example_is_a_command_that_parses(verb, tmp_path):
     """Each names options that exist, with values they take: what fails is what is not there."""
     setting = " --set nonsense=1"
-    nonsense = {"demo": setting, "reproduce": setting, "bench": " --samplers nonsense"}
+    nonsense = {"demo": setting, "reproduce": setting, "bench": " --samplers nonsense",
+                "cache": " --prune nan"}  # fmt: skip
     text = mmd_ddm(tmp_path, verb, "--help").out
     for example in re.findall(r"Example: mmd-ddm (.+?) *$", text, re.MULTILINE):
         done = mmd_ddm(tmp_path, *f"{example}{nonsense.get(verb, '')}".split())

@@ -385,7 +385,7 @@ class TestReport:
 
 
 def test_banks_are_cached_where_told(folder):
-    names = [path.name for path in (folder / CACHE).glob("*.npy")]
+    names = [path.name for path in (folder / CACHE / "features").glob("*.npy")]
     assert {name.rsplit("-", 1)[0] for name in names} == {"pixels", "encoder"}
 
 

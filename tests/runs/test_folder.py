@@ -2,8 +2,10 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -149,10 +151,41 @@ class TestAtomicWrite:
 
     def test_a_full_disk_leaves_the_old(self, tmp_path):
         write_json(tmp_path / "a", {"x": 1})
-        (tmp_path / "a.tmp").symlink_to("/dev/full")
-        with pytest.raises(OSError, match="No space left"):
-            write_json(tmp_path / "a", {"x": 2})
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5, hard))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                write_json(tmp_path / "a", {"x": 2})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert read_json(tmp_path / "a") == {"x": 1}
+        assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+    def test_of_two_writers_at_once_each_writes_a_whole_file(self, tmp_path):
+        path = tmp_path / "a"
+        with atomic_write(path) as slow:
+            slow.write(b"half")
+            with atomic_write(path) as fast:
+                fast.write(b"the other's")
+            assert path.read_bytes() == b"the other's"
+            slow.write(b" and half")
+        assert path.read_bytes() == b"half and half"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_what_a_killed_process_left_goes_after_a_day(self, tmp_path):
+        code = (
+            "import os, pathlib, sys; from mmd_ddm.runs.folder import atomic_write\n"
+            "with atomic_write(pathlib.Path(sys.argv[1])): os._exit(9)"
+        )
+        command = [sys.executable, "-c", code, tmp_path / "a"]
+        assert subprocess.run(command, check=False).returncode == 9
+        (left,) = tmp_path.iterdir()
+        (tmp_path / "thesis.tmp").write_text("my only copy")
+        for hours, names in ((20, {left.name, "b", "thesis.tmp"}), (30, {"b", "thesis.tmp"})):
+            for path in (left, tmp_path / "thesis.tmp"):
+                os.utime(path, (time.time() - hours * 3600,) * 2)
+            write_json(tmp_path / "b", {})
+            assert {p.name for p in tmp_path.iterdir()} == names
 
 
 class TestJson:

@@ -12,6 +12,7 @@ import typer
 
 from mmd_ddm import __version__
 from mmd_ddm.cli.bench import bench
+from mmd_ddm.cli.cache import cache
 from mmd_ddm.cli.convert import convert
 from mmd_ddm.cli.demo import demo
 from mmd_ddm.cli.evaluate import evaluate
@@ -79,6 +80,7 @@ for verb in (
     pretrain,
     convert,
     verify,
+    cache,
 ):
     app.command(verb.__name__.replace("_", "-"))(verb)
 

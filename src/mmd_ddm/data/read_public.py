@@ -12,11 +12,11 @@ and else streamed from the Hugging Face hub by the package `datasets`. Pictures 
 one at a time, into a file of the cache that is mapped into memory afterwards: no set has to fit.
 """
 
-import hashlib
 import os
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -26,10 +26,10 @@ from torch import Tensor
 
 from mmd_ddm.data.parquet import choose_tables
 from mmd_ddm.data.pictures import decode, each_picture
-from mmd_ddm.data.public_sets import HELDOUT, PublicSet, Request
+from mmd_ddm.data.public_sets import HELDOUT, Request
 from mmd_ddm.models.find import shorten
-from mmd_ddm.runs.folder import atomic_write
-from mmd_ddm.runs.store import cache_dir
+from mmd_ddm.runs.fingerprint import key_of
+from mmd_ddm.runs.store import remembered_file
 
 __all__ = ["read_public"]
 
@@ -58,19 +58,33 @@ def read_public(
             "convert them"
         )
     found = _find(request)
-    key: list[object] = [shape, known.crop]
     if found is None:
-        key += [known.hub_id, _part(request), request.count]
+        about: list[Any] = [known.hub_id, _part(request), request.count]
         pictures = _stream(request)
     else:
-        key += [[(str(path), s.st_size, s.st_mtime_ns) for path, s in _stats(found)]]
+        about = [(str(path), s.st_size, s.st_mtime_ns) for path, s in _stats(found)]
         pictures = chain.from_iterable(each_picture(path, []) for path in found)
-    digest = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
-    path = cache_dir() / "images" / f"{request.name}-{digest}.uint8"
-    if not path.is_file():
-        _decode_all(pictures, path, shape, known)
-    # Copy-on-write, so that torch may treat the array as writable.
-    return torch.from_numpy(np.memmap(path, np.uint8, "c").reshape(-1, *shape))
+
+    def save(file: IO[bytes], pictures: Iterator[tuple[str, bytes]]) -> None:
+        for name, content in pictures:
+            pixels = decode(
+                name,
+                content,
+                shape,
+                resize=True,
+                crop=known.crop,
+                resample=Image.Resampling.BILINEAR,  # as torchvision's Resize in the DDIM code
+            )
+            file.write(pixels.contiguous().numpy().data)
+        if not file.tell():
+            raise ValueError(f"{request.name} holds no images")
+
+    def read(path: Path) -> Tensor:
+        # Copy-on-write, so that torch may treat the array as writable.
+        return torch.from_numpy(np.memmap(path, np.uint8, "c").reshape(-1, *shape))
+
+    name = f"{request.name}-{key_of(shape, known.crop, about)}.uint8"
+    return remembered_file("images", name, lambda: pictures, save, read, together=False)
 
 
 def _part(request: Request) -> str:
@@ -102,29 +116,6 @@ def _stats(paths: list[Path]) -> Iterator[tuple[Path, os.stat_result]]:
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             yield file, file.stat()
-
-
-def _decode_all(
-    pictures: Iterator[tuple[str, bytes]],
-    path: Path,
-    shape: tuple[int, int, int],
-    known: PublicSet,
-) -> None:
-    own = path.with_name(f"{path.name}.{os.getpid()}")  # several processes may begin together
-    with atomic_write(own) as file:
-        for name, content in pictures:
-            pixels = decode(
-                name,
-                content,
-                shape,
-                resize=True,
-                crop=known.crop,
-                resample=Image.Resampling.BILINEAR,  # as torchvision's Resize in the DDIM code
-            )
-            file.write(pixels.contiguous().numpy().data)
-        if not file.tell():
-            raise ValueError(f"{path.stem} holds no images")
-    own.replace(path)
 
 
 def _stream(request: Request) -> Iterator[tuple[str, bytes]]:

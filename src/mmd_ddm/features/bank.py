@@ -1,13 +1,12 @@
-"""Features of a whole image set: computed once, cached on disk by content, memory-mapped.
+"""Features of a whole image set: computed once, remembered by content, memory-mapped.
 
-The key is the hash of the pixels and the hash of the extractor's weights, so that a bank can
-never be read for other images or another space.
+The key is made of the hashes of the pixels, of the extractor's weights and of the code, so that a
+bank can never be read for other images or another space.
 """
 
-import hashlib
-import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,8 +17,8 @@ from mmd_ddm.data.images import ImageSet
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.runs import ranks
-from mmd_ddm.runs.launch import rank
-from mmd_ddm.runs.store import cache_dir
+from mmd_ddm.runs.fingerprint import code_sha256, key_of
+from mmd_ddm.runs.store import remembered_file
 
 __all__ = ["cached_features", "extract"]
 
@@ -61,40 +60,38 @@ def cached_features(
     device: torch.device | str = "cpu",
     on_batch: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "n d"]:
-    """Features of an image set, from the cache if they are there.
+    """Features of an image set, mapped from the cache; computed once for a release of this code.
+
+    Args:
+        images: the set.
+        phi: the extractor, on ``device``.
+        device: where to compute.
+        on_batch: told how many images each batch had, if they have to be computed.
 
     Raises:
-        ValueError: the file in the cache is not what this extractor makes of these images.
+        ValueError: the extractor gives an image another vector each time.
     """
-    key = hashlib.sha256(f"{images.sha256}/{phi.sha256}".encode()).hexdigest()[:32]
-    readable = re.sub(r"[^\w.-]+", "-", phi.name)[:60]
-    path = cache_dir() / f"{readable}-{key}.npy"
-    missing = ranks.any_of(not path.is_file())
-    if missing:
-        features = extract(images.pixels, phi, device=device, on_batch=on_batch)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{rank()}.{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            np.save(file, features.numpy())
-        temporary.replace(path)
-    # Copy-on-write, so that torch may treat the array as writable.
-    bank = torch.from_numpy(np.load(path, mmap_mode="c"))
-    if not missing and not _is_of(bank, images, phi, device):
-        raise ValueError(
-            f"{path} does not hold the features of {images.source} in {phi.name}: it was made by "
-            "other weights or of other images; remove it"
+    (first,) = extract(images.pixels[:1], phi, device=device).numpy()
+    key = key_of(code_sha256(), images.sha256, phi.sha256, torch.device(device).type)
+
+    def compute() -> np.ndarray:
+        return extract(images.pixels, phi, device=device, on_batch=on_batch).numpy()
+
+    def read(path: Path) -> Tensor:
+        # Copy-on-write, so that torch may treat the array as writable.
+        bank = np.load(path, mmap_mode="c")
+        # Its name says whose it is, but files are copied and renamed.
+        of_phi = bank.shape == (len(images), len(first)) and np.allclose(
+            bank[0], first, rtol=1e-2, atol=1e-2 * float(np.abs(first).max()), equal_nan=True
         )
-    return bank
+        if not of_phi:
+            raise ValueError(
+                f"{phi.name} gives the first image of {images.source} another vector each time: "
+                "a feature space has to be a function"
+            )
+        return torch.from_numpy(bank)
 
-
-def _is_of(
-    bank: Tensor, images: ImageSet, phi: FeatureExtractor, device: torch.device | str
-) -> bool:
-    """Whether the bank is as long as it should be and has the first image's vector.
-
-    Its name says so too, but files are copied and renamed.
-    """
-    (row,) = extract(images.pixels[:1], phi, device=device)
-    if bank.shape != (len(images), len(row)):
-        return False
-    return torch.allclose(bank[0], row, rtol=1e-2, atol=1e-2 * float(row.abs().max()))
+    readable = re.sub(r"[^\w.-]+", "-", phi.name)[:60]
+    return remembered_file(
+        "features", f"{readable}-{key}.npy", compute, np.save, read, together=True
+    )

@@ -69,7 +69,10 @@ def finetune(
         model = model.name
     if features is not None:
         settings["objective"] = {**settings.get("objective", {}), "features": list(features)}
-    named: dict[str, Any] = {"model": model, "data": data if isinstance(data, str) else _source(data)}
+    named: dict[str, Any] = {
+        "model": model,
+        "data": data if isinstance(data, str) else _source(data),
+    }
     if chain is not None:
         named["chain"] = to_mapping(chain)
     config = from_mapping(FinetuneConfig, {**named, **settings})

@@ -1,4 +1,7 @@
-"""The hash of a module's weights: names a model or a feature space in records and caches."""
+"""What names a computation: the hash of weights, of sources, of settings.
+
+A record that holds such a name, or a cache that is keyed by it, can never be taken for another's.
+"""
 
 import hashlib
 import json
@@ -10,6 +13,9 @@ from typing import Any
 from torch import nn
 
 __all__ = ["code_sha256", "key_of", "weights_sha256"]
+
+# What computes the numbers; the other wings only ask for them.
+_NUMERIC = ("maths", "models", "samplers", "features", "evaluation")
 
 
 def weights_sha256(module: nn.Module, name: str = "") -> str:
@@ -28,8 +34,14 @@ def key_of(*about: Any) -> str:
 
 @cache
 def code_sha256() -> str:
-    """Of the source of this package, and the release of torch: another may compute otherwise."""
-    digest = hashlib.sha256(version("torch").encode())
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
+    """SHA-256 of the numeric sources, and of the releases of torch and diffusers.
+
+    Another may compute otherwise.
+    """
+    digest = hashlib.sha256(f"{version('torch')}/{version('diffusers')}".encode())
+    package = Path(__file__).parents[1]
+    for wing in _NUMERIC:
+        for path in sorted((package / wing).rglob("*.py")):
+            digest.update(path.relative_to(package).as_posix().encode())
+            digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -10,6 +10,8 @@ import itertools
 import json
 import os
 import platform
+import re
+import secrets
 import subprocess
 import sys
 import time
@@ -29,10 +31,14 @@ __all__ = [
     "free_folder",
     "read_events",
     "read_json",
+    "remove_leftovers",
     "write_json",
 ]
 
 _PACKAGES = ("mmd-ddm", "torch", "diffusers", "timm", "torch-fidelity", "numpy")
+_DAY = 24 * 60 * 60  # seconds
+# Of `atomic_write`, and of the locks of what is remembered.
+_LEFTOVER = re.compile(r".+\.\d+-[0-9a-f]{8}\.tmp|.*[0-9a-f]{32}\.\w+\.lock")
 _WITHOUT_EFFECT = {"keep", "save_every"}  # on the result: a resumed run may change them
 
 
@@ -200,12 +206,14 @@ def _git(*words: str) -> str:
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes its name once it is whole and on the disk; nobody ever sees half of it.
 
-    Whatever had the name stays until then, and for good if the writing fails.
+    Whatever had the name stays until then, and for good if the writing fails. Of several processes
+    that write it at once, the last one's stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    remove_leftovers(path.parent)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -214,6 +222,15 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed began to write, or locked, more than a day ago."""
+    for path in folder.iterdir():
+        if _LEFTOVER.fullmatch(path.name):
+            with suppress(OSError):  # another process was faster
+                if path.stat().st_mtime < time.time() - _DAY:
+                    path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,82 +1,142 @@
-"""What was computed before, by the content it was computed from, in one folder.
+"""What was computed before, by the content it was computed from: one store of everything.
 
-A key is the hash of everything that the value depends on; where that is code of ours,
-`code_sha256` is part of it. Of several ranks all compute or none does, and the first one writes.
+A key is the hash of everything that a value depends on (`fingerprint.key_of`); where that is code
+of ours, `fingerprint.code_sha256` is part of it. An entry is a file that appears whole; one that
+cannot be read is computed again. Of processes that want the same entry at once one computes, and
+the others wait for it. What was used least recently goes when the whole grows over
+`cache_folder.cache_limit`.
 """
 
+import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
+from filelock import FileLock
 
 from mmd_ddm.runs import ranks
-from mmd_ddm.runs.folder import atomic_write, read_json, write_json
-from mmd_ddm.runs.launch import is_first
+from mmd_ddm.runs.cache_folder import cache_dir, cache_limit, prune
+from mmd_ddm.runs.folder import atomic_write, read_json
+from mmd_ddm.runs.launch import local_rank, world
 
-__all__ = ["afresh", "cache_dir", "remembered", "remembered_arrays"]
+__all__ = ["remembered", "remembered_arrays", "remembered_file"]
 
-
-_instead: Path | None = None
-
-
-@contextmanager
-def afresh() -> Iterator[None]:
-    """Within, nothing is remembered from before, nor kept for later."""
-    global _instead
-    with TemporaryDirectory() as folder:
-        before, _instead = _instead, Path(folder)
-        try:
-            yield
-        finally:
-            _instead = before
-
-
-def cache_dir() -> Path:
-    """``$MMD_DDM_CACHE``, or ``~/.cache/mmd-ddm``; it need not exist yet."""
-    if _instead is not None:
-        return _instead
-    return Path(os.environ.get("MMD_DDM_CACHE", Path.home() / ".cache" / "mmd-ddm"))
+T = TypeVar("T")
+V = TypeVar("V")
 
 
 def remembered(
     kind: str, key: str, compute: Callable[[], dict[str, Any]], *, root: Path | None = None
 ) -> dict[str, Any]:
-    """``compute()``, or what it gave under this key before; whatever JSON can hold.
+    """``compute()``, or what it gave under this key before, as JSON gives it back.
+
+    Several ranks have to ask together: all compute, or none does.
 
     Args:
         kind: the folder of the cache.
-        key: see `key_of`.
+        key: see `fingerprint.key_of`.
         compute: asked where nothing, or nothing that can be read, is kept.
-        root: of a job that keeps its own, in place of the cache.
+        root: in place of the cache, of a job that keeps what it makes; nothing there is pruned.
     """
-    path = (root or cache_dir()) / kind / f"{key}.json"
-    value: Any = None
-    with suppress(ValueError):
-        value = read_json(path)
-    if ranks.any_of(value is None):
-        value = compute()
-        if is_first():
-            write_json(path, value)
-    return value
+    name = f"{key}.json"
+    return remembered_file(kind, name, compute, _save_json, read_json, together=True, root=root)
 
 
 def remembered_arrays(
     kind: str, key: str, compute: Callable[[], dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
     """The same of named arrays."""
-    path = cache_dir() / kind / f"{key}.npz"
-    value: Any = None
-    # Opened here: of a damaged file, numpy would leave it open.
-    with suppress(ValueError, OSError, zipfile.BadZipFile), path.open("rb") as file:
-        value = dict(np.load(file))
-    if ranks.any_of(value is None):
-        value = compute()
-        if is_first():
-            with atomic_write(path) as target:
-                np.savez(target, **value)
-    return value
+    return remembered_file(kind, f"{key}.npz", compute, _save_arrays, _read_arrays, together=True)
+
+
+def remembered_file(
+    kind: str,
+    name: str,
+    compute: Callable[[], V],
+    save: Callable[[IO[bytes], V], None],
+    read: Callable[[Path], T],
+    *,
+    together: bool,
+    root: Path | None = None,
+) -> T:
+    """The same of any form of file: what ``read`` makes of it, such as an array mapped from it.
+
+    Args:
+        kind: the folder of the cache.
+        name: of the file: a key with the ending of its form, and words before it at will.
+        compute: gives what is to be kept; asked where ``read`` fails.
+        save: writes that.
+        read: raises ValueError or OSError if the file does not hold what it should.
+        together: several ranks have to ask together: all compute, or none does. Otherwise they
+            are processes like any others.
+        root: see `remembered`.
+
+    Raises:
+        ValueError: a limit that is no number.
+        Exception: whatever ``compute`` and ``save`` raise, and ``read`` of what was just saved.
+    """
+    path, limit = (root or cache_dir()) / kind / name, cache_limit()
+    found: Any = _find(path, read)
+    if together and world() > 1:
+        if ranks.any_of(found is None):
+            # Without a lock: the others' patience with a rank that waits for it is limited.
+            value = compute()
+            if local_rank() == 0:  # machines may share no disk
+                _keep(path, value, save, limit)
+            ranks.any_of(False)  # it is there
+            found = read(path)
+    elif found is None:
+        with _alone(path):
+            found = _find(path, read)  # another process may just have made it
+            if found is None:
+                _keep(path, compute(), save, limit)
+                found = read(path)
+    return found
+
+
+def _find(path: Path, read: Callable[[Path], T]) -> T | None:
+    try:
+        found = read(path)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        return None
+    with suppress(OSError):  # a cache of someone else's may be read, too
+        os.utime(path)
+    return found
+
+
+def _keep(path: Path, value: V, save: Callable[[IO[bytes], V], None], limit: float) -> None:
+    with atomic_write(path) as file:
+        save(file, value)
+    prune(limit, spare=path)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Only one process at a time is here; the lock of one that is killed goes with it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{path}.lock")
+    with suppress(OSError, NotImplementedError):  # no locks on this disk: work is done twice
+        lock.acquire()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # where an open file cannot be removed, its release does it
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def _save_json(file: IO[bytes], value: dict[str, Any]) -> None:
+    file.write(json.dumps(value, indent=2).encode("utf-8"))
+
+
+def _save_arrays(file: IO[bytes], value: dict[str, Any]) -> None:
+    np.savez(file, **value)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file:  # of a damaged one, numpy would leave it open
+        return dict(np.load(file))

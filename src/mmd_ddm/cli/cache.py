@@ -1,0 +1,55 @@
+"""``mmd-ddm cache``: what is remembered on this machine."""
+
+from datetime import datetime
+from math import isfinite
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from mmd_ddm.cli.console import console
+
+__all__ = ["cache"]
+
+
+def cache(
+    prune: Annotated[
+        float | None,
+        typer.Option(metavar="GIB", help="So much may stay, of what was used last; 0 clears all."),
+    ] = None,
+) -> None:
+    """Show what is remembered: drawn images, features, scores, decoded data. Make it smaller.
+
+    What is removed is computed again when it is needed. $MMD_DDM_CACHE is the folder, by default
+    ~/.cache/mmd-ddm; what was used least recently leaves it by itself above 20 GiB, or above
+    $MMD_DDM_CACHE_LIMIT, in GiB (0: never).
+
+    Example: mmd-ddm cache --prune 5
+    """
+    from mmd_ddm.jobs.cache import tidy
+
+    found = tidy(prune)
+    if prune is not None:
+        console.print(f"removed {found.removed:,} entries, {_size(found.freed)}")
+    if found.kinds:
+        table = Table("kind", box=box.SIMPLE_HEAD)
+        for name in ("entries", "size", "longest unused", "last used"):
+            table.add_column(name, justify="right")
+        for kind in found.kinds:
+            used = map(datetime.fromtimestamp, (kind.oldest, kind.newest))
+            days = (f"{time:%Y-%m-%d %H:%M}" for time in used)
+            table.add_row(kind.name, f"{kind.count:,}", _size(kind.size), *days)
+        console.print(table)
+    total = _size(sum(kind.size for kind in found.kinds))
+    limit = f"the limit is {_size(found.limit)}" if isfinite(found.limit) else "there is no limit"
+    console.print(f"{total} in {found.folder}; {limit}")
+
+
+def _size(size: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"
