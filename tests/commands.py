@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from unittest import mock
@@ -68,6 +69,23 @@ def mmd_ddm(folder: Path, *words: object) -> Done:
         except SystemExit as end:
             return Done(end.code or 0, out.getvalue(), err.getvalue())
     raise AssertionError("the command line did not say how it ended")
+
+
+class Counting:
+    """A progress that counts the images that are drawn."""
+
+    def __init__(self) -> None:
+        self.drawn, self.said = 0, []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    @contextlib.contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Callable[..., None]]:
+        def update(*, done: int | None = None, advance: int = 0, note: str = "") -> None:
+            self.drawn += advance if title == "images" or title.endswith(" steps") else 0
+
+        yield update
 
 
 def digits(n: int) -> np.ndarray:

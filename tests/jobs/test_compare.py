@@ -1,12 +1,12 @@
 """The comparison of samplers: its rows, what is drawn again, its files."""
 
-import contextlib
 import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
+from commands import Counting
 
 from mmd_ddm.cli import main
 from mmd_ddm.config import ChainConfig
@@ -145,23 +145,6 @@ def workplace(base, finetuned, tmp_path, monkeypatch):
         return stopped.value.code or 0
 
     return bench
-
-
-class Counting:
-    """A progress that counts the images drawn."""
-
-    def __init__(self):
-        self.drawn, self.said = 0, []
-
-    def say(self, text):
-        self.said.append(text)
-
-    @contextlib.contextmanager
-    def bar(self, title, total):
-        def update(*, done=None, advance=0, note=""):
-            self.drawn += advance if title == "images" else 0
-
-        yield update
 
 
 def test_a_table_is_drawn_once_and_what_is_missing_afterwards(workplace, tmp_path):
