@@ -34,9 +34,6 @@ def plan(
 
     Example: mmd-ddm plan google/ddpm-cifar10-32 --steps 10 --batch-size 256
     """
-    from rich import box
-    from rich.table import Table
-
     from mmd_ddm.config import FinetuneConfig
 
     given = {
@@ -49,10 +46,12 @@ def plan(
     }
     chosen = settings(FinetuneConfig, config, set_, given)
 
+    from mmd_ddm.cli.tables import print_table
     from mmd_ddm.features.registry import make_features
     from mmd_ddm.jobs.build import build_device, build_sampler, load_model
     from mmd_ddm.jobs.fit_memory import describe_choice, table_of_choices
     from mmd_ddm.models.lora import adapt
+    from mmd_ddm.report.tables import Table
     from mmd_ddm.training.memory_plan import free_memory, measure
 
     where = build_device(chosen.device)
@@ -62,10 +61,7 @@ def plan(
     phis = [make_features(name, denoiser.shape[0]).to(where) for name in names]
     costs = measure(build_sampler(chosen.chain, denoiser), phis)
     budget = free_memory(where)
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("micro-batch", "calls kept", "memory", "an iteration", ""):
-        table.add_column(name, justify="right", no_wrap=True)
-    for line in table_of_choices(chosen, costs, budget):
-        table.add_row(*line)
-    console.print(table)
+    columns = ["micro-batch", "calls kept", "memory", "an iteration", ""]
+    lines = table_of_choices(chosen, costs, budget)
+    print_table(Table(columns, {"": lines}, words=0))
     console.print(describe_choice(chosen, costs, budget))

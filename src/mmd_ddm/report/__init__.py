@@ -3,20 +3,9 @@
 No room below reaches torch or diffusers, so a report can be made wherever a run was copied to.
 """
 
-from mmd_ddm.evaluation.scores import Row, Score, before_after, short_names, table_lines
-from mmd_ddm.evaluation.verdict import Verdict, verdict
+from mmd_ddm.evaluation.verdict import verdict
 from mmd_ddm.report.card import write_base_card, write_card
 from mmd_ddm.report.page import write_report
+from mmd_ddm.report.results import short_names
 
-__all__ = [
-    "Row",
-    "Score",
-    "Verdict",
-    "before_after",
-    "short_names",
-    "table_lines",
-    "verdict",
-    "write_base_card",
-    "write_card",
-    "write_report",
-]
+__all__ = ["short_names", "verdict", "write_base_card", "write_card", "write_report"]

@@ -1,4 +1,4 @@
-"""Run folders as the report sees them: read, checked for shape, never changed."""
+"""Folders of runs and comparisons as the report sees them: read, checked, never changed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 from mmd_ddm.runs.folder import read_events, read_json
 
-__all__ = ["Companion", "Run", "read_run"]
+__all__ = ["Companion", "Comparison", "Run", "read", "read_run"]
 
 # What other verbs may have put beside a run: its folder there, and its title on the page.
 _COMPANIONS = {
@@ -57,6 +57,34 @@ class Run:
     solvers: list[dict[str, Any]]
     companions: list[Companion]
     index: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison of samplers left behind.
+
+    Attributes:
+        folder: the path as the user gave it.
+        results: ``bench.json``: model, protocol, spaces, rows, notes.
+        chart: KID against network calls, if it was drawn.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+    chart: Path | None
+
+
+def read(folder: Path) -> Run | Comparison:
+    """Read the folder of a run, or that of a comparison, which has a ``bench.json``.
+
+    Raises:
+        ValueError: it is neither, or unreadable.
+    """
+    path, chart = folder / "bench.json", folder / "bench.png"
+    if not path.is_file():
+        return read_run(folder)
+    results = _check_shape(read_json(path), path)
+    return Comparison(folder, results, chart if chart.is_file() else None)
 
 
 def read_run(folder: Path) -> Run:
