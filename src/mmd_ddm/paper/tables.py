@@ -1,6 +1,6 @@
 """A table of the paper: our cells, and the published figures beside them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -58,11 +58,6 @@ class Layout:
         """The cells of one experiment, each once."""
         found = {cell.name: cell for (where, *_), cell in self.cells.items() if where == part}
         return list(found.values())
-
-    def datasets(self, part: str) -> list[str]:
-        """Whose published figures stand beside this experiment's."""
-        parts = self.preset.parts if self.choice.one_model else (part,)
-        return [load_experiment(name).title for name in parts]
 
 
 def write_table(layout: Layout, folder: Path) -> None:
@@ -129,71 +124,58 @@ def _blocks(layout: Layout, part: str) -> Iterator["_Block"]:
 
 @dataclass(frozen=True)
 class _Block:
-    """One metric of one experiment: a row a method, a column a number of steps.
-
-    Attributes:
-        layout: whose cells it shows.
-        part: the experiment.
-        name: as the paper calls it; empty if it has none, and nothing published stands beside.
-        place: of the space among a cell's own.
-        metric: what is measured in it.
-    """
+    """One metric in one space of an experiment: a row a method, a column a number of steps."""
 
     layout: Layout
     part: str
-    name: str
-    place: int
+    name: str  # as the paper calls it; empty if it does not, and nothing published stands beside
+    place: int  # of the space among those of a cell
     metric: str
 
     def table(self) -> Table:
         """With the floor, and the improvement where the preset asks for it."""
-        preset, beside = self.layout.preset, self.beside
-        columns = list(product(self.layout.steps, ["", *beside]))
-        rows = dict.fromkeys([*preset.rows, *_published_rows(preset.table, self.name, beside)])
+        preset, first = self.layout.preset, self.layout.of(self.part)[0]
+        columns = list(product(self.layout.steps, ["", *self._beside()]))
+        what = f"{metric_name(self.metric)} in {self._space(first)}"
+        titles = [
+            f"published ({self.name}, {data})" if data else f"{k} steps" for k, data in columns
+        ]
         methods = [
             [
                 Strong(label) if label in preset.rows and preset.rows[label].match else label,
-                *(self._text(label, k, data) for k, data in columns),
+                *(self._text(self._found(label, k, data), data) for k, data in columns),
             ]
-            for label in rows
+            for label in dict.fromkeys([*preset.rows, *self._published_rows()])
         ]
-        floor = _show(self._floor(), self.metric)
+        floor = self._text(self._floor())
         last = [["real images", *(_DASH if data else floor for _, data in columns)]]
         if preset.improvement:
             pairs = [[self._found(x, k, data) for x in preset.improvement] for k, data in columns]
             last.append(["Improvement", *(_change(*pair) for pair in pairs)])
-        what = f"{metric_name(self.metric)} in {self.space}"
-        titles = [
-            f"published ({self.name}, {data})" if data else f"{k} steps" for k, data in columns
-        ]
-        return Table(
-            [what, *titles], {"": methods, "real": last}, caption=f"{preset.title}: {what}"
-        )
+        groups = {"": methods, "real images": last}
+        return Table([what, *titles], groups, caption=f"{preset.title}: {what}")
 
     def numbers(self) -> Iterator[list[object]]:
-        """For CSV: a line a row, a number of steps and a data set published for."""
-        data_used = self._cell.config.data
-        rows, steps = self.layout.preset.rows, self.layout.steps
-        for label, k, data in product(rows, steps, self.beside or [""]):
+        """A line of `_NUMBERS` a row, a number of steps and a data set published for."""
+        first, rows = self.layout.of(self.part)[0], self.layout.preset.rows
+        about = [first.config.data, self._space(first), self.metric]
+        for label, k, data in product(rows, self.layout.steps, self._beside() or [""]):
             ours, printed = self._found(label, k), self._found(label, k, data) if data else None
             yield [
-                data_used, self.space, self.metric, label, k,
-                ours and ours.value, ours and ours.se, printed and printed.value, printed and data,
+                *about, label, k, ours and ours.value, ours and ours.se,
+                printed and printed.value, printed and data,
             ]  # fmt: skip
 
-    @property
-    def space(self) -> str:
-        """Its name."""
-        return _space(self._cell, self.place)
-
-    @property
-    def beside(self) -> list[str]:
+    def _beside(self) -> list[str]:
         """The data sets whose published figures stand beside ours."""
-        return self.layout.datasets(self.part) if self.name else []
+        preset = self.layout.preset
+        parts = preset.parts if self.layout.choice.one_model else (self.part,)
+        return [load_experiment(part).title for part in parts] if self.name else []
 
-    @property
-    def _cell(self) -> Cell:
-        return self.layout.of(self.part)[0]
+    def _published_rows(self) -> list[str]:
+        wanted = [(self.layout.preset.table, data, self.name) for data in self._beside()]
+        every = published_figures()
+        return [f.method for f in every if (f.table, f.dataset, f.metric) in wanted]
 
     def _found(self, label: str, k: int, data: str = "") -> Score | None:
         """What is published for that data set; without one ours, the mean over finished seeds."""
@@ -204,46 +186,34 @@ class _Block:
         for (*place, _), cell in self.layout.cells.items():
             if place == [self.part, label, k] and cell.name in self.layout.records:
                 spaces = self.layout.records[cell.name]["row"]["spaces"]
-                one = score(spaces.get(_space(cell, self.place), {}), self.metric)
-                scores += [one] if one else []
+                found = score(spaces.get(self._space(cell), {}), self.metric)
+                scores += [found] if found else []
         if len(scores) < 2:
             return scores[0] if scores else None
-        values = [one.value for one in scores]
+        values = [found.value for found in scores]
         return Score(mean(values), stdev(values) / len(values) ** 0.5)
-
-    def _text(self, label: str, k: int, data: str) -> str:
-        found = self._found(label, k, data)
-        return f"{found.value:g}" if found and data else _show(found, self.metric)
 
     def _floor(self) -> Score | None:
         """The same metric between two sets of real images."""
         for cell in self.layout.of(self.part):
             if cell.name in self.layout.records:
-                about = self.layout.records[cell.name]["spaces"].get(_space(cell, self.place))
+                about = self.layout.records[cell.name]["spaces"].get(self._space(cell))
                 return score(about["floor"], self.metric) if about else None
         return None
 
+    def _space(self, cell: Cell) -> str:
+        named = {_SPATIAL: spatial, _CLASSES: with_classes}
+        return named[self.place](cell) if self.place in named else cell.spaces[self.place]
 
-def _space(cell: Cell, place: int) -> str:
-    named = {_SPATIAL: spatial, _CLASSES: with_classes}
-    return named[place](cell) if place in named else cell.spaces[place]
-
-
-def _published_rows(table: str, metric: str, datasets: Sequence[str]) -> list[str]:
-    return [
-        figure.method
-        for figure in published_figures()
-        if (figure.table, figure.metric) == (table, metric) and figure.dataset in datasets
-    ]
+    def _text(self, found: Score | None, data: str = "") -> str:
+        if found and data:
+            return f"{found.value:g}"
+        if found and self.metric not in ("fd", "kid"):
+            return format_number(found.value)
+        return format_score(found, self.metric)
 
 
 def _change(before: Score | None, after: Score | None) -> str:
     if before is None or after is None or before.value <= 0:
         return _DASH
     return format_percent(100 * (after.value - before.value) / before.value, signed=True)
-
-
-def _show(found: Score | None, metric: str) -> str:
-    if found is None or metric in ("fd", "kid"):
-        return format_score(found, metric)
-    return format_number(found.value)

@@ -62,6 +62,6 @@ def draw_floor(axes: Axes, about: dict[str, Any], lowest: float, colour: str) ->
         return
     axes.set_ylim(bottom=lowest / 2.5)  # room for the note below every point
     axes.text(
-        0.0, 0.03, f"real vs real: {format_number(floor)}, below the axis", color=colour,
+        0.02, 0.03, f"real vs real: {format_number(floor)}, below the axis", color=colour,
         transform=axes.transAxes, verticalalignment="bottom",
     )  # fmt: skip
