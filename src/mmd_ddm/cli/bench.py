@@ -41,7 +41,7 @@ def bench(
 ) -> None:
     """Compare samplers, and finetuned runs, on one MODEL: same noise, same images, same spaces.
 
-    OUT then holds bench.md, bench.csv, bench.json and bench.png, and rows.jsonl, the finished
+    OUT then holds bench.md, .tex, .csv, .json and .png, and rows.jsonl, the finished
     rows: the same command again, or one that asks for more, draws only what is missing.
 
     Example: mmd-ddm bench base --data photos/ --steps 5,10 --run run --out table
@@ -70,4 +70,4 @@ def bench(
         bars,
     )
     print_bench(results)
-    console.print(f"saved {out}: bench.md, bench.csv, bench.json, bench.png")
+    console.print(f"saved {out}: bench.md, .tex, .csv, .json, .png")

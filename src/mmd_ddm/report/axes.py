@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from mmd_ddm.evaluation.scores import format_number, score
 
-__all__ = ["PLAIN", "draw_floor", "kid_points", "scale_axes"]
+__all__ = ["PLAIN", "curves", "draw_floor", "kid_points", "scale_axes"]
 
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
 
@@ -22,6 +22,17 @@ def kid_points(rows: Sequence[dict[str, Any]], space: str) -> list[tuple[float, 
         if found is not None and row.get("nfe"):
             points.append((float(row["nfe"]), 1000 * found.value, 1000 * found.se))
     return points
+
+
+def curves(
+    rows: Sequence[dict[str, Any]], keys: Sequence[str], space: str
+) -> dict[tuple[str, ...], list[tuple[float, float, float]]]:
+    """The points of rows that agree in these keys, by increasing cost."""
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        alike.setdefault(tuple(str(row.get(key)) for key in keys), []).append(row)
+    found = {key: sorted(kid_points(same, space)) for key, same in alike.items()}
+    return {key: points for key, points in found.items() if points}
 
 
 def scale_axes(axes: Axes, points: np.ndarray) -> None:

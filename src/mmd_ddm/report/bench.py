@@ -7,13 +7,14 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmd_ddm.report.axes import draw_floor, kid_points, scale_axes
+from mmd_ddm.report.axes import curves, draw_floor, scale_axes
 from mmd_ddm.report.markdown import comparison_markdown
 from mmd_ddm.report.results import comparison_numbers, comparison_table, sampler_label
 from mmd_ddm.report.tables import csv_text
 
 __all__ = ["write_bench_chart", "write_bench_tables"]
 
+_KEYS = ("name", "model", "sampler", "spacing")
 _LINES = ("-", "--", ":", "-.")
 _ACCENT, _FLOOR = "#d1274b", "#777777"
 
@@ -38,17 +39,20 @@ def write_bench_chart(results: dict[str, Any], path: Path) -> None:
     panels = figure.subplots(1, len(spaces), squeeze=False)[0]
     for axes, space in zip(panels, spaces, strict=True):
         every = []
-        for name, label, rows in _series(results):
-            if name == "finetuned":
-                style = {"color": _ACCENT, "marker": "D", "markersize": 8, "zorder": 4}
-            else:
-                colour = colours(samplers.index(rows[0]["sampler"]) % 20)
-                line = _LINES[spacings.index(rows[0]["spacing"]) % 4]
+        for key, points in curves(results["rows"], _KEYS, space).items():
+            row = dict(zip(_KEYS, key, strict=True))
+            label, style = (
+                sampler_label(row),
+                {"color": _ACCENT, "marker": "D", "markersize": 8, "zorder": 4},
+            )
+            if row["name"] == "base":
+                label += f", {row['spacing']}" if spacings[1:] else ""
+                colour = colours(samplers.index(row["sampler"]) % 20)
+                line = _LINES[spacings.index(row["spacing"]) % 4]
                 style = {"color": colour, "marker": "o", "markersize": 4, "linestyle": line}
-            # A KID below zero has no logarithm.
-            points = sorted(point for point in kid_points(rows, space) if point[1] > 0)
-            every += points
-            nfe, kid, se = np.array(points).reshape(-1, 3).T
+            above = [point for point in points if point[1] > 0]  # others have no logarithm
+            every += above
+            nfe, kid, se = np.array(above).reshape(-1, 3).T
             axes.errorbar(nfe, kid, yerr=1.96 * se, capsize=2, label=label, **style)
         about = results["spaces"][space]
         axes.set(title=f"{space} ({about['role']})", xlabel="network calls (NFE)")
@@ -60,13 +64,3 @@ def write_bench_chart(results: dict[str, Any], path: Path) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
     figure.savefig(path, dpi=130)
-
-
-def _series(results: dict[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """Name, label and rows of every line of the chart."""
-    lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    many = len({row["spacing"] for row in results["rows"] if row["name"] == "base"}) > 1
-    for row in results["rows"]:
-        spacing = f", {row['spacing']}" if many and row["name"] == "base" else ""
-        lines.setdefault((row["name"], sampler_label(row) + spacing), []).append(row)
-    return [(name, label, rows) for (name, label), rows in lines.items()]

@@ -56,8 +56,8 @@ def write_card(folder: Path) -> None:
     row = next(row for row in run.results["rows"] if row["name"] == "finetuned")
     trained = ("iterations", "batch_size", "lr", "ema_decay", "grad_clip")
     picture = []
-    if run.pairs:
-        shutil.copy(run.pairs, folder / "model" / _PICTURE)
+    if pairs := run.picture(_PICTURE):
+        shutil.copy(pairs, folder / "model" / _PICTURE)
         picture = [f"![The same noise, base above and finetuned below]({_PICTURE})"]
     about = {
         "base model": _public(base),

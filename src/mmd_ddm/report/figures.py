@@ -11,13 +11,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from markupsafe import escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmd_ddm.report.axes import PLAIN, draw_floor, kid_points, scale_axes
+from mmd_ddm.report.axes import PLAIN, curves, draw_floor, kid_points, scale_axes
 
 __all__ = ["loss_chart", "quality_chart", "selection_chart"]
 
@@ -68,14 +68,14 @@ class _Chart:
             self.axes.set_xlabel(x_label)
             self.axes.grid(visible=False, axis="x")
 
-    def svg(self, title: str) -> str:
+    def svg(self, title: str) -> Markup:
         buffer = io.StringIO()
         with matplotlib.rc_context(self.style):
             self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         return _inline(buffer.getvalue(), self.name, title)
 
 
-def _inline(svg: str, name: str, title: str) -> str:
+def _inline(svg: str, name: str, title: str) -> Markup:
     view_box = re.search(r'viewBox="([^"]+)"', svg)
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
@@ -84,12 +84,13 @@ def _inline(svg: str, name: str, title: str) -> str:
     for placeholder, variable in _VARIABLES.items():
         body = body.replace(placeholder, variable)
     box = view_box.group(1) if view_box else "0 0 345.6 223.2"
-    return f'<svg viewBox="{box}" role="img" aria-label="{escape(title)}">{body}'
+    head = Markup('<svg viewBox="{}" role="img" aria-label="{}">').format(box, title)
+    return head + Markup(body)
 
 
 def quality_chart(
     results: dict[str, Any], space: str, name: str, solvers: Sequence[dict[str, Any]] = ()
-) -> str | None:
+) -> Markup | None:
     """KID in one space against network evaluations: base rows, finetuned rows, the floor.
 
     Args:
@@ -98,17 +99,13 @@ def quality_chart(
         name: unique in the page; starts with a letter.
         solvers: rows of the base under other samplers; the best of each cost is drawn, by name.
     """
-    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in results["rows"]:
-        drawn = tuple(str(row.get(key)) for key in ("name", "sampler", "spacing", "eta"))
-        rows.setdefault(drawn, []).append(row)
-    lines = {drawn: points for drawn in rows if (points := kid_points(rows[drawn], space))}
+    lines = curves(results["rows"], ("name", "sampler", "spacing", "eta"), space)
     if not lines:
         return None
     chart = _Chart(name, "network evaluations per image (NFE)")
     for drawn, points in lines.items():
         colour, marker = (_FINETUNED, "D") if drawn[0] == "finetuned" else (_BASE, "o")
-        nfe, kid, se = np.array(sorted(points)).T
+        nfe, kid, se = np.array(points).T
         chart.axes.errorbar(
             nfe, kid, yerr=1.96 * se, color=colour, marker=marker, markersize=6,
             linewidth=1.6, capsize=3, zorder=4 if drawn[0] == "finetuned" else 3,
@@ -146,7 +143,7 @@ def _draw_solvers(
     return [point[:3] for point in points]
 
 
-def loss_chart(events: Sequence[dict[str, Any]], name: str) -> str | None:
+def loss_chart(events: Sequence[dict[str, Any]], name: str) -> Markup | None:
     """The training loss, and its running mean over a twentieth of the run, with 1.96 errors."""
     points = _series([e for e in events if e.get("event") == "train"], "loss")
     if len(points) < 2:
@@ -171,7 +168,7 @@ def _draw_band(
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def selection_chart(events: Sequence[dict[str, Any]], space: str, name: str) -> str | None:
+def selection_chart(events: Sequence[dict[str, Any]], space: str, name: str) -> Markup | None:
     """KID in one space during training, with a band of 1.96 standard errors; the best marked."""
     found = [e for e in events if e.get("event") == "eval" and e.get("space") == space]
     points = _series(found, "kid", "kid_se")

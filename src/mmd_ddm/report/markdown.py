@@ -38,11 +38,11 @@ def run_markdown(run: Run, out: Path) -> str:
     top, judged, snippet = headline(run.results), verdict(run.results), loading_code(run)
     parts = [
         f"# {escape(top.finding)}",
-        f"{escape(run.folder.resolve().name)}: {escape(top.model)}, {escape(top.steps)} steps.",
+        f"{escape(run.name)}: {escape(top.model)}, {escape(top.steps)} steps.",
         f"**{escape(judged.sentence)}** {escape(top.measured)}",
     ]
-    if run.pairs:
-        link = Path(os.path.relpath(run.pairs.resolve(), out.resolve().parent)).as_posix()
+    if pairs := run.picture("pairs.png"):
+        link = Path(os.path.relpath(pairs.resolve(), out.resolve().parent)).as_posix()
         parts.append(f"![Base above, finetuned below, real images at the right](<{link}>)")
     parts += [
         results_table(run.results).markdown(),

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mmd_ddm.report.headline import headline
 from mmd_ddm.report.markdown import comparison_markdown, run_markdown
 from mmd_ddm.report.results import NUMBERS, comparison_table, numbers, results_table
-from mmd_ddm.report.runs import Comparison, Run, read
+from mmd_ddm.report.runs import Run, read_run
 from mmd_ddm.report.tables import Strong, csv_text
 from mmd_ddm.runs.folder import atomic_write
 
@@ -20,7 +20,6 @@ __all__ = ["write_report"]
 
 _NAME = "mmd-ddm report"
 _MARK = f"<!-- {_NAME} -->"
-Found = Sequence[Run | Comparison]
 
 
 def write_report(folders: Sequence[Path], out: Path) -> None:
@@ -39,7 +38,7 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
     if not folders:
         raise ValueError("no run folders given; name at least one")
     _refuse_foreign(out)
-    found = [read(folder) for folder in folders]
+    found = [read_run(folder) for folder in folders]
     write, _ = _KINDS[out.suffix]
     with atomic_write(out) as file:
         file.write(write(found, out).encode())
@@ -58,13 +57,12 @@ def _refuse_foreign(out: Path) -> None:
             raise ValueError(f"{out} is not a report of ours; give another name")
 
 
-def _page(found: Found, out: Path) -> str:
+def _page(found: Sequence[Run], out: Path) -> str:
     # Its charts' library takes long to import.
-    from mmd_ddm.report.section import compare_section, overview, run_section
+    from mmd_ddm.report.section import overview, section
 
-    runs = [one for one in found if isinstance(one, Run)]
-    sections = [run_section(run, f"run{i}") for i, run in enumerate(runs, 1)]
-    compared = [one for one in found if isinstance(one, Comparison)]
+    sections = [section(run, f"run{i}") for i, run in enumerate(found, start=1)]
+    runs = [one for one in sections if "headline" in one]
     environment = Environment(
         loader=PackageLoader("mmd_ddm.report", ""),
         autoescape=True,
@@ -75,10 +73,10 @@ def _page(found: Found, out: Path) -> str:
     environment.tests["strong"] = lambda cell: isinstance(cell, Strong)
     return environment.get_template("page.html.j2").render(
         mark=_NAME,
-        runs=sections,
-        comparisons=[compare_section(one, f"comparison{i}") for i, one in enumerate(compared, 1)],
-        overview=overview(sections),
-        differing=_differing([section["protocol"] for section in sections]),
+        runs=runs,
+        comparisons=[one for one in sections if "headline" not in one],
+        overview=overview(runs),
+        differing=_differing([run["protocol"] for run in runs]),
     )
 
 
@@ -92,30 +90,30 @@ def _differing(protocols: Sequence[dict[str, str]]) -> list[str]:
     return [key for key in judged if len({protocol.get(key) for protocol in protocols}) > 1]
 
 
-def _markdown(found: Found, out: Path) -> str:
+def _markdown(found: Sequence[Run], out: Path) -> str:
     texts = [
-        run_markdown(one, out) if isinstance(one, Run) else comparison_markdown(one.results)
-        for one in found
+        comparison_markdown(run.results) if run.compares else run_markdown(run, out)
+        for run in found
     ]
     return "\n\n".join([_MARK, *texts]) + "\n"
 
 
-def _latex(found: Found, out: Path) -> str:
+def _latex(found: Sequence[Run], out: Path) -> str:
     tables = [
-        results_table(one.results, f"{one.folder.resolve().name}: {headline(one.results).finding}")
-        if isinstance(one, Run)
-        else comparison_table(one.results)
-        for one in found
+        comparison_table(run.results)
+        if run.compares
+        else results_table(run.results, f"{run.name}: {headline(run.results).finding}")
+        for run in found
     ]
     return "\n".join([f"% {_NAME}; needs the package booktabs", *(t.latex() for t in tables)])
 
 
-def _csv(found: Found, out: Path) -> str:
+def _csv(found: Sequence[Run], out: Path) -> str:
     return csv_text(NUMBERS, chain.from_iterable(map(numbers, found)))
 
 
 # Of each kind what writes it, and what it has near its beginning.
-_KINDS: dict[str, tuple[Callable[[Found, Path], str], str]] = {
+_KINDS: dict[str, tuple[Callable[[Sequence[Run], Path], str], str]] = {
     ".html": (_page, f'content="{_NAME}"'),
     ".md": (_markdown, _MARK),
     ".tex": (_latex, f"% {_NAME}"),

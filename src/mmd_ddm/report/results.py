@@ -20,7 +20,7 @@ from mmd_ddm.evaluation.scores import (
     row_label,
     score,
 )
-from mmd_ddm.report.runs import Comparison, Run
+from mmd_ddm.report.runs import Run
 from mmd_ddm.report.tables import Strong, Table
 
 __all__ = [
@@ -85,11 +85,11 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     }
 
 
-def numbers(of: Run | Comparison) -> Iterator[list[object]]:
+def numbers(run: Run) -> Iterator[list[object]]:
     """Every metric of every row in every space, unscaled; a line of `NUMBERS` each."""
-    spaces = of.results["spaces"]
-    for row in of.results["rows"]:
-        drawn = [of.folder.resolve().name, *(row.get(key) for key in _DRAWN)]
+    spaces = run.results["spaces"]
+    for row in run.results["rows"]:
+        drawn = [run.name, *(row.get(key) for key in _DRAWN)]
         for space, scores in (row.get("spaces") or {}).items():
             about = spaces.get(space, {})
             for metric in METRICS:

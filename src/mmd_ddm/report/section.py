@@ -12,10 +12,10 @@ from mmd_ddm.report.figures import loss_chart, quality_chart, selection_chart
 from mmd_ddm.report.headline import headline
 from mmd_ddm.report.record import as_table, commands, environment, flatten, loading_code
 from mmd_ddm.report.results import comparison_table, results_table
-from mmd_ddm.report.runs import Comparison, Run
+from mmd_ddm.report.runs import Run, companions
 from mmd_ddm.report.tables import Strong, Table
 
-__all__ = ["compare_section", "overview", "run_section"]
+__all__ = ["overview", "section"]
 
 _TITLES = {"KID x1000": "KID \N{MULTIPLICATION SIGN} 1000 ± standard error"}
 
@@ -28,62 +28,56 @@ class Picture(NamedTuple):
     height: int
 
 
-def run_section(run: Run, anchor: str) -> dict[str, Any]:
-    """A run: its headline, numbers, pictures, charts and record.
+def section(run: Run, anchor: str) -> dict[str, Any]:
+    """What is shown of a run, and more of one that finetuned than of one that compared samplers.
 
     Args:
         run: the run.
         anchor: unique in the page; starts with a letter.
     """
-    results, top = run.results, headline(run.results)
-    watched = {str(e.get("space")): None for e in run.events if e.get("event") == "eval"}
+    spaces = [{"space": name, **about} for name, about in run.results["spaces"].items()]
+    return {
+        "anchor": anchor,
+        "name": run.name,
+        "protocol": flatten(run.results.get("protocol") or {}),
+        "settings": flatten(run.about.get("settings") or {}),
+        "versions": environment(run.about),
+        "spaces": as_table(spaces, skip="floor"),
+        **(_comparison(run) if run.compares else _finetuning(run, anchor)),
+    }
+
+
+def _comparison(run: Run) -> dict[str, Any]:
+    return {
+        "model": str(run.results.get("model", "model")),
+        "table": comparison_table(run.results).without("steps"),
+        "chart": _picture(run.picture("bench.png")),
+        "notes": run.results.get("notes") or [],
+    }
+
+
+def _finetuning(run: Run, anchor: str) -> dict[str, Any]:
+    results, events, top = run.results, run.events, headline(run.results)
+    watched = dict.fromkeys(str(e.get("space")) for e in events if e.get("event") == "eval")
     selection = {
-        space: selection_chart(run.events, space, f"{anchor}-selection{i}")
+        space: selection_chart(events, space, f"{anchor}-selection{i}")
         for i, space in enumerate(watched)
     }
+    wipe = [_picture(run.picture(name)) for name in ("before.png", "after.png")]
     return {
-        **_described(run, anchor),
         "headline": top,
         "judged": verdict(results),
         "table": _with_roles(results_table(results)),
-        "picture": _picture(run.pairs) if run.pairs else None,
-        "wipe": [_picture(sheet) for sheet in run.wipe or ()],
-        "companions": [(c.title, c.sentence, _picture(c.picture)) for c in run.companions],
+        "sampled": as_table(results["rows"], skip="spaces"),
+        "picture": _picture(run.picture("pairs.png")),
+        "wipe": wipe if all(wipe) else None,
+        "companions": [(c.title, c.sentence, _picture(c.picture)) for c in companions(run.folder)],
         "solvers": len(run.solvers),
-        "quality": _markup(quality_chart(results, top.space, f"{anchor}-quality", run.solvers)),
-        "loss": _markup(loss_chart(run.events, f"{anchor}-loss")),
-        "selection": {space: Markup(svg) for space, svg in selection.items() if svg},
-        "settings": flatten(run.about.get("settings") or {}),
-        "versions": environment(run.about),
+        "quality": quality_chart(results, top.space, f"{anchor}-quality", run.solvers),
+        "loss": loss_chart(events, f"{anchor}-loss"),
+        "selection": {space: svg for space, svg in selection.items() if svg},
         "commands": commands(run),
         "snippet": loading_code(run),
-    }
-
-
-def compare_section(comparison: Comparison, anchor: str) -> dict[str, Any]:
-    """A comparison of samplers: its table, chart and record.
-
-    Args:
-        comparison: the comparison.
-        anchor: unique in the page; starts with a letter.
-    """
-    return {
-        **_described(comparison, anchor),
-        "model": str(comparison.results.get("model", "model")),
-        "table": comparison_table(comparison.results).without("steps"),
-        "chart": _picture(comparison.chart) if comparison.chart else None,
-        "notes": comparison.results.get("notes") or [],
-    }
-
-
-def _described(of: Run | Comparison, anchor: str) -> dict[str, Any]:
-    spaces = [{"space": name, **about} for name, about in of.results["spaces"].items()]
-    return {
-        "anchor": anchor,
-        "name": of.folder.resolve().name,
-        "protocol": flatten(of.results.get("protocol") or {}),
-        "sampled": as_table(of.results["rows"], skip="spaces"),
-        "spaces": as_table(spaces, skip="floor"),
     }
 
 
@@ -120,11 +114,9 @@ def overview(runs: list[dict[str, Any]]) -> Table:
     return Table(columns, {"": lines})
 
 
-def _markup(svg: str | None) -> Markup | None:
-    return None if svg is None else Markup(svg)
-
-
-def _picture(path: Path) -> Picture:
+def _picture(path: Path | None) -> Picture | None:
+    if path is None:
+        return None
     try:
         with Image.open(path) as image:
             width, height = image.size
