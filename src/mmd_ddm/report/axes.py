@@ -9,34 +9,32 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from mmd_ddm.evaluation.scores import format_number, score
 
-__all__ = ["PLAIN", "curves", "draw_floor", "kid_points", "scale_axes"]
+__all__ = ["PLAIN", "curves", "draw_curve", "draw_floor", "scale_axes"]
 
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
-
-
-def kid_points(rows: Sequence[dict[str, Any]], space: str) -> list[tuple[float, float, float]]:
-    """NFE, KID and its standard error in thousandths, of the rows that know them."""
-    points = []
-    for row in rows:
-        found = score((row.get("spaces") or {}).get(space) or {}, "kid")
-        if found is not None and row.get("nfe"):
-            points.append((float(row["nfe"]), 1000 * found.value, 1000 * found.se))
-    return points
 
 
 def curves(
     rows: Sequence[dict[str, Any]], keys: Sequence[str], space: str
 ) -> dict[tuple[str, ...], list[tuple[float, float, float]]]:
-    """The points of rows that agree in these keys, by increasing cost."""
-    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    """NFE, KID and its standard error in thousandths, by NFE, of the rows alike in these keys."""
+    found: dict[tuple[str, ...], list[tuple[float, float, float]]] = {}
     for row in rows:
-        alike.setdefault(tuple(str(row.get(key)) for key in keys), []).append(row)
-    found = {key: sorted(kid_points(same, space)) for key, same in alike.items()}
-    return {key: points for key, points in found.items() if points}
+        kid = score((row.get("spaces") or {}).get(space) or {}, "kid")
+        if kid is not None and row.get("nfe"):
+            point = (float(row["nfe"]), 1000 * kid.value, 1000 * kid.se)
+            found.setdefault(tuple(str(row.get(key)) for key in keys), []).append(point)
+    return {key: sorted(points) for key, points in found.items()}
+
+
+def draw_curve(axes: Axes, points: Sequence[tuple[float, float, float]], **look: Any) -> None:
+    """Points with 1.96 of their standard errors to either side."""
+    nfe, kid, se = np.array(points).reshape(-1, 3).T
+    axes.errorbar(nfe, kid, yerr=1.96 * se, **look)
 
 
 def scale_axes(axes: Axes, points: np.ndarray) -> None:
-    """Costs on a logarithmic axis, marked as `kid_points` come; KID too if that spreads widely."""
+    """Costs on a logarithmic axis, marked in the order of the points; wide-spread KID as well."""
     nfe, kid = points[:, 0], points[:, 1]
     axes.set_xscale("log")
     axes.set_xlim(nfe.min() / 1.25, nfe.max() * 1.25)
@@ -66,10 +64,10 @@ def draw_floor(axes: Axes, about: dict[str, Any], lowest: float, colour: str) ->
         return
     floor = found.times(1000.0).value
     if axes.get_yscale() == "linear" or floor > lowest / 20:
-        dashes = (0, (4, 3))
         axes.axhline(
-            floor, color=colour, linestyle=dashes, linewidth=1.4, zorder=2, label="real vs real"
-        )
+            floor, color=colour, linestyle=(0, (4, 3)), linewidth=1.4, zorder=2,
+            label="real vs real",
+        )  # fmt: skip
         return
     axes.set_ylim(bottom=lowest / 2.5)  # room for the note below every point
     axes.text(

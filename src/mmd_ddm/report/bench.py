@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmd_ddm.report.axes import curves, draw_floor, scale_axes
+from mmd_ddm.report.axes import curves, draw_curve, draw_floor, scale_axes
 from mmd_ddm.report.markdown import comparison_markdown
 from mmd_ddm.report.results import comparison_numbers, comparison_table, sampler_label
 from mmd_ddm.report.tables import csv_text
@@ -52,8 +52,7 @@ def write_bench_chart(results: dict[str, Any], path: Path) -> None:
                 style = {"color": colour, "marker": "o", "markersize": 4, "linestyle": line}
             above = [point for point in points if point[1] > 0]  # others have no logarithm
             every += above
-            nfe, kid, se = np.array(above).reshape(-1, 3).T
-            axes.errorbar(nfe, kid, yerr=1.96 * se, capsize=2, label=label, **style)
+            draw_curve(axes, above, capsize=2, label=label, **style)
         about = results["spaces"][space]
         axes.set(title=f"{space} ({about['role']})", xlabel="network calls (NFE)")
         axes.set_ylabel("KID x1000")

@@ -17,20 +17,15 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmd_ddm.report.axes import PLAIN, curves, draw_floor, kid_points, scale_axes
+from mmd_ddm.report.axes import PLAIN, curves, draw_curve, draw_floor, scale_axes
 
 __all__ = ["loss_chart", "quality_chart", "selection_chart"]
 
-_INK, _MUTED, _LINE = "#010201", "#010202", "#010203"
-_BASE, _FINETUNED, _FLOOR = "#010204", "#010205", "#010206"
+_INK, _MUTED, _LINE, _BASE, _FINETUNED, _FLOOR = (f"#01020{i}" for i in range(1, 7))
 _VARIABLES = {
-    _INK: "var(--ink)",
-    _MUTED: "var(--muted)",
-    _LINE: "var(--line)",
-    _BASE: "var(--base)",
-    _FINETUNED: "var(--accent)",
-    _FLOOR: "var(--floor)",
-}
+    _INK: "ink", _MUTED: "muted", _LINE: "line", _BASE: "base", _FINETUNED: "accent",
+    _FLOOR: "floor",
+}  # fmt: skip
 _SIZE = (4.8, 3.1)  # inches: 346 units wide, so text keeps its size on a phone
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -76,14 +71,13 @@ class _Chart:
 
 
 def _inline(svg: str, name: str, title: str) -> Markup:
-    view_box = re.search(r'viewBox="([^"]+)"', svg)
+    (box,) = re.findall(r'viewBox="([^"]+)"', svg)[:1]
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
     for placeholder, variable in _VARIABLES.items():
-        body = body.replace(placeholder, variable)
-    box = view_box.group(1) if view_box else "0 0 345.6 223.2"
+        body = body.replace(placeholder, f"var(--{variable})")
     head = Markup('<svg viewBox="{}" role="img" aria-label="{}">').format(box, title)
     return head + Markup(body)
 
@@ -104,12 +98,9 @@ def quality_chart(
         return None
     chart = _Chart(name, "network evaluations per image (NFE)")
     for drawn, points in lines.items():
-        colour, marker = (_FINETUNED, "D") if drawn[0] == "finetuned" else (_BASE, "o")
-        nfe, kid, se = np.array(points).T
-        chart.axes.errorbar(
-            nfe, kid, yerr=1.96 * se, color=colour, marker=marker, markersize=6,
-            linewidth=1.6, capsize=3, zorder=4 if drawn[0] == "finetuned" else 3,
-        )  # fmt: skip
+        colour, marker, front = (_BASE, "o", 3) if drawn[0] == "base" else (_FINETUNED, "D", 4)
+        look = {"color": colour, "marker": marker, "markersize": 6, "linewidth": 1.6}
+        draw_curve(chart.axes, points, zorder=front, capsize=3, **look)
     best = _draw_solvers(chart.axes, solvers, space)
     # The run's own costs first: another sampler's may lie too near to be named as well.
     every = np.array([point for points in (*lines.values(), best) for point in points])
@@ -122,25 +113,21 @@ def _draw_solvers(
     axes: Axes, rows: Sequence[dict[str, Any]], space: str
 ) -> list[tuple[float, float, float]]:
     """The lowest KID of other samplers for a cost no greater, where that cost is first of use."""
-    named = [
-        (*point, str(row.get("sampler"))) for row in rows for point in kid_points([row], space)
-    ]
-    points: list[tuple[float, float, float, str]] = []
+    alike = curves(rows, ("sampler",), space)
+    named = [(*point, sampler) for (sampler,), points in alike.items() for point in points]
+    lowest: list[tuple[float, float, float, str]] = []
     for point in sorted(named):
-        if not points or point[1] < points[-1][1]:
-            points = [p for p in points if p[0] < point[0]] + [point]
-    for nfe, kid, _, sampler in points:
+        if not lowest or point[1] < lowest[-1][1]:
+            lowest = [p for p in lowest if p[0] < point[0]] + [point]
+    for nfe, kid, _, sampler in lowest:
         axes.annotate(
             sampler, (nfe, kid), (4, 3), textcoords="offset points", color=_MUTED, fontsize=7.5,
             ha="left", va="bottom",  # the line falls: above it there is room
         )  # fmt: skip
-    if points:
-        costs, kids, errors = np.array([point[:3] for point in points]).T
-        axes.errorbar(
-            costs, kids, yerr=1.96 * errors, color=_FLOOR, marker="s", markersize=5,
-            linestyle=":", linewidth=1.4, capsize=3, zorder=3,
-        )  # fmt: skip
-    return [point[:3] for point in points]
+    best = [point[:3] for point in lowest]
+    look = {"color": _FLOOR, "marker": "s", "markersize": 5, "linestyle": ":", "linewidth": 1.4}
+    draw_curve(axes, best, zorder=3, capsize=3, **look)
+    return best
 
 
 def loss_chart(events: Sequence[dict[str, Any]], name: str) -> Markup | None:
