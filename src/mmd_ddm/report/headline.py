@@ -66,7 +66,7 @@ def headline(results: dict[str, Any]) -> Headline:
 
 
 def _carrier(rows: list[Row], wanted: str | None) -> Row:
-    """The KID row of that space, else of a held-out one, else any; an empty one if there is none."""
+    """The KID row of that space, else of a held-out one, else any; an empty one if none is."""
     kid = [row for row in rows if row.metric == "kid"] or [Row("", "", "kid", None, None)]
     return min(kid, key=lambda row: (row.space != wanted, row.role != "held-out"))
 

@@ -40,7 +40,6 @@ def section(run: Run, anchor: str) -> dict[str, Any]:
         "anchor": anchor,
         "name": run.name,
         "protocol": flatten(run.results.get("protocol") or {}),
-        "settings": flatten(run.about.get("settings") or {}),
         "versions": environment(run.about),
         "spaces": as_table(spaces, skip="floor"),
         **(_comparison(run) if run.compares else _finetuning(run, anchor)),
@@ -49,10 +48,10 @@ def section(run: Run, anchor: str) -> dict[str, Any]:
 
 def _comparison(run: Run) -> dict[str, Any]:
     return {
-        "model": str(run.results.get("model", "model")),
+        "model": run.results["model"],
         "table": comparison_table(run.results).without("steps"),
         "chart": _picture(run.picture("bench.png")),
-        "notes": run.results.get("notes") or [],
+        "notes": run.results["notes"],
     }
 
 
@@ -76,6 +75,7 @@ def _finetuning(run: Run, anchor: str) -> dict[str, Any]:
         "quality": quality_chart(results, top.space, f"{anchor}-quality", run.solvers),
         "loss": loss_chart(events, f"{anchor}-loss"),
         "selection": {space: svg for space, svg in selection.items() if svg},
+        "settings": flatten(run.about.get("settings") or {}),
         "commands": commands(run),
         "snippet": loading_code(run),
     }
