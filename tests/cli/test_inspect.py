@@ -16,7 +16,7 @@ from mmd_ddm.jobs.build import build_sampler, load_model
 from mmd_ddm.maths.pixels import to_uint8
 from mmd_ddm.maths.random import sample_noise
 from mmd_ddm.maths.slerp import slerp
-from mmd_ddm.report.runs import _companions
+from mmd_ddm.report.runs import companions
 from mmd_ddm.report.sheets import grid
 from mmd_ddm.samplers.predictions import predictions
 from mmd_ddm.samplers.registry import make_sampler
@@ -96,7 +96,7 @@ def test_honest_samples_are_not_accused(folder):
     assert found["not_authentic"]["finetuned"] == 0 < found["not_authentic"]["held-out real"] < 1
     medians = {name: q["0.5"] for name, q in found["distance_quantiles"].items()}
     assert medians["held-out real"] < min(medians["base"], medians["finetuned"])
-    (shown,) = _companions(folder / "run")
+    (shown,) = companions(folder / "run")
     assert shown.sentence == found["sentence"]
 
 
@@ -130,7 +130,7 @@ def test_rows_are_drawn_between_the_noises_of_the_samples(chain, folder):
             ((top, _),) = places(sheet, grid(row.numpy(), 3), 7)
             tops.append(top)
     assert tops == sorted(tops)
-    (shown,) = _companions(folder / "run")
+    (shown,) = companions(folder / "run")
     assert "2 pairs of noises, 3 images each, in 2 ddim steps" in shown.sentence
 
 

@@ -380,7 +380,7 @@ class TestReport:
         before = (folder / "digits.npy").read_bytes()
         done = mmd_ddm(folder, "report", "run", "--out", "digits.npy")
         assert done.code == 2
-        assert "a report ends in .html, .md, .csv; got digits.npy" in done.err
+        assert "a report ends in .html, .md, .tex, .csv; got digits.npy" in done.err
         assert (folder / "digits.npy").read_bytes() == before
 
 

@@ -6,7 +6,9 @@ import re
 import pytest
 
 from mmd_ddm.cli import tables as benchmark
-from mmd_ddm.report.bench import bench_lines, write_bench_chart, write_bench_tables
+from mmd_ddm.report.bench import write_bench_chart, write_bench_tables
+from mmd_ddm.report.results import comparison_table
+from mmd_ddm.report.tables import Strong
 
 
 def results() -> dict:
@@ -38,24 +40,26 @@ def results() -> dict:
 
 
 def test_lines_are_sorted_by_steps_then_quality():
-    (_, header), *lines = bench_lines(results())
-    assert header == [
+    table = comparison_table(results())
+    assert table.columns == [
         "sampler", "spacing", "steps", "NFE", "pixels KID x1000", "pixels FD",
         "encoder KID x1000", "encoder FD", "s/image",
     ]  # fmt: skip
-    assert [(strong, cells[0], cells[2], cells[3]) for strong, cells in lines[:-1]] == [
+    assert list(table.groups) == ["5 steps", "10 steps", ""]
+    *lines, floor = table.lines
+    assert [(isinstance(line[0], Strong), line[0], line[2], line[3]) for line in lines] == [
         (False, "unipc", "5", "5"),
         (False, "heun", "5", "9"),
         (True, "finetuned finetuned (ddim)", "5", "5"),
         (False, "ddim", "5", "5"),
         (False, "ddim", "10", "10"),
     ]
-    assert lines[2][1][4:] == ["20.0 ± 1.0", "2.00", "40.0 ± 1.0", "2.00", "0.0833"]
-    assert lines[-1][1][0] == "real vs real"
-    assert all(len(cells) == len(header) for _, cells in lines)
+    assert lines[2][4:] == ["20.0 ± 1.0", "2.00", "40.0 ± 1.0", "2.00", "0.0833"]
+    assert floor[0] == "real vs real"
+    assert {len(line) for line in table.lines} == {len(table.columns)}
 
 
-def test_markdown_and_csv_say_the_same(tmp_path):
+def test_markdown_latex_and_csv_say_the_same(tmp_path):
     write_bench_tables(results(), tmp_path)
     text = (tmp_path / "bench.md").read_text(encoding="utf-8")
     table = [line for line in text.splitlines() if line.startswith("|")]
@@ -65,6 +69,10 @@ def test_markdown_and_csv_say_the_same(tmp_path):
     assert "encoder: optimised" in text
     assert "- samples: 3" in text
     assert "- left out f-pndm at 3 steps" in text
+    latex = (tmp_path / "bench.tex").read_text(encoding="utf-8")
+    assert latex.count(r"\\") == len(table) - 1
+    assert latex.count(r"\midrule") == 3
+    assert r"\textbf{20.0 $\pm$ 1.0} & \textbf{2.00}" in latex
     with (tmp_path / "bench.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["sampler"] for row in rows] == ["unipc", "heun", "ddim", "ddim", "ddim"]

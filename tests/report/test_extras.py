@@ -1,4 +1,4 @@
-"""What a report shows of other verbs' work, and its other two forms: Markdown and CSV."""
+"""What a report shows of other verbs' work, and its other forms: Markdown, LaTeX and CSV."""
 
 import csv
 import json
@@ -125,7 +125,54 @@ def test_csv_holds_every_number(run, tmp_path):
     assert float(row["real_vs_real"]) == -0.0001
 
 
-@pytest.mark.parametrize("ending", ["md", "csv"])
+def test_latex_has_a_table_a_run(run, tmp_path):
+    out = tmp_path / "out.tex"
+    write_report([run, run], out)
+    text = out.read_text(encoding="utf-8")
+    assert text.count(r"\caption{demo: 5 steps now draw what takes the base") == 2
+    line = r"lite0 & held-out & KID x1000 & 3272 $\pm$ 30 & \textbf{1120 $\pm$ 20} & $-$66 \% &"
+    assert text.count(line) == 2
+
+
+@pytest.fixture
+def comparison(run):
+    """A comparison's folder, which is no run's."""
+    results = make_results()
+    for row in results["rows"]:
+        row["seeds"] = 1
+    content = {**results, "model": "a <model>", "notes": ["left out <genie>"]}
+    folder = run.parent / "table"
+    folder.mkdir()
+    (folder / "bench.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_comparison_makes_a_page_of_its_own(comparison, tmp_path):
+    write_report([comparison], tmp_path / "page.html")
+    reader = PageReader(tmp_path / "page.html")
+    assert "Samplers on a <model>" in reader.words
+    assert "5 steps finetuned fashion-mnist (ddim)" in reader.words
+    assert "left out <genie>" in reader.words
+    assert not reader.tags & {"img", "genie", "model"}
+    shutil.copy(comparison.parent / "demo" / "pairs.png", comparison / "bench.png")
+    write_report([comparison], tmp_path / "page.html")
+    assert "Quality against cost" in PageReader(tmp_path / "page.html").words
+
+
+def test_runs_and_comparisons_share_a_report(run, comparison, tmp_path):
+    for ending in ("html", "md", "tex", "csv"):
+        write_report([comparison, run, run], tmp_path / f"out.{ending}")
+    page = PageReader(tmp_path / "out.html")
+    assert page.words.index("2 runs compared") < page.words.index("Samplers on a <model>")
+    assert len(page.ids) == len(set(page.ids))
+    text = (tmp_path / "out.md").read_text(encoding="utf-8")
+    assert text.index("# Samplers on a &lt;model&gt;") < text.index("# 5 steps now draw")
+    assert (tmp_path / "out.tex").read_text(encoding="utf-8").count(r"\begin{table}") == 3
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert {row["run"] for row in csv.DictReader(file)} == {"table", "demo"}
+
+
+@pytest.mark.parametrize("ending", ["md", "tex", "csv"])
 def test_only_reports_are_overwritten(run, tmp_path, ending):
     out = tmp_path / f"out.{ending}"
     write_report([run], out)

@@ -206,7 +206,7 @@ def test_only_a_report_is_overwritten(run, tmp_path):
     assert page.read_text(encoding="utf-8") == fresh
     with pytest.raises(ValueError, match="is a folder"):
         write_report([run], tmp_path)
-    with pytest.raises(ValueError, match=r"ends in \.html, \.md, \.csv; got .*page\.pdf"):
+    with pytest.raises(ValueError, match=r"ends in \.html, \.md, \.tex, \.csv; got .*page\.pdf"):
         write_report([run], tmp_path / "page.pdf")
     with pytest.raises(ValueError, match="no run folders"):
         write_report([], page)

@@ -41,8 +41,8 @@ def bench(
 ) -> None:
     """Compare samplers, and finetuned runs, on one MODEL: same noise, same images, same spaces.
 
-    OUT then holds bench.md, bench.csv, bench.json and bench.png. Rows are remembered: the same
-    command again, or one that asks for more, draws only what is missing.
+    OUT then holds bench.md, .tex, .csv, .json and .png. Rows are remembered: the same command
+    again, or one that asks for more, draws only what is missing.
 
     Example: mmd-ddm bench base --data photos/ --steps 5,10 --run run --out table
     """
@@ -68,4 +68,4 @@ def bench(
         progress=bars,
     )
     print_bench(found.record)
-    console.print(f"saved {out}: bench.md, bench.csv, bench.json, bench.png")
+    console.print(f"saved {out}: bench.md, .tex, .csv, .json, .png")

@@ -34,9 +34,6 @@ def plan(
 
     Example: mmd-ddm plan google/ddpm-cifar10-32 --steps 10 --batch-size 256
     """
-    from rich import box
-    from rich.table import Table
-
     from mmd_ddm.config import FinetuneConfig
 
     given = {
@@ -49,13 +46,11 @@ def plan(
     }
     chosen = settings(FinetuneConfig, config, set_, given)
 
+    from mmd_ddm.cli.tables import print_table
     from mmd_ddm.jobs.plan import plan as measure
+    from mmd_ddm.report.tables import Table
 
     planned = measure(chosen)
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("micro-batch", "calls kept", "memory", "an iteration", ""):
-        table.add_column(name, justify="right", no_wrap=True)
-    for line in planned.lines():
-        table.add_row(*line)
-    console.print(table)
+    columns = ["micro-batch", "calls kept", "memory", "an iteration", ""]
+    print_table(Table(columns, {"": planned.lines()}, words=0))
     console.print(f"chosen: {planned}; {planned.budget / 2**30:.3g} GiB may be taken")

@@ -1,4 +1,4 @@
-"""``mmd-ddm report``: finished runs as a page, as Markdown or as CSV."""
+"""``mmd-ddm report``: finished runs as a page, as Markdown, as LaTeX or as CSV."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,15 +12,16 @@ __all__ = ["report"]
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders with results.json.")
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs and of bench.")
     ],
     out: Annotated[
-        Path, typer.Option(help="FILE.html, .md or .csv; an earlier report there is replaced.")
+        Path, typer.Option(help="FILE.html, .md, .tex, .csv; an earlier report there is replaced.")
     ],
 ) -> None:
     """Write one self-contained HTML page: tables, figures, verdict and settings of every run.
 
-    OUT in .md gives the same in brief as Markdown, for a README; in .csv every number on a line.
+    OUT in .md gives the same in brief as Markdown, for a README; in .tex the tables, for a paper;
+    in .csv every number on a line.
     A comparison of samplers in RUN/bench (mmd-ddm bench ... --out RUN/bench), and the pictures of
     RUN/neighbors and RUN/interpolation, are shown as well.
 

@@ -1,36 +1,39 @@
-"""Results as tables that 80 columns hold."""
+"""Tables in a terminal of 80 columns."""
 
-from itertools import pairwise
+from dataclasses import replace
 from typing import Any
 
 from rich import box
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from mmd_ddm.cli.console import console
-from mmd_ddm.report import short_names, table_lines, verdict
+from mmd_ddm.report import verdict
+from mmd_ddm.report.results import comparison_table, results_table
+from mmd_ddm.report.tables import Strong, Table
 
-__all__ = ["print_bench", "print_results"]
+__all__ = ["print_bench", "print_results", "print_table"]
+
+
+def print_table(table: Table, gap: int = 1) -> None:
+    """Print it: a cell that is too long, as the name of a run or a space may be, is folded.
+
+    Args:
+        table: groups are parted by an empty line.
+        gap: spaces between columns, beside the one that is always there.
+    """
+    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), caption=table.caption or None)
+    for i, title in enumerate(table.columns):
+        shown.add_column(title, justify="left" if i < table.words else "right", overflow="fold")
+    for lines in table.groups.values():
+        for line in lines:
+            style = "bold" if isinstance(line[0], Strong) else None
+            shown.add_row(*line, style=style, end_section=line is lines[-1])
+    console.print(shown)
 
 
 def print_results(results: dict[str, Any]) -> None:
     """The before/after table and, where there is an after, the verdict."""
-    header, *lines = (line[:-1] for line in table_lines(results))
-    # The selection space is neither optimised nor a judge; the report has it.
-    lines = [line for line in lines if "selection" not in line] or lines
-    caption = "KID in thousandths"
-    if any("optimised" in line for line in lines):
-        caption = f"* optimised; no other space was. {caption}"
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
-    # A star instead of the role, and no column without a value: the rest fits a terminal.
-    short = short_names(list(results["spaces"]))
-    lines = [[short[line[0]] + " *" * ("optimised" in line), *line[2:]] for line in lines]
-    every = zip([header[0], *header[2:]], *lines, strict=True)
-    columns = [c for c in every if set(c[1:]) != {"\N{EN DASH}"}]
-    for name, *_ in columns:
-        table.add_column(name.replace(", ", "\n").replace(" vs ", "\nvs "), no_wrap=True)
-    for cells in zip(*(column[1:] for column in columns), strict=True):
-        table.add_row(*(cell.removesuffix(" x1000") for cell in cells))
-    console.print(table)
+    print_table(_results(results))
     speedup = results.get("speedup")
     if speedup is None:
         return
@@ -46,38 +49,44 @@ def print_results(results: dict[str, Any]) -> None:
     console.print(f"Rule: {judged.rule}", style="dim")
 
 
+def _results(results: dict[str, Any]) -> Table:
+    """A star instead of the role, and no column without a value: the rest fits a terminal."""
+    table = results_table(results)
+    # The selection space is neither optimised nor a judge; the report has it.
+    lines = [line for line in table.lines if line[1] != "selection"] or table.lines
+    optimised = any(line[1] == "optimised" for line in lines)
+    lines = [
+        [space + " *" * (role == "optimised"), role, metric.removesuffix(" x1000"), *scores]
+        for space, role, metric, *scores in lines
+    ]
+    cells = zip(table.columns, *lines, strict=True)
+    empty = [title for title, *column in cells if set(column) == {"\N{EN DASH}"}]
+    kept = replace(table, groups={"": lines}).without("role", "gap closed", *empty)
+    titles = [title.replace(", ", "\n").replace(" vs ", "\nvs ") for title in kept.columns]
+    said = "* optimised; no other space was. " if optimised else ""
+    return replace(kept, columns=titles, words=len(titles), caption=f"{said}KID in thousandths")
+
+
 def print_bench(results: dict[str, Any]) -> None:
     """The table as 80 columns hold it: spaces by number, FD without its error.
 
     The spacing is a column only where the base has several.
     """
-    from mmd_ddm.report.bench import bench_lines
-
-    (_, header), *lines = bench_lines(results)
-    several = len({row["spacing"] for row in results["rows"] if row["name"] == "base"}) > 1
-    kept = [i for i, name in enumerate(header) if several or name != "spacing"]
-    spaces = ", ".join(f"{k} {space}" for k, space in enumerate(results["spaces"], 1))
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        title=f"KID in thousandths, and FD, in {spaces}",
-    )
-    named = max(len(row["sampler"]) for row in results["rows"])
-    for i in kept:
-        space, _, metric = header[i].removesuffix(" x1000").rpartition(" ")
-        number = f" {1 + list(results['spaces']).index(space)}" if space else ""
-        table.add_column(
-            metric + number,
-            width=None if i else named,  # a run, whose name may be of any length, is folded
-            justify="left" if i < 2 else "right",
-            no_wrap=bool(i) and metric != "KID",
-            overflow="ellipsis" if i else "fold",
-        )
-    bare = {i for i in kept if header[i].endswith(" FD")}
-    for (strong, cells), (_, after) in pairwise([*lines, lines[-1]]):
-        table.add_row(
-            *(cells[i].partition(" ±")[0] if i in bare else cells[i] for i in kept),
-            style="bold" if strong else None,
-            end_section=cells[2] != after[2],
-        )
-    console.print(table)
+    table, spaces = comparison_table(results), list(results["spaces"])
+    if len({row["spacing"] for row in results["rows"] if row["name"] == "base"}) < 2:
+        table = table.without("spacing")
+    titles = []
+    for title in table.columns:
+        space, _, metric = title.removesuffix(" x1000").rpartition(" ")
+        titles.append(f"{metric} {1 + spaces.index(space)}" if space in spaces else title)
+    bare = {i for i, title in enumerate(titles) if title.startswith("FD ")}
+    groups = {
+        title: [
+            [cell.partition(" ±")[0] if i in bare else cell for i, cell in enumerate(line)]
+            for line in lines
+        ]
+        for title, lines in table.groups.items()
+    }
+    numbered = ", ".join(f"{number} {space}" for number, space in enumerate(spaces, 1))
+    caption = f"KID in thousandths, and FD, in {numbered}"
+    print_table(replace(table, columns=titles, groups=groups, caption=caption), gap=0)

@@ -25,20 +25,16 @@ def verify(
 
     Example: mmd-ddm verify run
     """
-    from rich import box
-    from rich.table import Table
-
+    from mmd_ddm.cli.tables import print_table
     from mmd_ddm.jobs.verify import verify as recompute
+    from mmd_ddm.report.tables import Table
 
     checks = recompute(run, device)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for title in ("check", "recorded", "found", ""):
-        # A check is named by its space or file, of any length: it wraps rather than vanishes.
-        table.add_column(title, overflow="fold")
-    for check in checks:
-        found = check.found[: 16 if check.verdict == "holds" else 60]
-        table.add_row(check.name, check.recorded[:16], found, check.verdict)
-    console.print(table)
+    lines = [
+        [c.name, c.recorded[:16], c.found[: 16 if c.verdict == "holds" else 60], c.verdict]
+        for c in checks
+    ]
+    print_table(Table(["check", "recorded", "found", ""], {"": lines}, words=4))
     verdicts = [check.verdict for check in checks]
     console.print(", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts)))
     if "differs" in verdicts:

@@ -6,11 +6,11 @@ real-versus-real floor,
     change = 100 (f - b) / b  %,        share of the gap closed = (b - f) / (b - r).
 
 Neither is stated where its denominator is not positive, nor a share where b lies within two
-combined standard errors of r: there is no gap to close.
+combined standard errors of r: there is no gap to close. Wherever a person reads
+a number, `format_score` or a neighbour of it wrote it.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,9 @@ __all__ = [
     "format_number",
     "format_percent",
     "format_score",
+    "metric_name",
     "row_label",
     "score",
-    "short_names",
-    "table_lines",
 ]
 
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -170,40 +169,10 @@ def before_after(results: dict[str, Any]) -> list[Row]:
     return [row for row in rows if any([row.base, row.finetuned, *row.others.values()])]
 
 
-def table_lines(results: dict[str, Any]) -> list[list[str]]:
-    """The same as text: a header line, then one line of cells per row, KID in thousandths."""
-    rows = before_after(results)
-    finetuned, base = contest(results)
-    header = [
-        "space",
-        "role",
-        "metric",
-        row_label(base, finetuned) if base else "base",
-        row_label(finetuned) if finetuned else "finetuned",
-        "change",
-        *(rows[0].others if rows else ()),
-        "real vs real",
-        "gap closed",
-    ]
-    return [header, *(_cells(row) for row in rows)]
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Spaces without what they were made from: ``encoder:PATH`` is ``encoder``, if only one is."""
-    kinds = [name.partition(":")[0] for name in names]
-    return {
-        name: kind if kinds.count(kind) == 1 else name
-        for name, kind in zip(names, kinds, strict=True)
-    }
-
-
-def _cells(row: Row) -> list[str]:
-    scores: Sequence[Score | None] = [row.base, row.finetuned, *row.others.values(), row.floor]
-    base, finetuned, *others = (format_score(s, row.metric) for s in scores)
-    short = row.metric.upper() if len(row.metric) <= 4 else row.metric
-    metric = "KID x1000" if row.metric == "kid" else short
-    change, share = format_percent(row.change, signed=True), format_percent(row.share, scale=100.0)
-    return [row.space, row.role, metric, base, finetuned, change, *others, share]
+def metric_name(metric: str) -> str:
+    """As a table shows it: ``KID x1000``, ``FD``, ``precision``."""
+    short = metric.upper() if len(metric) <= 4 else metric
+    return f"{short} x1000" if metric in _SCALE else short
 
 
 def format_score(s: Score | None, metric: str) -> str:

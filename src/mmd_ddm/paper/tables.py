@@ -1,18 +1,24 @@
-"""A table of the paper as Markdown and CSV: our cells, and the published figures beside them."""
+"""A table of the paper: our cells, and the published figures beside them."""
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from mmd_ddm.evaluation.scores import Score, format_number, format_percent, format_score, score
+from mmd_ddm.evaluation.scores import (
+    Score,
+    format_number,
+    format_percent,
+    format_score,
+    metric_name,
+    score,
+)
 from mmd_ddm.paper.cells import Cell, Choice, Key, spatial, with_classes
 from mmd_ddm.paper.presets import Preset, load_experiment, preset_names
 from mmd_ddm.paper.published import published, published_figures
-from mmd_ddm.report.markdown import escape, table
+from mmd_ddm.report.tables import Strong, Table, csv_text, escape
 
 __all__ = ["Layout", "write_figure_text", "write_index", "write_table"]
 
@@ -24,7 +30,9 @@ _METRICS = {
     "FID": (0, "fd"), "FID_CLIP": (1, "fd"), "IS": (_CLASSES, "is"), "sFID": (_SPATIAL, "fd"),
     "Precision": (0, "precision"), "Recall": (0, "recall"),
 }  # fmt: skip
-_NAMES = {"fd": "FD", "kid": "KID x1000", "is": "IS"}
+_NUMBERS = (
+    "data", "space", "metric", "row", "steps", "ours", "se", "published", "published for",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,52 +59,24 @@ class Layout:
         found = {cell.name: cell for (where, *_), cell in self.cells.items() if where == part}
         return list(found.values())
 
-    def score(self, part: str, label: str, k: int, space: int, metric: str) -> Score | None:
-        """Mean over the seeds that are finished; the standard error of that, or of the one."""
-        found = []
-        for (*place, _), cell in self.cells.items():
-            if place == [part, label, k] and cell.name in self.records:
-                row = self.records[cell.name]["row"]
-                found.append(score(row["spaces"].get(_space(cell, space), {}), metric))
-        scores = [one for one in found if one is not None]
-        if len(scores) < 2:
-            return scores[0] if scores else None
-        values = [one.value for one in scores]
-        return Score(mean(values), stdev(values) / len(values) ** 0.5)
-
-    def floor(self, part: str, space: int, metric: str) -> Score | None:
-        """The same metric between two sets of real images."""
-        for cell in self.of(part):
-            if cell.name in self.records:
-                about = self.records[cell.name]["spaces"].get(_space(cell, space))
-                return score(about["floor"], metric) if about else None
-        return None
-
-    def datasets(self, part: str) -> list[str]:
-        """Whose published figures stand beside this experiment's."""
-        parts = self.preset.parts if self.choice.one_model else (part,)
-        return [load_experiment(name).title for name in parts]
-
 
 def write_table(layout: Layout, folder: Path) -> None:
-    """Write ``NAME.md`` and ``NAME.csv``."""
-    preset, parts = layout.preset, [f"## {escape(layout.preset.title)}"]
-    rows: list[list[object]] = []
+    """Write ``NAME.md``, ``NAME.tex`` and ``NAME.csv``."""
+    text, tables = [f"## {escape(layout.preset.title)}"], []
+    numbers: list[list[object]] = []
     for part in layout.parts:
-        for name in preset.metrics:
-            parts.append(_block(layout, part, name, *_METRICS[name]))
-            rows += _lines(layout, part, name, *_METRICS[name])
-        for space in range(len(layout.of(part)[0].spaces)):
-            if space != 1 or "FID_CLIP" in preset.metrics:
-                parts.append(_block(layout, part, "", space, "kid"))
-                rows += _lines(layout, part, "", space, "kid")
-        parts.append(_describe(layout, part))
-    (folder / f"{preset.name}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    with (folder / f"{preset.name}.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["data", "space", "metric", "row", "steps", "ours", "se", "published",
-                         "published for"])  # fmt: skip
-        writer.writerows(rows)
+        for block in _blocks(layout, part):
+            tables.append(block.table())
+            text.append(tables[-1].markdown())
+            numbers += block.numbers()
+        text.append(_describe(layout, part))
+    for ending, content in (
+        ("md", "\n\n".join(text) + "\n"),
+        ("tex", "\n".join(table.latex() for table in tables)),
+        ("csv", csv_text(_NUMBERS, numbers)),
+    ):
+        path = folder / f"{layout.preset.name}.{ending}"
+        path.write_text(content, encoding="utf-8", newline="\n")
 
 
 def write_figure_text(layout: Layout, caption: str, folder: Path) -> None:
@@ -133,96 +113,107 @@ def _describe(layout: Layout, part: str) -> str:
     return text
 
 
-def _space(cell: Cell, place: int) -> str:
-    named = {_SPATIAL: spatial, _CLASSES: with_classes}
-    return named[place](cell) if place in named else cell.spaces[place]
+def _blocks(layout: Layout, part: str) -> Iterator["_Block"]:
+    """The paper's metrics, then KID in every space."""
+    for name in layout.preset.metrics:
+        yield _Block(layout, part, name, *_METRICS[name])
+    for place in range(len(layout.of(part)[0].spaces)):
+        if place != 1 or "FID_CLIP" in layout.preset.metrics:
+            yield _Block(layout, part, "", place, "kid")
 
 
-def _block(layout: Layout, part: str, name: str, space: int, metric: str) -> str:
-    """One metric: a row a method, a column a number of steps, with the published ones beside."""
-    cell = layout.of(part)[0]
-    beside = layout.datasets(part) if name else []
-    header = [f"{_NAMES.get(metric, metric)} in {_space(cell, space)}"]
-    for k in layout.steps:
-        header += [f"{k} steps", *(f"published ({name}, {data})" for data in beside)]
-    labels = list(layout.preset.rows)
-    labels += [m for m in _published_rows(layout, beside, name) if m not in labels]
-    lines = []
-    for label in labels:
-        row = layout.preset.rows.get(label)
-        line = [f"**{escape(label)}**" if row and row.match else escape(label)]
-        for k in layout.steps:
-            ours = layout.score(part, label, k, space, metric)
-            line += [
-                _show(ours, metric),
-                *(_printed(layout, data, name, label, k) for data in beside),
+@dataclass(frozen=True)
+class _Block:
+    """One metric in one space of an experiment: a row a method, a column a number of steps."""
+
+    layout: Layout
+    part: str
+    name: str  # as the paper calls it; empty if it does not, and nothing published stands beside
+    place: int  # of the space among those of a cell
+    metric: str
+
+    def table(self) -> Table:
+        """With the floor, and the improvement where the preset asks for it."""
+        preset, first = self.layout.preset, self.layout.of(self.part)[0]
+        columns = list(product(self.layout.steps, ["", *self._beside()]))
+        what = f"{metric_name(self.metric)} in {self._space(first)}"
+        titles = [
+            f"published ({self.name}, {data})" if data else f"{k} steps" for k, data in columns
+        ]
+        methods = [
+            [
+                Strong(label) if label in preset.rows and preset.rows[label].match else label,
+                *(self._text(self._found(label, k, data), data) for k, data in columns),
             ]
-        lines.append(line)
-    floor = _show(layout.floor(part, space, metric), metric)
-    lines.append(["real images", *[floor, *[_DASH] * len(beside)] * len(layout.steps)])
-    if layout.preset.improvement:
-        lines.append(_improvement(layout, part, name, space, metric, beside))
-    return table([escape(h) for h in header], lines)
+            for label in dict.fromkeys([*preset.rows, *self._published_rows()])
+        ]
+        floor = self._text(self._floor())
+        last = [["real images", *(_DASH if data else floor for _, data in columns)]]
+        if preset.improvement:
+            pairs = [[self._found(x, k, data) for x in preset.improvement] for k, data in columns]
+            last.append(["Improvement", *(_change(*pair) for pair in pairs)])
+        groups = {"": methods, "real images": last}
+        return Table([what, *titles], groups, caption=f"{preset.title}: {what}")
+
+    def numbers(self) -> Iterator[list[object]]:
+        """A line of `_NUMBERS` a row, a number of steps and a data set published for."""
+        first, rows = self.layout.of(self.part)[0], self.layout.preset.rows
+        about = [first.config.data, self._space(first), self.metric]
+        for label, k, data in product(rows, self.layout.steps, self._beside() or [""]):
+            ours, printed = self._found(label, k), self._found(label, k, data) if data else None
+            yield [
+                *about, label, k, ours and ours.value, ours and ours.se,
+                printed and printed.value, printed and data,
+            ]  # fmt: skip
+
+    def _beside(self) -> list[str]:
+        """The data sets whose published figures stand beside ours."""
+        preset = self.layout.preset
+        parts = preset.parts if self.layout.choice.one_model else (self.part,)
+        return [load_experiment(part).title for part in parts] if self.name else []
+
+    def _published_rows(self) -> list[str]:
+        wanted = [(self.layout.preset.table, data, self.name) for data in self._beside()]
+        every = published_figures()
+        return [f.method for f in every if (f.table, f.dataset, f.metric) in wanted]
+
+    def _found(self, label: str, k: int, data: str = "") -> Score | None:
+        """What is published for that data set; without one ours, the mean over finished seeds."""
+        if data:
+            printed = published(self.layout.preset.table, data, self.name, label, k)
+            return None if printed is None else Score(printed)
+        scores = []
+        for (*place, _), cell in self.layout.cells.items():
+            if place == [self.part, label, k] and cell.name in self.layout.records:
+                spaces = self.layout.records[cell.name]["row"]["spaces"]
+                found = score(spaces.get(self._space(cell), {}), self.metric)
+                scores += [found] if found else []
+        if len(scores) < 2:
+            return scores[0] if scores else None
+        values = [found.value for found in scores]
+        return Score(mean(values), stdev(values) / len(values) ** 0.5)
+
+    def _floor(self) -> Score | None:
+        """The same metric between two sets of real images."""
+        for cell in self.layout.of(self.part):
+            if cell.name in self.layout.records:
+                about = self.layout.records[cell.name]["spaces"].get(self._space(cell))
+                return score(about["floor"], self.metric) if about else None
+        return None
+
+    def _space(self, cell: Cell) -> str:
+        named = {_SPATIAL: spatial, _CLASSES: with_classes}
+        return named[self.place](cell) if self.place in named else cell.spaces[self.place]
+
+    def _text(self, found: Score | None, data: str = "") -> str:
+        if found and data:
+            return f"{found.value:g}"
+        if found and self.metric not in ("fd", "kid"):
+            return format_number(found.value)
+        return format_score(found, self.metric)
 
 
-def _improvement(
-    layout: Layout, part: str, name: str, space: int, metric: str, beside: Sequence[str]
-) -> list[str]:
-    before, after = layout.preset.improvement
-    line = ["Improvement"]
-    for k in layout.steps:
-        ours = [layout.score(part, label, k, space, metric) for label in (before, after)]
-        line.append(_change(*(one.value if one else None for one in ours)))
-        for data in beside:
-            line.append(
-                _change(*(_figure(layout, data, name, label, k) for label in (before, after)))
-            )
-    return line
-
-
-def _change(before: float | None, after: float | None) -> str:
-    if before is None or after is None or before <= 0:
+def _change(before: Score | None, after: Score | None) -> str:
+    if before is None or after is None or before.value <= 0:
         return _DASH
-    return format_percent(100 * (after - before) / before, signed=True)
-
-
-def _lines(
-    layout: Layout, part: str, name: str, space: int, metric: str
-) -> Iterable[list[object]]:
-    """The block for CSV: one line a row, a number of steps and a data set published for."""
-    cell = layout.of(part)[0]
-    beside = layout.datasets(part) if name else [""]
-    for label, k, data in product(layout.preset.rows, layout.steps, beside):
-        ours = layout.score(part, label, k, space, metric)
-        printed = _figure(layout, data, name, label, k)
-        yield [
-            cell.config.data, _space(cell, space), metric, label, k,
-            "" if ours is None else ours.value, "" if ours is None else ours.se,
-            "" if printed is None else printed, data if printed is not None else "",
-        ]  # fmt: skip
-
-
-def _published_rows(layout: Layout, datasets: Sequence[str], metric: str) -> list[str]:
-    return list(
-        dict.fromkeys(
-            figure.method
-            for figure in published_figures()
-            if (figure.table, figure.metric) == (layout.preset.table, metric)
-            and figure.dataset in datasets
-        )
-    )
-
-
-def _figure(layout: Layout, data: str, name: str, label: str, k: int) -> float | None:
-    return published(layout.preset.table, data, name, label, k)
-
-
-def _printed(layout: Layout, data: str, name: str, label: str, k: int) -> str:
-    value = _figure(layout, data, name, label, k)
-    return _DASH if value is None else f"{value:g}"
-
-
-def _show(found: Score | None, metric: str) -> str:
-    if found is None or metric in ("fd", "kid"):
-        return format_score(found, metric)
-    return format_number(found.value)
+    return format_percent(100 * (after.value - before.value) / before.value, signed=True)

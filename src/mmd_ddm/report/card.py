@@ -13,9 +13,11 @@ from typing import Any
 from mmd_ddm.data.public_sets import parse_request
 from mmd_ddm.evaluation.verdict import verdict
 from mmd_ddm.report.headline import headline
-from mmd_ddm.report.markdown import escape, facts, fence, results_table
+from mmd_ddm.report.markdown import facts, fence
 from mmd_ddm.report.record import loading_code, ships_code
+from mmd_ddm.report.results import results_table
 from mmd_ddm.report.runs import read_run
+from mmd_ddm.report.tables import escape
 
 __all__ = ["write_base_card", "write_card"]
 
@@ -54,8 +56,8 @@ def write_card(folder: Path) -> None:
     row = next(row for row in run.results["rows"] if row["name"] == "finetuned")
     trained = ("iterations", "batch_size", "lr", "ema_decay", "grad_clip")
     picture = []
-    if run.pairs:
-        shutil.copy(run.pairs, folder / "model" / _PICTURE)
+    if pairs := run.picture(_PICTURE):
+        shutil.copy(pairs, folder / "model" / _PICTURE)
         picture = [f"![The same noise, base above and finetuned below]({_PICTURE})"]
     about = {
         "base model": _public(base),
@@ -82,8 +84,8 @@ def write_card(folder: Path) -> None:
         facts(about),
         f"## Use\n\n{fence(loading_code(run, '.') or '', 'python')}\n\n"
         "Replace `.` by this folder, or by the id of this repository.",
-        f"## Results\n\n{results_table(run)}\n\nLower is better; real vs real is the floor. "
-        f"{escape(judged.rule)}",
+        f"## Results\n\n{results_table(run.results).markdown()}\n\n"
+        f"Lower is better; real vs real is the floor. {escape(judged.rule)}",
     ]
     text = _compose(_header(base, data, few_step=True), body, limits)
     (folder / "model" / "README.md").write_text(text, encoding="utf-8")

@@ -11,26 +11,21 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from markupsafe import escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
-from mmd_ddm.evaluation.scores import format_number, score
+from mmd_ddm.report.axes import PLAIN, curves, draw_curve, draw_floor, scale_axes
 
-__all__ = ["apart", "loss_chart", "quality_chart", "selection_chart"]
+__all__ = ["loss_chart", "quality_chart", "selection_chart"]
 
-_INK, _MUTED, _LINE = "#010201", "#010202", "#010203"
-_BASE, _FINETUNED, _FLOOR = "#010204", "#010205", "#010206"
+_INK, _MUTED, _LINE, _BASE, _FINETUNED, _FLOOR = (f"#01020{i}" for i in range(1, 7))
 _VARIABLES = {
-    _INK: "var(--ink)",
-    _MUTED: "var(--muted)",
-    _LINE: "var(--line)",
-    _BASE: "var(--base)",
-    _FINETUNED: "var(--accent)",
-    _FLOOR: "var(--floor)",
-}
+    _INK: "ink", _MUTED: "muted", _LINE: "line", _BASE: "base", _FINETUNED: "accent",
+    _FLOOR: "floor",
+}  # fmt: skip
 _SIZE = (4.8, 3.1)  # inches: 346 units wide, so text keeps its size on a phone
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -53,7 +48,6 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelcolor": _MUTED,
     "ytick.major.size": 0,
 }
-_PLAIN = FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
 
 
 class _Chart:
@@ -69,28 +63,28 @@ class _Chart:
             self.axes.set_xlabel(x_label)
             self.axes.grid(visible=False, axis="x")
 
-    def svg(self, title: str) -> str:
+    def svg(self, title: str) -> Markup:
         buffer = io.StringIO()
         with matplotlib.rc_context(self.style):
             self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
         return _inline(buffer.getvalue(), self.name, title)
 
 
-def _inline(svg: str, name: str, title: str) -> str:
-    view_box = re.search(r'viewBox="([^"]+)"', svg)
+def _inline(svg: str, name: str, title: str) -> Markup:
+    (box,) = re.findall(r'viewBox="([^"]+)"', svg)[:1]
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body)
     for placeholder, variable in _VARIABLES.items():
-        body = body.replace(placeholder, variable)
-    box = view_box.group(1) if view_box else "0 0 345.6 223.2"
-    return f'<svg viewBox="{box}" role="img" aria-label="{escape(title)}">{body}'
+        body = body.replace(placeholder, f"var(--{variable})")
+    head = Markup('<svg viewBox="{}" role="img" aria-label="{}">').format(box, title)
+    return head + Markup(body)
 
 
 def quality_chart(
     results: dict[str, Any], space: str, name: str, solvers: Sequence[dict[str, Any]] = ()
-) -> str | None:
+) -> Markup | None:
     """KID in one space against network evaluations: base rows, finetuned rows, the floor.
 
     Args:
@@ -99,102 +93,44 @@ def quality_chart(
         name: unique in the page; starts with a letter.
         solvers: rows of the base under other samplers; the best of each cost is drawn, by name.
     """
-    lines: dict[tuple[str, ...], list[tuple[float, float, float]]] = {}
-    for row in results["rows"]:
-        key = (str(row.get("name")), *(str(row.get(k)) for k in ("sampler", "spacing", "eta")))
-        lines.setdefault(key, []).extend(_point(row, space))
-    lines = {key: points for key, points in lines.items() if points}
+    lines = curves(results["rows"], ("name", "sampler", "spacing", "eta"), space)
     if not lines:
         return None
     chart = _Chart(name, "network evaluations per image (NFE)")
-    for key, points in lines.items():
-        _draw_line(chart.axes, np.array(sorted(points)), is_finetuned=key[0] == "finetuned")
+    for drawn, points in lines.items():
+        colour, marker, front = (_BASE, "o", 3) if drawn[0] == "base" else (_FINETUNED, "D", 4)
+        look = {"color": colour, "marker": marker, "markersize": 6, "linewidth": 1.6}
+        draw_curve(chart.axes, points, zorder=front, capsize=3, **look)
     best = _draw_solvers(chart.axes, solvers, space)
     # The run's own costs first: another sampler's may lie too near to be named as well.
     every = np.array([point for points in (*lines.values(), best) for point in points])
-    _scale_axes(chart.axes, every)
-    floor = score(results["spaces"].get(space, {}).get("floor") or {}, "kid")
-    if floor is not None:
-        _draw_floor(chart.axes, floor.times(1000.0).value, every[:, 1].min())
+    scale_axes(chart.axes, every)
+    draw_floor(chart.axes, results["spaces"].get(space, {}), every[:, 1].min(), _FLOOR)
     return chart.svg(f"KID x1000 in {space} against network evaluations")
-
-
-def _point(row: dict[str, Any], space: str) -> list[tuple[float, float, float]]:
-    """NFE, KID and its standard error in thousandths; none where the row does not say."""
-    found = score((row.get("spaces") or {}).get(space) or {}, "kid")
-    if found is None or not row.get("nfe"):
-        return []
-    return [(float(row["nfe"]), 1000 * found.value, 1000 * found.se)]
 
 
 def _draw_solvers(
     axes: Axes, rows: Sequence[dict[str, Any]], space: str
 ) -> list[tuple[float, float, float]]:
     """The lowest KID of other samplers for a cost no greater, where that cost is first of use."""
-    named = [(*point, str(row.get("sampler"))) for row in rows for point in _point(row, space)]
-    points: list[tuple[float, float, float, str]] = []
+    alike = curves(rows, ("sampler",), space)
+    named = [(*point, sampler) for (sampler,), points in alike.items() for point in points]
+    lowest: list[tuple[float, float, float, str]] = []
     for point in sorted(named):
-        if not points or point[1] < points[-1][1]:
-            points = [p for p in points if p[0] < point[0]] + [point]
-    for nfe, kid, _, sampler in points:
+        if not lowest or point[1] < lowest[-1][1]:
+            lowest = [p for p in lowest if p[0] < point[0]] + [point]
+    for nfe, kid, _, sampler in lowest:
         axes.annotate(
             sampler, (nfe, kid), (4, 3), textcoords="offset points", color=_MUTED, fontsize=7.5,
             ha="left", va="bottom",  # the line falls: above it there is room
         )  # fmt: skip
-    if points:
-        costs, kids, errors = np.array([point[:3] for point in points]).T
-        axes.errorbar(
-            costs, kids, yerr=1.96 * errors, color=_FLOOR, marker="s", markersize=5,
-            linestyle=":", linewidth=1.4, capsize=3, zorder=3,
-        )  # fmt: skip
-    return [point[:3] for point in points]
+    best = [point[:3] for point in lowest]
+    look = {"color": _FLOOR, "marker": "s", "markersize": 5, "linestyle": ":", "linewidth": 1.4}
+    draw_curve(axes, best, zorder=3, capsize=3, **look)
+    return best
 
 
-def _draw_line(axes: Axes, points: np.ndarray, is_finetuned: bool) -> None:
-    colour, marker = (_FINETUNED, "D") if is_finetuned else (_BASE, "o")
-    nfe, kid, se = points.T
-    axes.errorbar(
-        nfe, kid, yerr=1.96 * se, color=colour, marker=marker,
-        markersize=6, linewidth=1.6, capsize=3, zorder=4 if is_finetuned else 3,
-    )  # fmt: skip
-
-
-def _scale_axes(axes: Axes, points: np.ndarray) -> None:
-    nfe, kid = points[:, 0], points[:, 1]
-    axes.set_xscale("log")
-    axes.set_xlim(nfe.min() / 1.25, nfe.max() * 1.25)
-    axes.xaxis.set_major_locator(FixedLocator(apart(nfe.tolist())))
-    axes.xaxis.set_major_formatter(_PLAIN)
-    axes.xaxis.set_minor_locator(NullLocator())
-    if kid.min() > 0 and kid.max() > 5 * kid.min():
-        axes.set_yscale("log", nonpositive="clip")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(_PLAIN)
-
-
-def apart(ticks: Sequence[float]) -> list[float]:
-    """Those ticks that do not run into an earlier one of the list on a logarithmic axis."""
-    kept: list[float] = []
-    for tick in ticks:
-        if all(max(tick, other) > 1.15 * min(tick, other) for other in kept):
-            kept.append(tick)
-    return kept
-
-
-def _draw_floor(axes: Axes, floor: float, lowest: float) -> None:
-    """A dashed line, or a note where a logarithmic axis cannot reach it."""
-    if axes.get_yscale() == "linear" or floor > lowest / 20:
-        axes.axhline(floor, color=_FLOOR, linestyle=(0, (4, 3)), linewidth=1.4, zorder=2)
-        return
-    axes.set_ylim(bottom=lowest / 2.5)  # room for the note below every point
-    axes.text(
-        0.0, 0.03, f"real vs real: {format_number(floor)}, below the axis", color=_FLOOR,
-        transform=axes.transAxes, verticalalignment="bottom",
-    )  # fmt: skip
-
-
-def loss_chart(events: Sequence[dict[str, Any]], name: str) -> str | None:
+def loss_chart(events: Sequence[dict[str, Any]], name: str) -> Markup | None:
     """The training loss, and its running mean over a twentieth of the run, with 1.96 errors."""
     points = _series([e for e in events if e.get("event") == "train"], "loss")
     if len(points) < 2:
@@ -205,15 +141,21 @@ def loss_chart(events: Sequence[dict[str, Any]], name: str) -> str | None:
     error = windows[:, 1].std(-1, ddof=min(1, width - 1)) / np.sqrt(width)
     chart = _Chart(name, "step")
     chart.axes.plot(*points.T, color=_BASE, linewidth=0.8, alpha=0.45)
-    chart.axes.fill_between(
-        step, mean - 1.96 * error, mean + 1.96 * error, color=_FINETUNED, alpha=0.18, linewidth=0
-    )
-    chart.axes.plot(step, mean, color=_FINETUNED, linewidth=1.8)
-    chart.axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _draw_band(chart.axes, step, mean, error)
     return chart.svg("Training loss against step")
 
 
-def selection_chart(events: Sequence[dict[str, Any]], space: str, name: str) -> str | None:
+def _draw_band(
+    axes: Axes, step: np.ndarray, mean: np.ndarray, error: np.ndarray, **look: Any
+) -> None:
+    """A line with 1.96 of its standard errors to either side."""
+    low, high = mean - 1.96 * error, mean + 1.96 * error
+    axes.fill_between(step, low, high, color=_FINETUNED, alpha=0.18, linewidth=0)
+    axes.plot(step, mean, color=_FINETUNED, linewidth=1.8, **look)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def selection_chart(events: Sequence[dict[str, Any]], space: str, name: str) -> Markup | None:
     """KID in one space during training, with a band of 1.96 standard errors; the best marked."""
     found = [e for e in events if e.get("event") == "eval" and e.get("space") == space]
     points = _series(found, "kid", "kid_se")
@@ -221,17 +163,13 @@ def selection_chart(events: Sequence[dict[str, Any]], space: str, name: str) -> 
         return None
     step, kid, se = points[:, 0], 1000 * points[:, 1], 1000 * np.nan_to_num(points[:, 2])
     chart = _Chart(name, "step")
-    chart.axes.fill_between(
-        step, kid - 1.96 * se, kid + 1.96 * se, color=_FINETUNED, alpha=0.18, linewidth=0
-    )
-    chart.axes.plot(step, kid, color=_FINETUNED, linewidth=1.8, marker="o", markersize=3.5)
+    _draw_band(chart.axes, step, kid, se, marker="o", markersize=3.5)
     best = [e["step"] for e in found if e.get("best")][-1:]
     at = np.isin(step, best)
     chart.axes.plot(
         step[at], kid[at], "o", markersize=11, markerfacecolor="none", color=_INK, linewidth=0
     )
-    chart.axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    chart.axes.yaxis.set_major_formatter(_PLAIN)
+    chart.axes.yaxis.set_major_formatter(PLAIN)
     return chart.svg(f"KID x1000 in {space} against step")
 
 

@@ -11,20 +11,17 @@ __all__ = ["Headline", "headline"]
 
 @dataclass(frozen=True)
 class Headline:
-    """What the top of the page says; empty text where the results do not say.
+    """What the top of the page says, as text; empty where the results do not say.
 
     Attributes:
         model: the base model's name.
         steps: K.
-        space: the feature space that carries the headline.
+        space: the feature space that carries the headline; the numbers below are its KID.
         role: that space's role.
         finding: one line.
         measured: how the finding was measured.
         ratio: base steps per finetuned step at equal quality.
-        base: KID of the base at K steps, in thousandths.
-        finetuned: KID of the finetuned model.
-        gain: their difference, with the combined standard error.
-        change: the same in percent.
+        gain: base less finetuned, in thousandths as both; ``change`` is the same in percent.
         share: share of the gap to real images that was closed.
     """
 
@@ -55,23 +52,23 @@ def headline(results: dict[str, Any]) -> Headline:
     return Headline(
         model=model,
         steps=steps,
-        space=row.space if row else "",
-        role=row.role if row else "",
+        space=row.space,
+        role=row.role,
         finding=finding or f"{model} in {steps} steps",
         measured=_measured(speedup),
         ratio=ratio,
-        base=format_score(row.base if row else None, "kid"),
-        finetuned=format_score(row.finetuned if row else None, "kid"),
-        gain=format_score(row.gain if row else None, "kid"),
-        change=format_percent(row.change if row else None, signed=True),
-        share=format_percent(row.share if row else None, scale=100.0),
+        base=format_score(row.base, "kid"),
+        finetuned=format_score(row.finetuned, "kid"),
+        gain=format_score(row.gain, "kid"),
+        change=format_percent(row.change, signed=True),
+        share=format_percent(row.share, scale=100.0),
     )
 
 
-def _carrier(rows: list[Row], wanted: str | None) -> Row | None:
-    """The KID row of the speed-up's space, else of a held-out space, else any."""
-    kid = [row for row in rows if row.metric == "kid"]
-    return min(kid, key=lambda row: (row.space != wanted, row.role != "held-out"), default=None)
+def _carrier(rows: list[Row], wanted: str | None) -> Row:
+    """The KID row of that space, else of a held-out one, else any; an empty one if none is."""
+    kid = [row for row in rows if row.metric == "kid"] or [Row("", "", "kid", None, None)]
+    return min(kid, key=lambda row: (row.space != wanted, row.role != "held-out"))
 
 
 def _finding(speedup: dict[str, Any]) -> tuple[str, str]:

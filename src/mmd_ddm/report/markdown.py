@@ -1,85 +1,51 @@
-"""Runs as Markdown: the table for a README, and what a model card is put together from."""
+"""Runs and comparisons as Markdown; a model card is put together from the same."""
 
-import html
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from mmd_ddm.evaluation.scores import short_names, table_lines
 from mmd_ddm.evaluation.verdict import verdict
 from mmd_ddm.report.headline import headline
 from mmd_ddm.report.record import commands, environment, flatten, loading_code
+from mmd_ddm.report.results import comparison_table, results_table
 from mmd_ddm.report.runs import Run
+from mmd_ddm.report.tables import Table, escape
 
-__all__ = ["MARK", "escape", "facts", "fence", "markdown", "results_table", "table"]
-
-MARK = "<!-- mmd-ddm report -->"
-
-
-def escape(text: object) -> str:
-    """Text that stands for itself in a line, or a cell, of Markdown."""
-    line = html.escape(" ".join(str(text).split()), quote=False)
-    for special in "\\`*|":
-        line = line.replace(special, f"\\{special}")
-    return line.replace("](", "]\\(")
-
-
-def table(header: Sequence[str], lines: Iterable[Sequence[str]], words: int = 1) -> str:
-    """A table of cells that are Markdown already; columns after ``words`` are aligned right."""
-    rule = ["---"] * words + ["---:"] * (len(header) - words)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *lines])
+__all__ = ["comparison_markdown", "facts", "fence", "run_markdown"]
 
 
 def facts(entries: Mapping[str, object]) -> str:
     """Keys and values as a table of two columns."""
-    return table(["", ""], [[escape(k), escape(v)] for k, v in entries.items()], words=2)
+    lines = [[key, str(value)] for key, value in entries.items()]
+    return Table(["", ""], {"": lines}, words=2).markdown()
 
 
 def fence(code: str, language: str = "") -> str:
     """A block of code; a fence longer than any inside."""
-    ticks = "`" * max(3, 1 + max((len(run) for run in _backticks(code)), default=0))
+    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", code)), default=0))
     return f"{ticks}{language}\n{code}\n{ticks}"
 
 
-def _backticks(code: str) -> list[str]:
-    return "".join(c if c == "`" else " " for c in code).split()
-
-
-def results_table(run: Run) -> str:
-    """Base, finetuned and floor, a line per metric and space; finetuned in bold."""
-    header, *lines = table_lines(run.results)
-    short = short_names(list(run.results["spaces"]))
-    after = 4
-    body = [
-        [escape(short[line[0]]), *map(escape, line[1:after]), f"**{escape(line[after])}**"]
-        + [escape(cell) for cell in line[after + 1 :]]
-        for line in lines
-    ]
-    return table([escape(cell) for cell in header], body, words=3)
-
-
-def markdown(runs: Sequence[Run], out: Path) -> str:
-    """Every run with its finding, verdict, table, picture, commands and record.
+def run_markdown(run: Run, out: Path) -> str:
+    """A run with its finding, verdict, table, picture, commands and record.
 
     Args:
-        runs: at least one.
-        out: the file it is for: pictures are linked from there.
+        run: the run.
+        out: the file it is for: the picture is linked from there.
     """
-    return "\n\n".join([MARK, *(_section(run, out) for run in runs)]) + "\n"
-
-
-def _section(run: Run, out: Path) -> str:
     top, judged, snippet = headline(run.results), verdict(run.results), loading_code(run)
     parts = [
         f"# {escape(top.finding)}",
-        f"{escape(run.folder.resolve().name)}: {escape(top.model)}, {escape(top.steps)} steps.",
+        f"{escape(run.name)}: {escape(top.model)}, {escape(top.steps)} steps.",
         f"**{escape(judged.sentence)}** {escape(top.measured)}",
     ]
-    if run.pairs:
-        link = Path(os.path.relpath(run.pairs.resolve(), out.resolve().parent)).as_posix()
+    if pairs := run.picture("pairs.png"):
+        link = Path(os.path.relpath(pairs.resolve(), out.resolve().parent)).as_posix()
         parts.append(f"![Base above, finetuned below, real images at the right](<{link}>)")
     parts += [
-        results_table(run),
+        results_table(run.results).markdown(),
         f"Rule of the verdict: {escape(judged.rule)}",
         *([f"## Load\n\n{fence(snippet, 'python')}"] if snippet else []),
         f"## Commands\n\n{fence(commands(run))}",
@@ -87,3 +53,13 @@ def _section(run: Run, out: Path) -> str:
         f"## Versions\n\n{facts(environment(run.about))}",
     ]
     return "\n\n".join(parts)
+
+
+def comparison_markdown(results: dict[str, Any]) -> str:
+    """The table, with what it was measured in and how."""
+    roles = ", ".join(f"{space}: {about['role']}" for space, about in results["spaces"].items())
+    notes = [f"{key}: {value}" for key, value in results["protocol"].items()] + results["notes"]
+    return (
+        f"# Samplers on {escape(results['model'])}\n\n{comparison_table(results).markdown()}\n\n"
+        f"Spaces: {roles}.\n\n" + "\n".join(f"- {note}" for note in notes)
+    )

@@ -1,59 +1,70 @@
-"""One self-contained page from run folders: no network, nothing to build; or Markdown, or CSV.
+"""One self-contained page from folders: no network, nothing to build; or Markdown, LaTeX, CSV.
 
 Pictures travel as data URIs and charts as inline SVG, so the page opens from anywhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mmd_ddm.report.markdown import MARK, markdown
-from mmd_ddm.report.runs import Run, read_run
-from mmd_ddm.report.spreadsheet import HEADER, csv_text
+from mmd_ddm.report.headline import headline
+from mmd_ddm.report.markdown import comparison_markdown, run_markdown
+from mmd_ddm.report.results import NUMBERS, comparison_table, numbers, results_table
+from mmd_ddm.report.runs import Run, run_of
+from mmd_ddm.report.tables import Strong, csv_text
 from mmd_ddm.runs.folder import atomic_write
-
-if TYPE_CHECKING:
-    from mmd_ddm.report.section import Section
 
 __all__ = ["write_report"]
 
 _NAME = "mmd-ddm report"
-# What each kind of report has near its beginning.
-_MARKS = {".html": f'content="{_NAME}"', ".md": MARK, ".csv": HEADER}
+_MARK = f"<!-- {_NAME} -->"
 
 
-def write_report(runs: Sequence[Path], out: Path) -> None:
-    """Write about one or several finished runs: a page, Markdown or CSV, by the name's ending.
+def write_report(things: Sequence[Any], out: str | Path) -> None:
+    """Write about finished runs and comparisons: what ``out`` ends in says as what.
 
     Args:
-        runs: run folders, each with ``run.json`` and ``results.json``.
-        out: ends in ``.html``, ``.md`` or ``.csv``; replaced if it is a report, refused if it is
-            anything else.
+        things: folders of runs, each with ``run.json`` and ``results.json``, and of comparisons of
+            samplers, with ``bench.json``; or what `finetune` and `compare` gave back.
+        out: ends in ``.html``, ``.md``, ``.tex`` or ``.csv``; replaced if it is a report, refused
+            if it is anything else.
 
     Raises:
-        ValueError: no runs, a folder that lacks its results, another ending, or ``out`` is not
-            ours to replace.
+        ValueError: nothing given, a folder that lacks its results, another ending, or ``out`` is
+            not ours to replace.
     """
-    if not runs:
+    if not things:
         raise ValueError("no run folders given; name at least one")
+    out = Path(out)
     _refuse_foreign(out)
-    found = [read_run(folder) for folder in runs]
-    if out.suffix == ".md":
-        text = markdown(found, out)
-    elif out.suffix == ".csv":
-        text = csv_text(found)
-    else:
-        text = _page(found)
+    found = [run_of(thing) for thing in things]
+    write, _ = _KINDS[out.suffix]
     with atomic_write(out) as file:
-        file.write(text.encode())
+        file.write(write(found, out).encode())
 
 
-def _page(runs: Sequence[Run]) -> str:
-    from mmd_ddm.report.section import lay_out
+def _refuse_foreign(out: Path) -> None:
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; give the name of a file")
+    if out.suffix not in _KINDS:
+        raise ValueError(f"a report ends in {', '.join(_KINDS)}; got {out}")
+    _, mark = _KINDS[out.suffix]
+    if out.is_file():
+        with out.open("rb") as file:
+            head = file.read(1024)
+        if mark.encode() not in head:
+            raise ValueError(f"{out} is not a report of ours; give another name")
 
-    sections = [lay_out(run, f"run{i}") for i, run in enumerate(runs, start=1)]
+
+def _page(found: Sequence[Run], out: Path) -> str:
+    # Its charts' library takes long to import.
+    from mmd_ddm.report.section import overview, section
+
+    sections = [section(run, f"run{i}") for i, run in enumerate(found, start=1)]
+    runs = [one for one in sections if "headline" in one]
     environment = Environment(
         loader=PackageLoader("mmd_ddm.report", ""),
         autoescape=True,
@@ -61,29 +72,52 @@ def _page(runs: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.tests["strong"] = lambda cell: isinstance(cell, Strong)
     return environment.get_template("page.html.j2").render(
-        mark=_NAME, runs=sections, differing=_differing(sections)
+        mark=_NAME,
+        runs=runs,
+        comparisons=[one for one in sections if "headline" not in one],
+        overview=overview(runs),
+        differing=_differing([run["protocol"] for run in runs]),
     )
 
 
-def _refuse_foreign(out: Path) -> None:
-    if out.is_dir():
-        raise ValueError(f"{out} is a folder; give the name of a file")
-    if out.suffix not in _MARKS:
-        raise ValueError(f"a report ends in {', '.join(_MARKS)}; got {out}")
-    if out.is_file():
-        with out.open("rb") as file:
-            head = file.read(1024)
-        if _MARKS[out.suffix].encode() not in head:
-            raise ValueError(f"{out} is not a report of ours; give another name")
-
-
-def _differing(sections: "Sequence[Section]") -> list[str]:
+def _differing(protocols: Sequence[dict[str, str]]) -> list[str]:
     """Protocol keys in which the runs differ: their numbers do not compare.
 
     Which checkpoint was kept, and how, is of a run and no matter of how it was judged.
     """
-    first = sections[0].protocol
-    keys = dict.fromkeys(key for section in sections for key in section.protocol)
+    keys = dict.fromkeys(key for protocol in protocols for key in protocol)
     judged = [key for key in keys if not key.startswith(("kept_iteration", "selection"))]
-    return [k for k in judged if any(s.protocol.get(k) != first.get(k) for s in sections)]
+    return [key for key in judged if len({protocol.get(key) for protocol in protocols}) > 1]
+
+
+def _markdown(found: Sequence[Run], out: Path) -> str:
+    texts = [
+        comparison_markdown(run.results) if run.compares else run_markdown(run, out)
+        for run in found
+    ]
+    return "\n\n".join([_MARK, *texts]) + "\n"
+
+
+def _latex(found: Sequence[Run], out: Path) -> str:
+    tables = [
+        comparison_table(run.results)
+        if run.compares
+        else results_table(run.results, f"{run.name}: {headline(run.results).finding}")
+        for run in found
+    ]
+    return "\n".join([f"% {_NAME}; needs the package booktabs", *(t.latex() for t in tables)])
+
+
+def _csv(found: Sequence[Run], out: Path) -> str:
+    return csv_text(NUMBERS, chain.from_iterable(map(numbers, found)))
+
+
+# Of each kind what writes it, and what it has near its beginning.
+_KINDS: dict[str, tuple[Callable[[Sequence[Run], Path], str], str]] = {
+    ".html": (_page, f'content="{_NAME}"'),
+    ".md": (_markdown, _MARK),
+    ".tex": (_latex, f"% {_NAME}"),
+    ".csv": (_csv, ",".join(NUMBERS)),
+}

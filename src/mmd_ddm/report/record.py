@@ -7,6 +7,7 @@ from typing import Any
 
 from mmd_ddm.evaluation.scores import contest
 from mmd_ddm.report.runs import Run
+from mmd_ddm.report.tables import Table
 
 __all__ = ["as_table", "commands", "environment", "flatten", "loading_code", "ships_code"]
 
@@ -25,11 +26,12 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def as_table(entries: Iterable[Mapping[str, Any]], skip: str) -> list[list[str]]:
-    """A header of every key met but ``skip``, and a line of text per entry."""
+def as_table(entries: Iterable[Mapping[str, Any]], skip: str) -> Table:
+    """A column for every key met but ``skip``, and a line of text per entry."""
     flat = [flatten({k: _fold(v) for k, v in entry.items() if k != skip}) for entry in entries]
     header = list({key: None for entry in flat for key in entry})
-    return [header, *([entry.get(key, "") for key in header] for entry in flat)]
+    lines = [[entry.get(key, "") for key in header] for entry in flat]
+    return Table(header, {"": lines}, words=len(header))
 
 
 def _fold(value: object) -> object:
@@ -68,7 +70,7 @@ def commands(run: Run) -> str:
             f"mmd-ddm neighbors {folder}  # is it a copy? shown here once the report is rewritten",
             f"mmd-ddm interpolate {folder}  # likewise",
         ]
-    lines.append(f"mmd-ddm report {folder} --out report.html  # or .md, .csv")
+    lines.append(f"mmd-ddm report {folder} --out report.html  # or .md, .tex, .csv")
     return "\n".join(lines)
 
 

@@ -1,13 +1,13 @@
-"""Run folders as the report sees them: read, checked for shape, never changed."""
+"""Folders of runs and comparisons as the report sees them: read, checked, never changed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmd_ddm.runs.folder import read_events, read_json
 
-__all__ = ["Companion", "Run", "read_run"]
+__all__ = ["Companion", "Run", "companions", "read_run", "run_of"]
 
 # What other verbs may have put beside a run: its folder there, and its title on the page.
 _COMPANIONS = {
@@ -16,15 +16,8 @@ _COMPANIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Companion:
-    """A picture that another verb made of this run.
-
-    Attributes:
-        title: what it shows.
-        sentence: its finding; empty if it states none.
-        picture: the file.
-    """
+class Companion(NamedTuple):
+    """A picture that another verb made of a run: title, finding (it may be empty), file."""
 
     title: str
     sentence: str
@@ -33,60 +26,84 @@ class Companion:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run left behind.
+    """What a run, or a comparison of samplers, left behind.
 
     Attributes:
         folder: the path as the user gave it.
-        about: ``run.json``: verb, settings, command, versions.
-        results: ``results.json``: protocol, spaces, rows, speedup.
+        compares: it is a comparison.
+        about: ``run.json``: verb, settings, command, versions; a comparison may lack it.
+        results: ``results.json`` or ``bench.json``: protocol, spaces, rows.
         events: ``log.jsonl``, oldest first; empty if there is none.
-        pairs: the same-noise picture, if there is one.
-        wipe: the same images of base and finetuned model, each on a sheet of its own.
         solvers: rows of ``bench/bench.json``: the base under other samplers; judged against the
             same images, or left out.
-        companions: pictures of other verbs.
         index: ``model/model_index.json``, if a model was exported.
     """
 
     folder: Path
+    compares: bool
     about: dict[str, Any]
     results: dict[str, Any]
     events: list[dict[str, Any]]
-    pairs: Path | None
-    wipe: tuple[Path, Path] | None
     solvers: list[dict[str, Any]]
-    companions: list[Companion]
     index: dict[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        return self.folder.resolve().name
+
+    def picture(self, name: str) -> Path | None:
+        """A picture of the folder, if it is there."""
+        return self.folder / name if (self.folder / name).is_file() else None
+
+
+def run_of(thing: Any) -> Run:
+    """A run or comparison by its folder, or by what a job gave back.
+
+    Args:
+        thing: a path, or a result with ``folder`` and ``record``; of a comparison that wrote
+            nothing the record alone is read.
+
+    Raises:
+        ValueError: a folder that lacks its results, or an evaluation, which has none.
+    """
+    folder = getattr(thing, "folder", thing)
+    if folder is not None:
+        return read_run(Path(folder))
+    record = thing.record
+    if "notes" not in record:
+        raise ValueError("an evaluation without a run folder has no report; give its `record`")
+    return Run(Path(record["model"]), True, {}, record, [], [], None)
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder.
+    """Read the folder of a run, or that of a comparison, which has a ``bench.json``.
 
     Raises:
         ValueError: ``run.json`` or ``results.json`` is missing, unreadable or of another shape.
     """
-    missing = [name for name in ("run.json", "results.json") if not (folder / name).is_file()]
+    compares = (folder / "bench.json").is_file()
+    wanted = () if compares else ("run.json", "results.json")
+    missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
         raise ValueError(
             f"{folder} has no {' and no '.join(missing)}; give the folder of a finished run"
         )
-    pairs, index = folder / "pairs.png", folder / "model" / "model_index.json"
-    wipe = folder / "before.png", folder / "after.png"
-    results = _check_shape(read_json(folder / "results.json"), folder / "results.json")
+    results = _read_results(folder / ("bench.json" if compares else "results.json"))
+    about, index = folder / "run.json", folder / "model" / "model_index.json"
     return Run(
         folder=folder,
-        about=read_json(folder / "run.json"),
+        compares=compares,
+        about=read_json(about) if about.is_file() else {},
         results=results,
         events=read_events(folder),
-        pairs=pairs if pairs.is_file() else None,
-        wipe=wipe if all(sheet.is_file() for sheet in wipe) else None,
         solvers=_solvers(folder / "bench" / "bench.json", results),
-        companions=list(_companions(folder)),
         index=read_json(index) if index.is_file() else None,
     )
 
 
-def _check_shape(results: dict[str, Any], path: Path) -> dict[str, Any]:
+def _read_results(path: Path) -> dict[str, Any]:
+    results = read_json(path)
     spaces, rows = results.get("spaces"), results.get("rows")
     if not isinstance(spaces, dict) or not all(isinstance(s, dict) for s in spaces.values()):
         raise ValueError(f"{path} has no object 'spaces' of objects; evaluate the run again")
@@ -98,14 +115,15 @@ def _check_shape(results: dict[str, Any], path: Path) -> dict[str, Any]:
 def _solvers(path: Path, results: dict[str, Any]) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    bench = _check_shape(read_json(path), path)
+    bench = _read_results(path)
     bench_data, own_data = (
         (of.get("protocol") or {}).get("data_sha256") for of in (bench, results)
     )
     return [r for r in bench["rows"] if r.get("name") == "base" and bench_data == own_data]
 
 
-def _companions(folder: Path) -> Iterator[Companion]:
+def companions(folder: Path) -> Iterator[Companion]:
+    """The pictures that other verbs made of a run."""
     for name, title in _COMPANIONS.items():
         records = [read_json(path) for path in sorted((folder / name).glob("*.json"))]
         sentence = " ".join(str(r["sentence"]) for r in records if "sentence" in r)

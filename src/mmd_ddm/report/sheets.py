@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 __all__ = ["grid", "pairs", "save_png", "sheet", "zoom"]
 
-_GAP, _SIZE, _GROUND = 8, 13, "white"
+_GAP, _SIZE = 8, 13
 _SMALLEST = 56  # pixels an image is shown at
 
 
@@ -47,32 +47,29 @@ def pairs(
     gap, bands = 4, []
     for i in range(0, len(base), columns):
         bands += [grid(np.concatenate([m[i : i + columns] for m in (base, finetuned)]), columns)]
-    left = np.concatenate([_padded(band, gap, 0) for band in bands], 1)
+    left = np.concatenate([_padded(band, (0, 0), (0, gap), (0, 0)) for band in bands], 1)
     rows = 2 * len(bands)
     right = grid(real[: rows * (len(real) // rows)], len(real) // rows)
     height = max(left.shape[1], right.shape[1])
-    sides = [_padded(part, height - part.shape[1], 2 * gap) for part in (left, right)]
+    sides = [
+        _padded(part, (0, 0), (0, height - part.shape[1]), (0, 2 * gap)) for part in (left, right)
+    ]
     return np.concatenate(sides, 2)
 
 
-def _padded(image: np.ndarray, below: int, right: int) -> np.ndarray:
-    return np.pad(image, ((0, 0), (0, below), (0, right)), constant_values=255)
+def _padded(array: np.ndarray, *widths: tuple[int, int]) -> np.ndarray:
+    return np.pad(array, widths, constant_values=255)
 
 
 def save_png(image: UInt8[np.ndarray, "c h w"], path: Path, scale: int = 1) -> None:
     """Write one image of 1 or 3 channels, each pixel enlarged ``scale`` times."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _picture(image, scale).save(path)
+    array = _enlarged(image, scale)
+    Image.fromarray(array[..., 0] if len(image) == 1 else array).save(path)
 
 
-def _picture(image: UInt8[np.ndarray, "c h w"], scale: int = 1) -> Image.Image:
-    array = image.transpose(1, 2, 0)
-    picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-    if scale == 1:
-        return picture
-    return picture.resize(
-        (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
-    )
+def _enlarged(image: UInt8[np.ndarray, "c h w"], scale: int) -> np.ndarray:
+    return image.repeat(scale, 1).repeat(scale, 2).transpose(1, 2, 0)
 
 
 def zoom(width: int) -> int:
@@ -90,45 +87,34 @@ def sheet(
             room.
         scale: how often each pixel of a picture is repeated.
     """
-    return _below(
-        [
-            _below(
-                [
-                    *_words(heading),
-                    _beside([_below([*_words(t), _picture(p, scale)]) for t, p in pictures]),
-                ]
-            )
-            for heading, pictures in bands
-        ],
-        gap=2 * _GAP,
-    )
+    parts = []
+    for heading, pictures in bands:
+        titled = [_below([*_words(t), _in_colour(_enlarged(p, scale))]) for t, p in pictures]
+        parts.append(_below([*_words(heading), _beside(titled)]))
+    return Image.fromarray(_below(parts, gap=2 * _GAP))
 
 
-def _words(text: str) -> list[Image.Image]:
+def _words(text: str) -> list[np.ndarray]:
     if not text:
         return []
     font = ImageFont.load_default(_SIZE)
-    line = Image.new("RGB", (int(font.getlength(text)) + 2, _SIZE + 4), _GROUND)
+    line = Image.new("RGB", (int(font.getlength(text)) + 2, _SIZE + 4), "white")
     ImageDraw.Draw(line).text((0, 0), text, "black", font)
-    return [line]
+    return [np.asarray(line)]
 
 
-def _below(pictures: Sequence[Image.Image], gap: int = 2) -> Image.Image:
-    height = sum(p.height for p in pictures) + gap * (len(pictures) - 1)
-    ground = Image.new("RGB", (max(p.width for p in pictures), height), _GROUND)
-    top = 0
-    for picture in pictures:
-        ground.paste(picture, (0, top))
-        top += picture.height + gap
-    return ground
+def _in_colour(array: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(array, (*array.shape[:2], 3))
 
 
-def _beside(pictures: Sequence[Image.Image]) -> Image.Image:
+def _below(arrays: Sequence[np.ndarray], gap: int = 2) -> np.ndarray:
+    width = max(array.shape[1] for array in arrays)
+    padded = [_padded(array, (0, gap), (0, width - array.shape[1]), (0, 0)) for array in arrays]
+    return np.concatenate(padded)[:-gap]
+
+
+def _beside(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """The same turned by a right angle, bottoms in line."""
-    width = sum(p.width for p in pictures) + _GAP * (len(pictures) - 1)
-    ground = Image.new("RGB", (width, max(p.height for p in pictures)), _GROUND)
-    left = 0
-    for picture in pictures:
-        ground.paste(picture, (left, ground.height - picture.height))
-        left += picture.width + _GAP
-    return ground
+    height = max(len(array) for array in arrays)
+    padded = [_padded(array, (height - len(array), 0), (0, _GAP), (0, 0)) for array in arrays]
+    return np.concatenate(padded, 1)[:, :-_GAP]

@@ -1,0 +1,157 @@
+"""What a run or a comparison of samplers found: a table for people, and the numbers for programs.
+
+A comparison is sorted by steps, and then by KID in the first space; finetuned models stand out.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from mmd_ddm.evaluation.scores import (
+    METRICS,
+    Row,
+    before_after,
+    contest,
+    format_number,
+    format_percent,
+    format_score,
+    metric_name,
+    row_label,
+    score,
+)
+from mmd_ddm.report.runs import Run
+from mmd_ddm.report.tables import Strong, Table
+
+__all__ = [
+    "NUMBERS",
+    "comparison_numbers",
+    "comparison_table",
+    "numbers",
+    "results_table",
+    "sampler_label",
+    "short_names",
+]
+
+_DASH = "\N{EN DASH}"
+_COMPARED = ("kid", "fd")
+_DRAWN = ("name", "model", "sampler", "spacing", "eta", "clip", "steps", "nfe")
+NUMBERS = (
+    "run", *_DRAWN, "space", "role", "metric", "value", "standard_error", "real_vs_real",
+)  # fmt: skip
+
+
+def results_table(results: dict[str, Any], caption: str = "") -> Table:
+    """Base, finetuned and floor: a line a metric and space, a group a metric; KID in thousandths.
+
+    Args:
+        results: the content of ``results.json``.
+        caption: of the table.
+    """
+    rows = before_after(results)
+    finetuned, base = contest(results)
+    names = short_names(list(results["spaces"]))
+    columns = [
+        "space",
+        "role",
+        "metric",
+        row_label(base, finetuned) if base else "base",
+        row_label(finetuned) if finetuned else "finetuned",
+        "change",
+        *(rows[0].others if rows else ()),
+        "real vs real",
+        "gap closed",
+    ]
+    groups: dict[str, list[Sequence[str]]] = {}
+    for row in rows:
+        groups.setdefault(metric_name(row.metric), []).append(_line(row, names[row.space]))
+    return Table(columns, groups, words=3, caption=caption)
+
+
+def _line(row: Row, name: str) -> list[str]:
+    found = [row.base, row.finetuned, *row.others.values(), row.floor]
+    base, finetuned, *others = (format_score(s, row.metric) for s in found)
+    change, share = format_percent(row.change, signed=True), format_percent(row.share, scale=100.0)
+    metric = metric_name(row.metric)
+    return [name, row.role, metric, base, Strong(finetuned), change, *others, share]
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Spaces without what they were made from: ``encoder:PATH`` is ``encoder``, if only one is."""
+    kinds = [name.partition(":")[0] for name in names]
+    return {
+        name: kind if kinds.count(kind) == 1 else name
+        for name, kind in zip(names, kinds, strict=True)
+    }
+
+
+def numbers(run: Run) -> Iterator[list[object]]:
+    """Every metric of every row in every space, unscaled; a line of `NUMBERS` each."""
+    spaces = run.results["spaces"]
+    for row in run.results["rows"]:
+        drawn = [run.name, *(row.get(key) for key in _DRAWN)]
+        for space, scores in (row.get("spaces") or {}).items():
+            about = spaces.get(space, {})
+            for metric in METRICS:
+                found, floor = score(scores, metric), score(about.get("floor") or {}, metric)
+                if found is not None:
+                    cells = [space, about.get("role"), metric, found.value, found.se or None]
+                    yield [*drawn, *cells, floor.value if floor else None]
+
+
+def comparison_table(results: dict[str, Any]) -> Table:
+    """A line a row, a group a number of steps, and the floor.
+
+    Args:
+        results: the content of ``bench.json``.
+    """
+    found = [(space, metric) for space in results["spaces"] for metric in _COMPARED]
+    columns = ["sampler", "spacing", "steps", "NFE"]
+    columns += [f"{space} {metric_name(metric)}" for space, metric in found]
+    groups = {
+        f"{steps} steps": [_compared(row, found) for row in rows]
+        for steps, rows in groupby(_sorted_rows(results), lambda row: row["steps"])
+    }
+    floors = [_cell(results["spaces"][space].get("floor"), metric) for space, metric in found]
+    groups[""] = [["real vs real", _DASH, _DASH, _DASH, *floors, _DASH]]
+    caption = f"Samplers on {results['model']}: KID in thousandths, FD, and seconds an image"
+    return Table([*columns, "s/image"], groups, words=2, caption=caption)
+
+
+def comparison_numbers(results: dict[str, Any]) -> tuple[list[str], list[list[object]]]:
+    """The same for CSV, unscaled and without the floor: the columns and the lines."""
+    keys = ["name", "model", "sampler", "spacing", "steps", "nfe", "seeds"]
+    found = [(s, f"{m}{se}") for s in results["spaces"] for m in _COMPARED for se in ("", "_se")]
+    columns = [*keys, "seconds_per_image", *(f"{space} {metric}" for space, metric in found)]
+    lines = [
+        [
+            *(row[key] for key in keys),
+            round(1 / row["images_per_second"], 6),
+            *(row["spaces"].get(space, {}).get(metric) for space, metric in found),
+        ]
+        for row in _sorted_rows(results)
+    ]
+    return columns, lines
+
+
+def sampler_label(row: dict[str, Any]) -> str:
+    """Of a base its sampler, of a finetuned model its name as well."""
+    if row["name"] == "base":
+        return str(row["sampler"])
+    return f"finetuned {Path(row['model']).name} ({row['sampler']})"
+
+
+def _sorted_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+    space = next(iter(results["spaces"]))
+    return sorted(results["rows"], key=lambda row: (row["steps"], row["spaces"][space]["kid"]))
+
+
+def _compared(row: dict[str, Any], found: list[tuple[str, str]]) -> list[str]:
+    cells = [sampler_label(row), *(str(row[key]) for key in ("spacing", "steps", "nfe"))]
+    cells += [_cell(row["spaces"].get(space), metric) for space, metric in found]
+    cells.append(format_number(1 / row["images_per_second"]))
+    return [Strong(cell) for cell in cells] if row["name"] == "finetuned" else cells
+
+
+def _cell(scores: dict[str, float] | None, metric: str) -> str:
+    return format_score(score(scores or {}, metric), metric)

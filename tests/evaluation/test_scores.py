@@ -1,0 +1,63 @@
+"""Before, after and the floor: read from results, compared by hand."""
+
+import copy
+
+import pytest
+from runs import make_results
+
+from mmd_ddm.evaluation.scores import Score, before_after, format_score, metric_name
+
+
+def kid_row(results, space):
+    return next(r for r in before_after(results) if (r.space, r.metric) == (space, "kid"))
+
+
+def test_a_row_agrees_with_arithmetic_by_hand():
+    row = kid_row(make_results(), "encoder")
+    assert row.role == "optimised"
+    assert (row.base.value, row.finetuned.value, row.floor.value) == (0.0404, 0.0011, -0.0001)
+    assert row.change == pytest.approx(100 * (0.0011 - 0.0404) / 0.0404)
+    assert row.share == pytest.approx((0.0404 - 0.0011) / (0.0404 + 0.0001))
+    assert row.gain.value == pytest.approx(0.0393)
+    assert row.gain.se == pytest.approx((0.0009**2 + 0.0002**2) ** 0.5)
+    assert {label: s.value for label, s in row.others.items()} == {
+        "base, 10 steps": 0.0106,
+        "base, 20 steps": 0.0059,
+    }
+
+
+def test_the_base_is_the_row_with_the_finetuned_models_sampler():
+    results = make_results()
+    other = {**copy.deepcopy(results["rows"][0]), "spacing": "trailing", "eta": 1.0}
+    other["spaces"]["encoder"]["kid"] = 0.05
+    results["rows"].insert(0, other)
+    row = kid_row(results, "encoder")
+    assert row.base.value == 0.0404
+    assert row.others["base, 5 steps, trailing, eta 1.0"].value == 0.05
+
+
+def test_no_share_where_there_is_no_gap_to_close():
+    results = make_results()
+    results["spaces"]["lite0"]["floor"] = {"kid": 3.25, "kid_se": 0.03}
+    assert kid_row(results, "lite0").share is None
+    results["spaces"]["lite0"]["floor"] = {"kid": 3.0, "kid_se": 0.03}
+    assert kid_row(results, "lite0").share is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "metric", "text"),
+    [
+        (0.0404, 0.0009, "kid", "40.4 ± 0.9"),
+        (-0.00012, 0.00123, "kid", "\N{MINUS SIGN}0.1 ± 1.2"),
+        (221.7, 0.0, "fd", "222"),
+        (0.0123456, 0.0, "precision", "0.0123"),
+    ],
+)
+def test_a_score_is_written_as_precisely_as_it_is_known(value, se, metric, text):
+    assert format_score(Score(value, se), metric) == text
+
+
+def test_metrics_are_named_with_their_unit():
+    assert [metric_name(m) for m in ("kid", "fd", "is", "recall")] == [
+        "KID x1000", "FD", "IS", "recall",
+    ]  # fmt: skip
