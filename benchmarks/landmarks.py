@@ -12,12 +12,12 @@ from work import options
 
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.data.images import load_images
-from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import build_sampler, load_model
 from mmd_ddm.maths.kernels import make_kernel
 from mmd_ddm.maths.mmd import cross, landmark_weights
+from mmd_ddm.samplers.draw import draw
 
 SIZES, CHOICES = (100, 300, 1000, 3000), 5
 

@@ -9,7 +9,7 @@ import torch
 from record import interleaved, median, write
 from work import options, prepare
 
-from mmd_ddm.evaluation.draw import draw
+from mmd_ddm.samplers.draw import draw
 
 
 def main() -> None:

@@ -6,16 +6,16 @@ from pathlib import Path
 import torch
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, SelectConfig
-from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.evaluation.metrics import kid
 from mmd_ddm.features.bank import extract
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import build_network, build_sampler
 from mmd_ddm.maths.kernels import Polynomial
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import RunLog
+from mmd_ddm.samplers.draw import draw
 from mmd_ddm.training.finetune import finetune
 from mmd_ddm.training.objective import Objective
 
@@ -29,7 +29,7 @@ def tiny_run(
     torch.manual_seed(0)
     shape = NetworkConfig((8, 16), (False, True), attention_head_dim=8, norm_num_groups=4)
     network = build_network(shape, (1, 8, 8))
-    denoiser = Denoiser(network, NoiseSchedule.linear(), shape=(1, 8, 8))
+    denoiser = UNet2D(network, NoiseSchedule.linear(), shape=(1, 8, 8))
     sampler = build_sampler(ChainConfig(steps=3), denoiser)
     phi = make_features("pixels", 1)
     real = torch.randint(0, 256, (64, 1, 8, 8), generator=torch.Generator().manual_seed(1))

@@ -18,7 +18,7 @@ from mmd_ddm.jobs.build import (
 )
 from mmd_ddm.maths.kernels import Polynomial
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.training.objective import Objective
 
@@ -74,7 +74,7 @@ def prepare(settings: argparse.Namespace, **changes: object) -> Work:
     if chosen.model == "cifar10-shape":
         shape, autocast = (3, 32, 32), precision_dtype(chosen.precision)
         network = build_network(CIFAR10, shape).to(device)
-        denoiser = Denoiser(network, NoiseSchedule.linear(), shape=shape, autocast=autocast)
+        denoiser = UNet2D(network, NoiseSchedule.linear(), shape=shape, autocast=autocast)
     else:
         denoiser = load_model(chosen.model, device, chosen.precision).denoiser
     denoiser.network.requires_grad_(True)

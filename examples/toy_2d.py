@@ -32,7 +32,8 @@ from mmd_ddm.maths.mmd import mmd2, within
 from mmd_ddm.maths.random import generator
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.maths.times import select_times
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.families.unet2d import UNet2D
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.ddim import DDIM
 
@@ -176,7 +177,7 @@ def main() -> None:
     seed, n = options.seed, 2048
 
     torch.manual_seed(seed)
-    denoiser = Denoiser(Network(), NoiseSchedule.linear(), shape=SHAPE)
+    denoiser = UNet2D(Network(), NoiseSchedule.linear(), shape=SHAPE)
     pretrain(denoiser, options.pretrain, seed)
     sampler = ddim(denoiser, STEPS)
     real = mixture(n, generator(seed, 0, 0, "reference"))

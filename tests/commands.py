@@ -22,10 +22,11 @@ from mmd_ddm.config import ChainConfig, NetworkConfig
 from mmd_ddm.features.registry import MultiLevel
 from mmd_ddm.jobs.build import build_network, load_model, resolve_times
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.models.export import export
+from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.models.gamma import Gamma
 from mmd_ddm.models.genie_head import GenieHead
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.fingerprint import weights_sha256
 
 CACHE = ".cache"
@@ -102,7 +103,7 @@ def make_denoiser(
         config = NetworkConfig((8, 16), (False, True), attention_head_dim=8, norm_num_groups=4)
         network = build_network(config, (channels, 8, 8)).eval()
     schedule = schedule or NoiseSchedule.linear()
-    return Denoiser(network, schedule, prediction, shape=(channels, 8, 8))
+    return UNet2D(network, schedule, prediction, shape=(channels, 8, 8))
 
 
 def save_encoder(path: Path, seed: int) -> None:

@@ -16,7 +16,8 @@ import torch
 from diffusers import UNet2DModel
 
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.families.unet2d import UNet2D
+from mmd_ddm.models.protocol import Denoiser
 
 torch.set_num_threads(1)
 
@@ -57,10 +58,10 @@ def schedule() -> NoiseSchedule:
 @pytest.fixture
 def denoiser(tiny_unet: MakeUnet, schedule: NoiseSchedule) -> Denoiser:
     """Grey 8 x 8 images, float32; a fresh copy for each test."""
-    return Denoiser(tiny_unet(), schedule, shape=(1, 8, 8))
+    return UNet2D(tiny_unet(), schedule, shape=(1, 8, 8))
 
 
 @pytest.fixture
 def denoiser64(tiny_unet: MakeUnet, schedule: NoiseSchedule) -> Denoiser:
     """The same in float64, for comparisons to the last digit and finite differences."""
-    return Denoiser(tiny_unet().double(), schedule, shape=(1, 8, 8))
+    return UNet2D(tiny_unet().double(), schedule, shape=(1, 8, 8))

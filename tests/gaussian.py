@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Walk
 
 SHAPE = (1, 2, 2)
@@ -24,7 +24,7 @@ class GaussianDenoiser(Denoiser):
         super().__init__(torch.nn.Identity(), schedule or NoiseSchedule.linear(), shape=SHAPE)
         self.weight = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
 
-    def forward(self, x_t, t):
+    def forward(self, x_t, t, condition=None):
         if isinstance(t, torch.Tensor):  # to differentiate by
             alpha_t, sigma_t = self.coefficients(t.expand(len(x_t)))
         else:
@@ -44,7 +44,7 @@ class TimeDenoiser(Denoiser):
         super().__init__(torch.nn.Identity(), schedule or NoiseSchedule.linear(), shape=SHAPE)
         self.function = function
 
-    def forward(self, x_t, t):
+    def forward(self, x_t, t, condition=None):
         return torch.full_like(x_t, self.function(t))
 
 

@@ -14,15 +14,15 @@ import torch
 from small_net import SmallNet
 
 from mmd_ddm.config import FinetuneConfig, SelectConfig
-from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.evaluation.metrics import kid
 from mmd_ddm.features.bank import extract
 from mmd_ddm.features.pixels import Pixels
 from mmd_ddm.maths.kernels import Polynomial
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.launch import rank
+from mmd_ddm.samplers.draw import draw
 from mmd_ddm.samplers.registry import make_sampler
 from mmd_ddm.training.finetune import finetune
 from mmd_ddm.training.losses.mmd import mmd_step
@@ -59,7 +59,7 @@ class Hungry(Pixels):
 def make(name="ddim", dtype=torch.float32):
     """A chain of three steps of a network that is always the same, its objective, its data."""
     torch.manual_seed(0)
-    denoiser = Denoiser(SmallNet().to(dtype), NoiseSchedule.linear(), shape=(1, 8, 8))
+    denoiser = UNet2D(SmallNet().to(dtype), NoiseSchedule.linear(), shape=(1, 8, 8))
     draw_from = torch.Generator().manual_seed(1)
     real = torch.randint(0, 200, (20, 1, 8, 8), generator=draw_from).byte()
     phi = Pixels(1)

@@ -3,8 +3,13 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from commands import save_place
+from diffusers import DDIMPipeline
 
+import mmd_ddm
 from mmd_ddm.features.registry import FEATURES
 from mmd_ddm.maths.times import SCHEDULE_SPACINGS, SPACINGS
 from mmd_ddm.samplers.registry import SAMPLERS
@@ -18,21 +23,58 @@ def blocks(kind: str, text: str = README) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
 
 
-def test_python_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / "cache"))
-    (code,) = blocks("python")
-    # The same code, smaller: the README's numbers are for a person's patience, not for a test.
-    for large, small in (
-        ("iterations=140, batch_size=32", "iterations=1, batch_size=2"),
-        ("draw(sampler, 64)", "draw(sampler, 2)"),
-    ):
+def smaller(code: str, changes: dict[str, str]) -> str:
+    """The same code for a test's patience: every change has to find its place."""
+    for large, small in changes.items():
         assert large in code
         code = code.replace(large, small)
+    return code
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / "cache"))
+    save_place(tmp_path, 60)
+    return tmp_path
+
+
+def test_python_runs(workplace):
+    """Every line of the public interface."""
+    (code,) = blocks("python")
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
-    assert names["bank"].shape == (7000, 1120)
-    assert names["pixels"].shape == (2, 1, 28, 28)
+    small = smaller(
+        code,
+        {
+            'images("fashion-mnist")': 'images("digits.npy")',
+            'load("fashion-mnist")': 'load("base")',
+            '"encoder"': '"encoder:judge.safetensors"',
+            '"efficientnet-lite0"': '"pixels"',
+            '"iterations": 140, "batch_size": 32': '"iterations": 1, "batch_size": 2, '
+            '"judge_samples": 4, "select": {"samples": 4}, "compare_steps": [2]',
+            "draw(64": "draw(2",
+            "seeds=3": 'seeds=3, n=4, features=["pixels"]',
+            'samplers="all", steps=[5, 10]': 'samplers=["ddim"], steps=[2], n=4, '
+            'features=["pixels"]',
+        },
+    )
+    exec(compile(small, "README.md", "exec"), names)
+    result = names["result"]
+    assert names["pixels"].shape == (2, 1, 8, 8)
+    assert result.best_iteration in (0, 1)
+    assert [row["seeds"] for row in names["scores"].rows] == [3]
+    assert [row["name"] for row in names["table"].rows] == ["finetuned", "base"]
+    page = (workplace / "report.html").read_text(encoding="utf-8")
+    assert result.verdict.sentence.split(":")[0] in page
+    # What diffusers loads draws what our sampler does.
+    pipeline = DDIMPipeline.from_pretrained(workplace / "model")
+    pipeline.set_progress_bar_config(disable=True)
+    seeds = [torch.Generator().manual_seed(i) for i in range(2)]
+    drawn = pipeline(2, seeds, num_inference_steps=5, output_type="np").images
+    ours = names["pixels"].permute(0, 2, 3, 1).numpy()
+    assert np.abs((drawn * 255).round() - ours).max() <= 1
+    with pytest.raises(ValueError, match="has no report"):
+        mmd_ddm.report([names["scores"]], "no.html")
 
 
 def test_python_on_samplers_runs():

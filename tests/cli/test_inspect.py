@@ -11,13 +11,13 @@ from commands import contents, digits, make_denoiser, mmd_ddm, places, read, sav
 from PIL import Image
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig, SelectConfig, to_mapping
-from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.jobs.build import build_sampler, load_model
 from mmd_ddm.maths.pixels import to_uint8
 from mmd_ddm.maths.random import sample_noise
 from mmd_ddm.maths.slerp import slerp
 from mmd_ddm.report.runs import companions
 from mmd_ddm.report.sheets import grid
+from mmd_ddm.samplers.draw import draw
 from mmd_ddm.samplers.predictions import predictions
 from mmd_ddm.samplers.registry import make_sampler
 

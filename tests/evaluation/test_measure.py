@@ -7,10 +7,10 @@ import torch
 
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.data.images import ImageSet
-from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.evaluation.measure import Entry, equal_quality_steps, measure, over_seeds
 from mmd_ddm.evaluation.space import Space
 from mmd_ddm.features.pixels import Pixels
+from mmd_ddm.samplers.draw import draw
 from mmd_ddm.samplers.registry import make_sampler
 
 

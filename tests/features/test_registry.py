@@ -9,10 +9,11 @@ from safetensors.torch import save_file
 from mmd_ddm.data.images import load_images
 from mmd_ddm.features.base import pool_levels, to_channels
 from mmd_ddm.features.multilevel import random_encoder
+from mmd_ddm.features.own_network import contracting_half
 from mmd_ddm.features.registry import FEATURES, MultiLevel, make_features
 from mmd_ddm.maths.pixels import from_uint8
-from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.models.export import export
+from mmd_ddm.models.families.unet2d import UNet2D
 
 CASES = [
     ("encoder", 1, 28), ("encoder", 3, 32), ("random", 1, 28), ("random", 3, 32),
@@ -329,7 +330,7 @@ def test_the_denoiser_space_sees_a_slightly_noisy_image(denoiser, tmp_path):
     x = images(2, 1, 8)
     alpha, sigma = denoiser.schedule(50)
     z = torch.randn((1, 1, 8, 8), generator=torch.Generator().manual_seed(0))
-    levels = denoiser.encode(alpha * x + sigma * z, 50.0)
+    levels = contracting_half(denoiser, alpha * x + sigma * z, 50.0)
     assert torch.equal(phi(x), pool_levels(levels))
 
 
@@ -347,7 +348,7 @@ def test_a_network_of_another_layout_has_no_denoiser_space(tiny_unet, schedule, 
         down_block_types=("SkipDownBlock2D", "SkipDownBlock2D"),
         up_block_types=("SkipUpBlock2D", "SkipUpBlock2D"),
     )
-    export(Denoiser(network, schedule, shape=(1, 8, 8)), {}, None, tmp_path / "skip")
+    export(UNet2D(network, schedule, shape=(1, 8, 8)), {}, None, tmp_path / "skip")
     with pytest.raises(ValueError, match="another layout"):
         make_features(f"denoiser:{tmp_path / 'skip'}", 1)
 

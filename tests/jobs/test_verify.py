@@ -10,12 +10,12 @@ import torch
 from commands import NETWORK, contents, digits, mmd_ddm, read, save_encoder, save_model
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig
-from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.evaluation.metrics import kid
 from mmd_ddm.features.bank import extract
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import build_data, build_sampler, load_model
 from mmd_ddm.runs.folder import read_events
+from mmd_ddm.samplers.draw import draw
 
 JUDGE, SELECTION = "encoder:judge.safetensors", "encoder:selection.safetensors"
 FINETUNE = (

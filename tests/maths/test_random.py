@@ -9,7 +9,7 @@ from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
 from mmd_ddm.maths.pixels import to_uint8
 from mmd_ddm.maths.random import generator, sample_noise
 from mmd_ddm.maths.times import select_times
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.samplers.ddpm import DDPM
 
@@ -59,7 +59,7 @@ def test_a_seed_names_the_picture_it_names_in_a_diffusers_pipeline(family, tiny_
     """The whole path: per-image seeds, every step's noise, clipping, rounding to uint8."""
     unet, seeds, steps = tiny_unet(in_channels=3), range(5, 8), 4
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    denoiser = Denoiser(unet, schedule, shape=(3, 8, 8))
+    denoiser = UNet2D(unet, schedule, shape=(3, 8, 8))
     times = select_times("leading", steps, len(schedule))
     if family == "ddim":
         pipeline = DDIMPipeline(unet, DDIMScheduler())

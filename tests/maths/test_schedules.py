@@ -20,7 +20,6 @@ from mmd_ddm.maths.times import (
 TABLE = {  # the module's docstring, K = 5
     "linear-formula": (999, 799, 599, 399, 199),
     "quadratic-formula": (999, 639, 359, 159, 39),
-    "linear-code": (800, 600, 400, 200, 0),
     "quadratic-code": (800, 450, 200, 50, 0),
     "leading": (800, 600, 400, 200, 0),
     "midpoint": (900, 700, 500, 300, 100),

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from mmd_ddm.config import HeadConfig
 from mmd_ddm.jobs.build import load_model
 from mmd_ddm.maths.pixels import from_uint8
-from mmd_ddm.models.denoiser import Denoiser
-from mmd_ddm.models.genie_head import read_head
+from mmd_ddm.models.families.unet2d import UNet2D
+from mmd_ddm.models.genie_head import GenieHead, derivative, read_head
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.samplers.registry import make_sampler
 from mmd_ddm.training.genie_head import distil, distillation_loss
@@ -37,9 +37,9 @@ class Smooth(torch.nn.Module):
 def test_distillation_lowers_the_error_against_the_exact_derivative(schedule, tmp_path):
     """On noise that it has not seen; before it, the head answers 0, and the sampler is DDIM."""
     torch.manual_seed(0)
-    denoiser = Denoiser(Smooth(), schedule, shape=(1, 8, 8))
+    denoiser = UNet2D(Smooth(), schedule, shape=(1, 8, 8))
     pixels = torch.from_numpy(digits(64))[:, None]
-    head = vars(denoiser)["head"] = make_head()  # a module, but none of its own
+    head = denoiser.beside["head"] = make_head()  # a module, but none of its own
 
     def error():
         with torch.no_grad():
@@ -70,15 +70,16 @@ def test_distillation_lowers_the_error_against_the_exact_derivative(schedule, tm
 def test_with_an_exact_head_it_is_genie(denoiser64):
     schedule = denoiser64.schedule
 
-    def exact(x_t, times, eps, features, rho):
-        assert features.shape == (2, 8, 8, 8)
-        t = times[0].item()
-        alpha_t, sigma_t = schedule(t)
-        assert rho[0].item() == pytest.approx(sigma_t / alpha_t)
-        dx = alpha_t * (eps - sigma_t * x_t)
-        return denoiser64.derivative(x_t, t, dx, 1 / schedule.rho_slope(t))
+    class Exact(GenieHead):
+        def forward(self, x_t, times, eps, features, rho):
+            assert features.shape == (2, 8, 8, 8)
+            t = times[0].item()
+            alpha_t, sigma_t = schedule(t)
+            assert rho[0].item() == pytest.approx(sigma_t / alpha_t)
+            dx = alpha_t * (eps - sigma_t * x_t)
+            return derivative(denoiser64, x_t, t, dx, 1 / schedule.rho_slope(t))
 
-    vars(denoiser64)["head"] = exact
+    denoiser64.beside["head"] = Exact(1, 8, 4)
     draw = torch.Generator().manual_seed(0)
     x_T = torch.randn(2, 1, 8, 8, generator=draw, dtype=torch.float64)
     with torch.no_grad():

@@ -29,7 +29,7 @@ def gaussian(schedule=None):
     """Gaussian data, and the second moments of their eps in closed form."""
     denoiser = GaussianDenoiser(schedule)
     pairs = map(denoiser.schedule, range(len(denoiser.schedule)))
-    denoiser.gamma = record(s**2 / (a**2 * VARIANCE + s**2) for a, s in pairs)
+    denoiser.beside["gamma"] = record(s**2 / (a**2 * VARIANCE + s**2) for a, s in pairs)
     return denoiser
 
 
@@ -86,7 +86,7 @@ def test_the_last_noise_moves_a_pixel_by_so_many_levels(name, schedule, levels):
 def test_variances_are_clipped_to_those_of_images():
     denoiser = gaussian()
     for value, data_variance in ((2.0, 0.0), (-1e6, 1.0)):
-        denoiser.gamma = record([value] * 1000)
+        denoiser.beside["gamma"] = record([value] * 1000)
         std = make_sampler("analytic-dpm", denoiser, TIMES).std(700, 211)
         small = make_sampler("ddpm-small", denoiser, TIMES).std(700, 211)
         (_, s_t), (a_s, _) = denoiser.schedule(700), denoiser.schedule(211)

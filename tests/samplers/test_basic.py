@@ -7,7 +7,7 @@ from diffusers.schedulers import scheduling_ddpm
 
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.maths.times import select_times
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.samplers.ddpm import DDPM
 
@@ -96,7 +96,7 @@ class TestAgainstDiffusers:
         scheduler = DDIMScheduler(beta_schedule=kind, clip_sample=True)
         scheduler.set_timesteps(5)
         unet = tiny_unet()
-        denoiser = Denoiser(unet, NoiseSchedule.from_config(scheduler.config), shape=(1, 8, 8))
+        denoiser = UNet2D(unet, NoiseSchedule.from_config(scheduler.config), shape=(1, 8, 8))
         x_t = x_T = normal(2, 1, 8, 8, dtype=torch.float32)
         with torch.no_grad():
             for t in scheduler.timesteps:

@@ -57,16 +57,6 @@ def test_times_are_those_of_the_papers_gamma_functions(rule):
         assert t == pytest.approx(middle, abs=0.03)
 
 
-def test_step_is_ddim_with_kappa_as_eta():
-    denoiser = GaussianDenoiser()
-    times, x = (800, 450, 50), noise()
-    z = torch.stack([noise(seed=i) for i in (1, 2, 3)])
-    step = make_sampler("fastdpm-step", denoiser, times, eta=0.4)(x, z)
-    torch.testing.assert_close(
-        step, make_sampler("ddim", denoiser, times, eta=0.4)(x, z), rtol=0, atol=0
-    )
-
-
 @pytest.mark.parametrize(
     ("name", "rule"), [("fastdpm-var", "linear"), ("fastdpm-var-quadratic", "quadratic")]
 )

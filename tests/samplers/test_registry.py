@@ -10,9 +10,10 @@ from torch import nn
 
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.maths.times import select_times
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.models.gamma import Gamma
 from mmd_ddm.models.genie_head import GenieHead
+from mmd_ddm.samplers.dpm_solver import DPMSolver
 from mmd_ddm.samplers.registry import SAMPLERS, make_sampler
 
 TIMES = (999, 750, 500.5, 250, 99)
@@ -44,10 +45,10 @@ class TinyNetwork(nn.Module):
 @pytest.fixture
 def denoiser():
     torch.manual_seed(0)
-    denoiser = Denoiser(TinyNetwork(), NoiseSchedule.linear(), shape=(1, 4, 4))
+    denoiser = UNet2D(TinyNetwork(), NoiseSchedule.linear(), shape=(1, 4, 4))
     values = tuple(float(1 - abar) for abar in denoiser.schedule.alpha_bar)
-    denoiser.gamma = Gamma("", "", "", 1, 0, values=values)
-    head = vars(denoiser)["head"] = GenieHead(1, 4, 2).double().requires_grad_(False)
+    denoiser.beside["gamma"] = Gamma("", "", "", 1, 0, values=values)
+    head = denoiser.beside["head"] = GenieHead(1, 4, 2).double().requires_grad_(False)
     nn.init.normal_(head.conv_out.weight, std=0.1)
     return denoiser
 
@@ -157,7 +158,7 @@ def test_eta_is_taken_or_refused(name, denoiser):
 
 def test_orders_that_do_not_exist(denoiser):
     with pytest.raises(ValueError, match="orders 1, 2 and 3; got 4"):
-        SAMPLERS["dpm-solver-1"](denoiser, TIMES, order=4)
+        DPMSolver(denoiser, TIMES, order=4)
     with pytest.raises(ValueError, match="orders 2 and 3; got 1"):
         SAMPLERS["dpm-solver++-2m"](denoiser, TIMES, order=1)
 

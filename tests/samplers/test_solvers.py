@@ -31,7 +31,6 @@ def equal_log_snr(schedule, count):
     ("name", "grid", "order"),
     [
         ("ddim", equal_times, 1),
-        ("dpm-solver-1", equal_log_snr, 1),
         ("heun", equal_times, 2),
         ("genie", equal_times, 2),
         ("s-pndm", equal_times, 2),
@@ -61,9 +60,7 @@ def test_order_of_convergence(name, grid, order):
 def test_one_transfer_is_ddim_dpm_solver_1_and_pndm():
     denoiser, x = GaussianDenoiser(SCHEDULE), noise()
     ddim = make_sampler("ddim", denoiser, TIMES)(x)
-    torch.testing.assert_close(
-        make_sampler("dpm-solver-1", denoiser, TIMES)(x), ddim, rtol=0, atol=1e-12
-    )
+    torch.testing.assert_close(DPMSolver(denoiser, TIMES, order=1)(x), ddim, rtol=0, atol=1e-12)
     sampler = make_sampler("ipndm", denoiser, TIMES)
     for t, s in pairwise((*TIMES, None)):
         a_t, a_s = SCHEDULE.abar(t), SCHEDULE.abar(s)

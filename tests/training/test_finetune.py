@@ -14,7 +14,7 @@ from mmd_ddm.features.pixels import Pixels
 from mmd_ddm.maths.kernels import Polynomial
 from mmd_ddm.maths.random import generator
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.samplers.registry import make_sampler
 from mmd_ddm.training.finetune import finetune
 from mmd_ddm.training.losses.mmd import mmd_step
@@ -29,7 +29,7 @@ CONFIG = FinetuneConfig(
 def make(sampler="ddim", dropout=0.0, times=(600, 200)):
     """A sampler of a fresh network, always the same, and an objective."""
     torch.manual_seed(0)
-    denoiser = Denoiser(SmallNet(dropout), NoiseSchedule.linear(), shape=(1, 8, 8))
+    denoiser = UNet2D(SmallNet(dropout), NoiseSchedule.linear(), shape=(1, 8, 8))
     real = torch.rand((20, 1, 8, 8), generator=torch.Generator().manual_seed(1)) - 0.8
     bank = nn.functional.adaptive_avg_pool2d(real, 7).flatten(1)
     objective = Objective.over(Pixels(1), bank, Polynomial(), standardise=False)

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmd_ddm.config import PretrainConfig
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.training import pretrain as room
 from mmd_ddm.training.pretrain import _flip, denoising_loss, learning_rate, pretrain
 
@@ -25,7 +25,7 @@ def seeded():
 
 def make(prediction="epsilon"):
     torch.manual_seed(0)
-    return Denoiser(SmallNet(), NoiseSchedule.linear(), prediction, shape=(1, 6, 6))
+    return UNet2D(SmallNet(), NoiseSchedule.linear(), prediction, shape=(1, 6, 6))
 
 
 def pixels(n=30):

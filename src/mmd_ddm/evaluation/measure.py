@@ -17,13 +17,13 @@ import torch
 
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.data.images import ImageSet
-from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.evaluation.metrics.registry import METRICS
 from mmd_ddm.evaluation.space import Space
 from mmd_ddm.runs.fingerprint import key_of
 from mmd_ddm.runs.progress import Update
 from mmd_ddm.runs.store import remembered_arrays
 from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.draw import draw
 
 __all__ = [
     "SEED_STRIDE",

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmd_ddm.maths.pixels import from_uint8, to_uint8
-from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.fingerprint import source_sha256, weights_sha256
 
 __all__ = ["FeatureExtractor", "Rounded", "normalised", "pool_levels", "to_channels"]
 
@@ -20,12 +20,12 @@ class FeatureExtractor(nn.Module, ABC):
 
     Attributes:
         name: as in the registry.
-        dim: d.
+        dim: d; 0 if it is known only once an image was seen.
         class_weights: [k, d], of a classifier of the vectors; only spaces with classes have them.
     """
 
     name: str
-    dim: int
+    dim: int = 0
     class_weights: Tensor
 
     @abstractmethod
@@ -42,8 +42,8 @@ class FeatureExtractor(nn.Module, ABC):
 
     @property
     def sha256(self) -> str:
-        """Of all weights and buffers; names the space in caches and protocols."""
-        return weights_sha256(self, self.name)
+        """Of all weights and buffers, and of code that is not ours; names the space in caches."""
+        return weights_sha256(self, self.name + source_sha256(type(self)))
 
 
 class Rounded(FeatureExtractor):

@@ -30,8 +30,6 @@ class Imported(FeatureExtractor):
         ValueError: nothing there, or no ``torch.nn.Module``.
     """
 
-    dim = 0  # known once it has seen an image
-
     def __init__(self, place: str) -> None:
         super().__init__()
         module, _, attribute = place.partition(":")

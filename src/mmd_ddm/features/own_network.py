@@ -18,10 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmd_ddm.features.base import FeatureExtractor, pool_levels, to_channels
-from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.models.find import find_model
+from mmd_ddm.models.load import load_denoiser
+from mmd_ddm.models.protocol import Denoiser
 
-__all__ = ["DenoiserFeatures"]
+__all__ = ["DenoiserFeatures", "contracting_half"]
 
 
 class DenoiserFeatures(FeatureExtractor):
@@ -40,7 +41,7 @@ class DenoiserFeatures(FeatureExtractor):
 
     def __init__(self, model: str) -> None:
         super().__init__()
-        self.denoiser = Denoiser.from_pretrained(find_model(model))
+        self.denoiser = load_denoiser(find_model(model))
         network: Any = self.denoiser.network
         if network.mid_block is None or any(hasattr(b, "skip_conv") for b in network.down_blocks):
             raise ValueError(f"{model} has another layout than the denoiser space can read")
@@ -55,4 +56,27 @@ class DenoiserFeatures(FeatureExtractor):
         """Noise a little, run the contracting half, pool."""
         alpha_t, sigma_t = self.denoiser.schedule(self.t)
         x_t = alpha_t * to_channels(images, self.denoiser.shape[0]) + sigma_t * self.z
-        return pool_levels(self.denoiser.encode(x_t, self.t))
+        return pool_levels(contracting_half(self.denoiser, x_t, self.t))
+
+
+def contracting_half(
+    denoiser: Denoiser, x_t: Float[Tensor, "n c h w"], t: float
+) -> list[Float[Tensor, "n _ _ _"]]:
+    """Activations of a `UNet2DModel`'s contracting half, one a resolution, and its middle's.
+
+    Args:
+        denoiser: whose network is one.
+        x_t: noisy images.
+        t: one time for all.
+    """
+    network: Any = denoiser.network
+    times = torch.full((len(x_t),), t, dtype=x_t.dtype, device=x_t.device)
+    with denoiser.precision():
+        temb = network.time_embedding(network.time_proj(times).to(x_t.dtype))
+        hidden = network.conv_in(2 * x_t - 1 if network.config.center_input_sample else x_t)
+        levels = []
+        for block in network.down_blocks:
+            hidden, residuals = block(hidden_states=hidden, temb=temb)
+            levels.append(residuals[0].to(x_t.dtype))
+        levels.append(network.mid_block(hidden, temb).to(x_t.dtype))
+    return levels

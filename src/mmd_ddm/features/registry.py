@@ -1,6 +1,7 @@
 """Feature spaces phi, by name: what finetuning optimises and what evaluation judges in.
 
-To add one: write a file with a `FeatureExtractor`, and name it in `FEATURES` or `WITH_ARGUMENT`.
+To add one: write a file with a `FeatureExtractor`, and name it in `FEATURES` or `WITH_ARGUMENT`;
+from outside, `register_features` does.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,14 @@ from mmd_ddm.features.own_network import DenoiserFeatures
 from mmd_ddm.features.pixels import Pixels
 from mmd_ddm.features.timm_network import TimmNetwork
 
-__all__ = ["FEATURES", "WITH_ARGUMENT", "FeatureExtractor", "MultiLevel", "make_features"]
+__all__ = [
+    "FEATURES",
+    "WITH_ARGUMENT",
+    "FeatureExtractor",
+    "MultiLevel",
+    "make_features",
+    "register_features",
+]
 
 FEATURES: dict[str, Callable[[int], FeatureExtractor]] = {
     "encoder": lambda channels: load_encoder(BUNDLED_ENCODER),
@@ -41,6 +49,21 @@ WITH_ARGUMENT: dict[str, Callable[[str], FeatureExtractor]] = {
     "import:MODULE:NAME": Imported,
 }
 _ROUNDED = "+uint8"
+
+
+def register_features(name: str, cls: Callable[[int], FeatureExtractor]) -> None:
+    """Add a feature space of one's own, which every verb then takes by that name.
+
+    Args:
+        name: not that of another one; without a colon.
+        cls: made with the number of channels of the images: ``cls(channels)``.
+
+    Raises:
+        ValueError: a name that is taken, or that would be read as one with an argument.
+    """
+    if name in FEATURES or ":" in name or name.endswith(_ROUNDED):
+        raise ValueError(f"a feature space cannot be called {name!r}; choose another name")
+    FEATURES[name] = cls
 
 
 def make_features(name: str, channels: int) -> FeatureExtractor:

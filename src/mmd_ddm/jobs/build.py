@@ -13,8 +13,9 @@ from mmd_ddm.data.images import Split, load_images
 from mmd_ddm.data.split import split_images
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.maths.times import check_times, select_times
-from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.models.find import find_model, shorten
+from mmd_ddm.models.load import load_denoiser
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.registry import make_sampler
 
@@ -49,7 +50,7 @@ class Model:
     chain: ChainConfig | None
 
 
-def build_device(name: str) -> torch.device:
+def build_device(name: torch.device | str) -> torch.device:
     """The device of that name; ``auto`` takes a GPU if there is one.
 
     Raises:
@@ -78,18 +79,27 @@ def precision_dtype(name: str) -> torch.dtype | None:
     return _PRECISIONS[name]
 
 
-def load_model(name: str, device: torch.device | str = "cpu", precision: str = "float32") -> Model:
-    """A model by the name a person gives: a bundled one, a run, a diffusers folder, a hub id.
+def load_model(
+    model: str | Any, device: torch.device | str = "auto", precision: str = "float32"
+) -> Model:
+    """A model of any family.
+
+    Args:
+        model: as a person names it: a bundled one, a run, a diffusers folder, a hub id; or a live
+            diffusers pipeline, which stays as it is.
+        device: where it computes; ``auto`` takes a GPU if there is one.
+        precision: float32, or bfloat16: the network under autocast, weights in float32.
 
     Raises:
         ValueError: nothing of that name, or no diffusion model.
     """
     autocast = precision_dtype(precision)
-    source = find_model(name)
+    named = isinstance(model, str)
+    name = model if named else str(getattr(model, "name_or_path", None) or "pipeline")
+    source = find_model(name) if named else model
     disable_progress_bar()
     try:
-        denoiser = Denoiser.from_pretrained(source)
-        scheduler_config = Denoiser.read_scheduler_config(source)
+        denoiser = load_denoiser(source)
     except ValueError:
         raise
     except Exception as error:  # a damaged model raises a dozen kinds
@@ -100,10 +110,11 @@ def load_model(name: str, device: torch.device | str = "cpu", precision: str = "
             f"{name} draws images of {denoiser.shape[0]} channels; a model of grey or colour "
             "images is needed (latent diffusion is not supported)"
         )
+    scheduler_config = dict(denoiser.scheduler_config)
     chain = scheduler_config.pop("_mmd_ddm", None)
     return Model(
         name,
-        denoiser.to(device),
+        denoiser.to(build_device(device)),
         scheduler_config,
         from_mapping(ChainConfig, chain) if chain else None,
     )

@@ -9,20 +9,18 @@ from mmd_ddm.samplers.registry import SAMPLERS
 
 __all__ = ["choose_samplers", "plan_entries"]
 
-# Other names of DDIM at eta 0.
-_DUPLICATES = ("fastdpm-step", "dpm-solver-1")
 # Ancestral sampling as its authors do it; the others as theirs do, without.
 _CLIPPED = ("ddpm-small", "ddpm-large", "analytic-dpm", "analytic-ddim")
 
 
 def choose_samplers(names: Sequence[str]) -> list[str]:
-    """The samplers of these names; ``all`` is every one that is not another's double.
+    """The samplers of these names; ``all`` is every one.
 
     Raises:
         ValueError: an unknown name.
     """
     if list(names) == ["all"]:
-        return [name for name in SAMPLERS if name not in _DUPLICATES]
+        return list(SAMPLERS)
     for name in names:
         if name not in SAMPLERS:
             raise ValueError(f"unknown sampler {name!r}; choose all, or of {', '.join(SAMPLERS)}")

@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 
 from mmd_ddm.models.convert import convert_checkpoint
-from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.models.export import export
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.report import write_base_card
 
 __all__ = ["convert"]

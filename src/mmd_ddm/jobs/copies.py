@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mmd_ddm.config import check_seed
 from mmd_ddm.data.images import ImageSet, say_skipped
-from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.evaluation.metrics.copies import Nearest, authentic, nearer, nearest
 from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.features.registry import FeatureExtractor, make_features
@@ -22,6 +21,7 @@ from mmd_ddm.report.sheets import grid, sheet, zoom
 from mmd_ddm.runs.folder import RunLog, check_folder, write_json
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.draw import draw
 
 __all__ = ["find_copies"]
 

@@ -12,8 +12,8 @@ from mmd_ddm.data.images import load_images
 from mmd_ddm.jobs.build import Model, build_device, load_model
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
-from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.models.gamma import Gamma, gamma_file
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.progress import Progress, silent
 

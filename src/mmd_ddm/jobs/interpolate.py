@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from mmd_ddm.config import check_seed
-from mmd_ddm.evaluation.draw import draw_arc
 from mmd_ddm.jobs.build import build_device
 from mmd_ddm.jobs.results import load_result
 from mmd_ddm.report.sheets import grid, sheet, zoom
 from mmd_ddm.runs.folder import RunLog, write_json
 from mmd_ddm.runs.progress import Progress, silent
+from mmd_ddm.samplers.draw import draw_arc
 
 __all__ = ["interpolate"]
 

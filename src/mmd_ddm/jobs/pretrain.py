@@ -11,8 +11,8 @@ from mmd_ddm.config import PretrainConfig, to_mapping
 from mmd_ddm.data.images import ImageSet, load_images, say_skipped
 from mmd_ddm.jobs.build import build_device, build_network, load_model, precision_dtype
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.denoiser import Denoiser
 from mmd_ddm.models.export import export
+from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.report import write_base_card
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import RunLog, check_folder
@@ -60,7 +60,7 @@ def pretrain(
     channels, height, width = images.pixels.shape[1:]
     torch.manual_seed(config.seed)
     network = build_network(config.network, (channels, height, width)).to(device)
-    denoiser = Denoiser(
+    denoiser = UNet2D(
         network,
         NoiseSchedule.linear(),
         config.prediction,

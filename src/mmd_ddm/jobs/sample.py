@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mmd_ddm.config import ChainConfig, check_seed
 from mmd_ddm.data.images import load_images
-from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.jobs.build import Model, build_device, build_sampler, load_model
 from mmd_ddm.jobs.chain import choose_chain, describe_chain
 from mmd_ddm.maths.pixels import from_uint8
@@ -21,6 +20,7 @@ from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.runs.launch import is_first, world
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.draw import draw
 from mmd_ddm.samplers.predictions import predictions
 
 __all__ = ["sample"]

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mmd_ddm.config import FinetuneConfig, PretrainConfig, from_mapping
 from mmd_ddm.data.images import ImageSet, Split
-from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.evaluation.space import Space
 from mmd_ddm.evaluation.verdict import verdict as judge
 from mmd_ddm.features.registry import make_features
@@ -21,6 +20,7 @@ from mmd_ddm.jobs.pretrain import base_images
 from mmd_ddm.runs.cache_folder import afresh
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import read_events, read_json
+from mmd_ddm.samplers.draw import draw
 
 __all__ = ["Check", "verify"]
 

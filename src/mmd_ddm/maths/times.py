@@ -24,9 +24,6 @@ Times searched for one model and schedule (Align Your Steps) are given as a cust
 its clean end: no call is spent at t = 0, where there is nothing left to do, nor at T - 1, where
 there is nothing to see, and every step takes its share of the gradient.
 
-``linear-code`` is accepted as another name of ``leading``: the released code takes
-``range(0, T, T // K)``, which is ``leading`` wherever it has K entries (it has 16 for K = 15).
-
 References:
     Aiello, Valsesia, Magli, "Fast Inference in Denoising Diffusion Models via MMD Finetuning".
     Song, Meng, Ermon, "Denoising Diffusion Implicit Models", 2020.
@@ -77,7 +74,6 @@ def _linspace(k: int, t: int) -> np.ndarray:
 SPACINGS: dict[str, Callable[[int, int], np.ndarray]] = {
     "linear-formula": _linear_formula,
     "quadratic-formula": _quadratic_formula,
-    "linear-code": _leading,
     "quadratic-code": _quadratic_code,
     "leading": _leading,
     "midpoint": _midpoint,

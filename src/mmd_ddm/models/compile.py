@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.protocol import Denoiser
 
 __all__ = ["CompileError", "compile_checked", "gradient_error"]
 

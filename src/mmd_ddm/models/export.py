@@ -8,8 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mmd_ddm.models.denoiser import Denoiser
-from mmd_ddm.models.gamma import gamma_file
+from mmd_ddm.models.gamma import gamma_file, gamma_of
+from mmd_ddm.models.genie_head import head_of
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.shipped import scheduling_few_step, unet_equal_heads
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import write_json
@@ -59,10 +60,10 @@ def export(
     if isinstance(network, unet_equal_heads.EqualHeadsUNet2DModel):
         _ship(temporary, "unet", unet_equal_heads, "EqualHeadsUNet2DModel")
     if chain is not None and chain["sampler"].startswith("analytic"):
-        gamma = denoiser.gamma.for_finetuned(weights_sha256(network))
+        gamma = gamma_of(denoiser).for_finetuned(weights_sha256(network))
         gamma.save(gamma_file(temporary))
     if chain is not None and chain["sampler"] == "genie-head":
-        denoiser.head.save(temporary, weights_sha256(network))
+        head_of(denoiser).save(temporary, weights_sha256(network))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
 

@@ -1,8 +1,17 @@
 """Models by name: bundled with the package, in a run, in a diffusers folder, on the hub."""
 
 from pathlib import Path
+from typing import Any
 
-__all__ = ["BUNDLED_MODELS", "beside_model", "check_upload", "find_model", "shorten", "upload"]
+__all__ = [
+    "BUNDLED_MODELS",
+    "beside_model",
+    "check_upload",
+    "find_model",
+    "read_index",
+    "shorten",
+    "upload",
+]
 
 BUNDLED_MODELS = {"fashion-mnist": Path(__file__).parents[1] / "bundled" / "base"}
 
@@ -36,6 +45,16 @@ def find_model(name: str) -> Path | str:
             f"give its folder): {shorten(error)}"
         ) from error
     return name
+
+
+def read_index(model: str | Path) -> dict[str, Any]:
+    """``model_index.json``, which names every part; early models have none."""
+    from diffusers import DiffusionPipeline
+
+    try:
+        return dict(DiffusionPipeline.load_config(str(model)))
+    except OSError:
+        return {}
 
 
 def beside_model(source: str | Path, name: str, what: str) -> Path:

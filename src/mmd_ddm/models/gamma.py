@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from mmd_ddm.models.find import beside_model
+from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import read_json, write_json
 
-__all__ = ["Gamma", "gamma_file", "read_gamma"]
+__all__ = ["Gamma", "gamma_file", "gamma_of", "read_gamma"]
 
 
 @dataclass(frozen=True)
@@ -102,3 +104,16 @@ def read_gamma(source: str | Path, weights: str, num_train_timesteps: int) -> Ga
             "that began it"
         )
     return gamma
+
+
+def gamma_of(denoiser: Denoiser) -> Gamma:
+    """Second moments of the network as it was loaded: finetuning keeps them as constants.
+
+    Raises:
+        ValueError: the model's folder has none, or that of other weights.
+    """
+    if "gamma" not in denoiser.beside:
+        weights, T = weights_sha256(denoiser.network), len(denoiser.schedule)
+        denoiser.beside["gamma"] = read_gamma(denoiser.source, weights, T)
+    found: Gamma = denoiser.beside["gamma"]
+    return found

@@ -12,18 +12,31 @@ References:
     Dockhorn, Vahdat, Kreis, "GENIE: Higher-Order Denoising Diffusion Solvers", 2022, Section 4.
 """
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmd_ddm.models.find import beside_model, shorten
+from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import atomic_write
 
-__all__ = ["GenieHead", "head_folder", "read_head"]
+__all__ = [
+    "GenieHead",
+    "derivative",
+    "head_folder",
+    "head_of",
+    "read_head",
+    "with_features",
+    "with_slope",
+]
 
 _FILE = "head.safetensors"
 
@@ -124,3 +137,81 @@ def read_head(source: str | Path, weights: str) -> GenieHead:
     if of != weights:
         raise ValueError(f"{path} is of another model: delete {path.parent}, then `{command}`")
     return head.eval().requires_grad_(False)
+
+
+def head_of(denoiser: Denoiser) -> GenieHead:
+    """The head of the network as it was loaded: finetuning keeps it, frozen.
+
+    Raises:
+        ValueError: the model's folder has none, or that of other weights.
+    """
+    if "head" not in denoiser.beside:
+        head = read_head(denoiser.source, weights_sha256(denoiser.network))
+        denoiser.beside["head"] = head.to(denoiser.device)
+    found: GenieHead = denoiser.beside["head"]
+    return found
+
+
+def derivative(
+    denoiser: Denoiser,
+    x_t: Float[Tensor, "n c h w"],
+    t: float | Tensor,
+    dx: Tensor,
+    dt: float | Tensor,
+) -> Float[Tensor, "n c h w"]:
+    """The derivative of eps at (x_t, t) along (dx, dt): exact, by a call with dual numbers.
+
+    It takes the time of two or three calls, and no autocast, which has no forward derivatives.
+
+    Args:
+        denoiser: the network.
+        x_t: noisy images.
+        t: one time for all, or a tensor with one each.
+        dx: the way of x_t, of its shape.
+        dt: the way of t.
+    """
+    now, way = (torch.as_tensor(v, dtype=x_t.dtype, device=x_t.device) for v in (t, dt))
+    kept, denoiser.autocast = denoiser.autocast, None
+    # Fused attention has no forward derivative; and torch warns of itself when jvp is loaded.
+    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            return torch.func.jvp(denoiser, (x_t, now), (dx, way))[1]
+        finally:
+            denoiser.autocast = kept
+
+
+def with_features(
+    denoiser: Denoiser, x_t: Float[Tensor, "n c h w"], t: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Eps, and the last activations of a `UNet2DModel` before its output layers.
+
+    Args:
+        denoiser: the network.
+        x_t: noisy images.
+        t: one time for all, or a tensor with one each.
+    """
+    network: Any = denoiser.network
+    kept: list[Tensor] = []
+    layer = network.conv_norm_out
+    hook = layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+    try:
+        return denoiser(x_t, t), kept[0].to(x_t.dtype)
+    finally:
+        hook.remove()
+
+
+def with_slope(
+    denoiser: Denoiser, x_t: Float[Tensor, "n c h w"], t: float
+) -> tuple[Tensor, Tensor]:
+    """Eps, and d eps / d rho along the flow as the head predicts it, in one call.
+
+    Args:
+        denoiser: the network; with its head.
+        x_t: noisy images.
+        t: one time for all.
+    """
+    eps, features = with_features(denoiser, x_t, t)
+    times = torch.full((len(x_t),), t, dtype=x_t.dtype, device=x_t.device)
+    alpha_t, sigma_t = denoiser.coefficients(times)
+    return eps, head_of(denoiser)(x_t, times, eps, features, sigma_t / alpha_t)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mmd_ddm.evaluation.draw import draw_arc
 from mmd_ddm.evaluation.metrics.copies import nearest
 from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.jobs.build import build_sampler
@@ -15,6 +14,7 @@ from mmd_ddm.paper.cells import Cell
 from mmd_ddm.paper.tables import Layout
 from mmd_ddm.report.sheets import grid, sheet, zoom
 from mmd_ddm.runs.progress import Progress
+from mmd_ddm.samplers.draw import draw_arc
 
 __all__ = ["draw_figure"]
 

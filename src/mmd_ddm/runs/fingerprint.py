@@ -4,6 +4,7 @@ A record that holds such a name, or a cache that is keyed by it, can never be ta
 """
 
 import hashlib
+import inspect
 import json
 from functools import cache
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["code_sha256", "key_of", "weights_sha256"]
+__all__ = ["code_sha256", "key_of", "source_sha256", "weights_sha256"]
 
 # What computes the numbers; the other wings only ask for them.
 _NUMERIC = ("maths", "models", "samplers", "features", "evaluation")
@@ -27,9 +28,19 @@ def weights_sha256(module: nn.Module, name: str = "") -> str:
     return digest.hexdigest()
 
 
+def source_sha256(kind: type) -> str:
+    """Of the file that defines a class; of ours, which `code_sha256` covers, nothing."""
+    if kind.__module__.startswith(f"{__package__.partition('.')[0]}."):
+        return ""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
+    except (OSError, TypeError):  # of a notebook, where nothing but its name is known
+        return kind.__qualname__
+
+
 def key_of(*about: Any) -> str:
     """Thirty-two digits that name what these JSON values describe."""
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 @cache

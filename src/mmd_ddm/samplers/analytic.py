@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from math import pi
 from typing import Any
 
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.gamma import gamma_of
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.samplers.ddpm import DDPM
@@ -37,7 +38,7 @@ def _optimal_std(
     """The root of fixed^2 + by_x_0^2 cov_t, bounded by the levels at the last noisy step."""
     if s is None:
         return 0.0
-    cov_t = sampler.schedule.rho(t) ** 2 * (1 - sampler.denoiser.gamma.at(t))
+    cov_t = sampler.schedule.rho(t) ** 2 * (1 - gamma_of(sampler.denoiser).at(t))
     std = float((fixed**2 + by_x_0**2 * min(max(cov_t, 0.0), 1.0)) ** 0.5)
     # The mean of |std z| is std sqrt(2 / pi).
     bound = levels / 127.5 * (pi / 2) ** 0.5
@@ -58,7 +59,11 @@ class AnalyticDPM(DDPM):
 
     def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
         super().__init__(denoiser, times, variance="fixed-small", **options)
-        _ = denoiser.gamma  # read it, or say that it is missing, before anything is drawn
+        gamma_of(denoiser)  # read it, or say that it is missing, before anything is drawn
+
+    def constants(self) -> list[float]:
+        """Gamma."""
+        return [*gamma_of(self.denoiser).values]
 
     def std(self, t: float, s: float | None) -> float:
         """The optimal one, bounded at the last noisy step."""
@@ -87,7 +92,11 @@ class AnalyticDDIM(DDIM):
     ) -> None:
         super().__init__(denoiser, times, eta=eta, **options)
         self.stochastic = True
-        _ = denoiser.gamma
+        gamma_of(denoiser)
+
+    def constants(self) -> list[float]:
+        """Gamma."""
+        return [*gamma_of(self.denoiser).values]
 
     def std(self, t: float, s: float | None) -> float:
         """The optimal one, bounded at the last noisy step."""

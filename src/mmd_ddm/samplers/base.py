@@ -17,15 +17,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmd_ddm.maths.pixels import clamp_straight_through
 from mmd_ddm.maths.times import check_times
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.runs.fingerprint import code_sha256, key_of, source_sha256
 
 __all__ = ["Sampler", "Walk"]
+
+_WITHOUT_EFFECT = {"keep", "nfe", "recompute", "training"}  # on what is drawn
 
 
 class Walk:
@@ -43,24 +46,18 @@ class Walk:
         self.nfe = 0
         self.history: list[Any] = []
 
+    def predict(
+        self, x_t: Float[Tensor, "n c h w"], t: float
+    ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
+        """``(x_0, eps)`` from one network call at time t."""
+        return self.ask(self._denoiser.predict, x_t, t)
+
     def eps(self, x_t: Float[Tensor, "n c h w"], t: float) -> Float[Tensor, "n c h w"]:
-        """One network call at time t."""
-        return self._call(self._denoiser, x_t, t)
+        """Of the same, what most solvers want."""
+        return self.ask(self._denoiser, x_t, t)
 
-    def eps_along(
-        self, x_t: Float[Tensor, "n c h w"], t: float, dx: Float[Tensor, "n c h w"], dt: float
-    ) -> Float[Tensor, "n c h w"]:
-        """The derivative of eps at (x_t, t) along (dx, dt): exact, by a call with dual numbers.
-
-        It counts as one call, and takes the time of two or three.
-        """
-        return self._call(self._denoiser.derivative, x_t, t, dx, dt)
-
-    def eps_and_slope(self, x_t: Float[Tensor, "n c h w"], t: float) -> tuple[Tensor, Tensor]:
-        """Eps and the head's d eps / d rho: one network call, and one of the small head."""
-        return self._call(self._denoiser.with_slope, x_t, t)
-
-    def _call(self, function: Callable[..., Any], *inputs: Any) -> Any:
+    def ask(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        """One network call of another kind: counted, and recomputed if the sampler says so."""
         self.nfe += 1
         if self._recompute and self.nfe > self._keep and torch.is_grad_enabled():
             return checkpoint(function, *inputs, use_reentrant=False)
@@ -106,27 +103,21 @@ class Sampler(nn.Module, ABC):
 
     @property
     def fingerprint(self) -> str:
-        """Of all that decides what is drawn."""
-        from mmd_ddm.runs.fingerprint import code_sha256, key_of, weights_sha256
+        """Of all that decides what is drawn: the network, this chain, and the code of both."""
+        about = {
+            key: sorted(value.items()) if isinstance(value, dict) else value
+            for key, value in vars(self).items()
+            if isinstance(value, bool | int | float | str | tuple | dict)
+            and not key.startswith("_")
+            and key not in _WITHOUT_EFFECT
+        }
+        kind = type(self)
+        code = [code_sha256(), kind.__qualname__, source_sha256(kind)]
+        return key_of(code, self.denoiser.fingerprint, about, self.constants())
 
-        d = self.denoiser
-        return key_of(
-            code_sha256(),
-            weights_sha256(d.network),
-            d.schedule.alpha_bar.tolist(),
-            d.prediction,
-            str(d.autocast),
-            type(self).__name__,
-            list(self.times),
-            self.clip,
-            str(
-                {
-                    k: v
-                    for k, v in vars(self).items()
-                    if isinstance(v, (int, float, str)) and k not in ("nfe", "keep", "recompute")
-                }
-            ),
-        )
+    def constants(self) -> list[Any]:
+        """What else a step reads, as JSON values: see `Denoiser.beside`."""
+        return []
 
     @property
     def draws(self) -> int:
@@ -172,6 +163,12 @@ class Sampler(nn.Module, ABC):
         """
         alpha_t, sigma_t = self.schedule(self.times[0])
         return alpha_t * x_0 + sigma_t * z
+
+    def draw(self, n: int, *, seed: int = 0, batch_size: int = 0) -> UInt8[Tensor, "n c h w"]:
+        """Draw n images; the arguments are those of `mmd_ddm.samplers.draw.draw`."""
+        from mmd_ddm.samplers.draw import draw  # which is written for samplers
+
+        return draw(self, n, seed=seed, batch_size=batch_size)[0]
 
     @abstractmethod
     def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:

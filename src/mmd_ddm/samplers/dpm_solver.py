@@ -42,7 +42,7 @@ from torch import Tensor
 
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.maths.times import check_times, log_snr_times
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Walk
 from mmd_ddm.samplers.ode import SlopeSampler
 

@@ -29,7 +29,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Sampler, Walk
 
 __all__ = ["DPMSolverPP"]

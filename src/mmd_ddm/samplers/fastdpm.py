@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.ddim import DDIM
 
 __all__ = ["VARIANCES", "FastDPMVar", "variance_times"]

@@ -19,7 +19,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.genie_head import derivative, head_of, with_slope
+from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.samplers.base import Walk
 from mmd_ddm.samplers.ode import SlopeSampler
 
@@ -35,7 +37,7 @@ class GENIE(SlopeSampler):
         alpha_t, sigma_t = self.schedule(t)
         dx, dt = alpha_t * (eps - sigma_t * x_t), 1 / self.schedule.rho_slope(t)
         half = (self.schedule.rho(s) - self.schedule.rho(t)) / 2
-        return eps + half * walk.eps_along(x_t, t, dx, dt)
+        return eps + half * walk.ask(derivative, self.denoiser, x_t, t, dx, dt)
 
 
 class GENIEHead(SlopeSampler):
@@ -52,9 +54,13 @@ class GENIEHead(SlopeSampler):
 
     def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
         super().__init__(denoiser, times, **options)
-        _ = denoiser.head  # read it, or say that it is missing, before anything is drawn
+        head_of(denoiser)  # read it, or say that it is missing, before anything is drawn
+
+    def constants(self) -> list[str]:
+        """The head's weights."""
+        return [weights_sha256(head_of(self.denoiser))]
 
     def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
         """The Taylor polynomial's mean over the step."""
-        eps, change = walk.eps_and_slope(x_t, t)
+        eps, change = walk.ask(with_slope, self.denoiser, x_t, t)
         return eps + (self.schedule.rho(s) - self.schedule.rho(t)) / 2 * change

@@ -24,7 +24,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Walk
 from mmd_ddm.samplers.ode import SlopeSampler, combine
 

@@ -12,9 +12,8 @@ analytic-ddim              K                           analytic.py; same; takes 
 s-pndm                     K + 1 (K >= 2)              pndm.py
 f-pndm                     K + 9 (K >= 4)              pndm.py
 ipndm                      K                           pndm.py
-fastdpm-step               K                           fastdpm.py; takes eta, there called kappa
 fastdpm-var[-quadratic]    K (K >= 2)                  fastdpm.py; takes eta; has its own times
-dpm-solver-1, -2, -3       K, 2K, 3K (see there)       dpm_solver.py
+dpm-solver-2, -3           2K, 3K (see there)          dpm_solver.py; of order 1, it is ddim
 dpm-solver-fast[-type-2]   K                           dpm_solver.py; has its own times
 dpm-solver++-2m, -3m       K                           dpm_solver_pp.py
 unipc                      K                           unipc.py
@@ -32,7 +31,7 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.analytic import AnalyticDDIM, AnalyticDPM
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.ddim import DDIM
@@ -46,7 +45,7 @@ from mmd_ddm.samplers.ode import Heun
 from mmd_ddm.samplers.pndm import FPNDM, IPNDM, SPNDM
 from mmd_ddm.samplers.unipc import UniPC
 
-__all__ = ["SAMPLERS", "make_sampler"]
+__all__ = ["SAMPLERS", "make_sampler", "register_sampler"]
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "ddim": DDIM,
@@ -57,10 +56,8 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "s-pndm": SPNDM,
     "f-pndm": FPNDM,
     "ipndm": IPNDM,
-    "fastdpm-step": DDIM,
     "fastdpm-var": partial(FastDPMVar, variances="linear"),
     "fastdpm-var-quadratic": partial(FastDPMVar, variances="quadratic"),
-    "dpm-solver-1": partial(DPMSolver, order=1),
     "dpm-solver-2": partial(DPMSolver, order=2),
     "dpm-solver-3": partial(DPMSolver, order=3),
     "dpm-solver-fast": DPMSolverFast,
@@ -73,6 +70,22 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "genie": GENIE,
     "genie-head": GENIEHead,
 }
+
+
+def register_sampler(name: str, cls: Callable[..., Sampler]) -> None:
+    """Add a sampler of one's own, which every verb then takes by that name.
+
+    Args:
+        name: not that of another one.
+        cls: made as a `Sampler` is: ``cls(denoiser, times, *, clip, recompute)``, and ``eta`` if
+            it names that.
+
+    Raises:
+        ValueError: a name that is taken.
+    """
+    if name in SAMPLERS:
+        raise ValueError(f"there is a sampler {name!r} already; choose another name")
+    SAMPLERS[name] = cls
 
 
 def make_sampler(

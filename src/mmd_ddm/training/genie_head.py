@@ -21,8 +21,8 @@ from mmd_ddm.config import HeadConfig
 from mmd_ddm.data.images import batch
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
-from mmd_ddm.models.denoiser import Denoiser
-from mmd_ddm.models.genie_head import GenieHead
+from mmd_ddm.models.genie_head import GenieHead, derivative, with_features
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.training.loop import Update, train
 from mmd_ddm.training.state import TrainingState
 
@@ -47,8 +47,8 @@ def distillation_loss(
     x_t = alpha_t * x_0 + sigma_t * z
     dt = times.new_tensor([1 / denoiser.schedule.rho_slope(now) for now in t.tolist()])
     with torch.no_grad():
-        eps, features = denoiser.with_features(x_t, t)
-        exact = denoiser.derivative(x_t, times, alpha_t * (eps - sigma_t * x_t), dt)
+        eps, features = with_features(denoiser, x_t, t)
+        exact = derivative(denoiser, x_t, times, alpha_t * (eps - sigma_t * x_t), dt)
     rho = sigma_t / alpha_t
     return (rho * (head(x_t, times, eps, features, rho) - exact)).square().mean()
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.data.images import ImageSet
-from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.evaluation.metrics import kid, kid_sums
 from mmd_ddm.evaluation.scores import Score, format_score
 from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.features.registry import FeatureExtractor
 from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.draw import draw
 
 __all__ = ["Selection", "kept_words", "selection_record", "standing"]
 

@@ -19,7 +19,7 @@ from mmd_ddm.data.images import batch
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
 from mmd_ddm.models.compile import compile_checked
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.training.loop import Update, train
 from mmd_ddm.training.state import TrainingState
 

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.convert import ddpm, improved
-from mmd_ddm.models.denoiser import Denoiser, without_variance
+from mmd_ddm.models.families.unet2d import UNet2D, without_variance
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.shipped.unet_equal_heads import EqualHeadsUNet2DModel
 
 __all__ = ["NOISE_SCHEDULES", "convert_checkpoint"]
@@ -86,7 +87,7 @@ def convert_checkpoint(
         )
     network = _build(path, weights, settings | _architecture(weights), image_size, heads)
     size = network.config.sample_size
-    denoiser = Denoiser(
+    denoiser = UNet2D(
         network,
         NoiseSchedule.from_config(schedule),
         shape=(network.config.in_channels, size, size),

@@ -58,7 +58,8 @@ def mmd_step(
     try:
         for i in range(0, len(x_T), size):
             z = None if noise is None else noise[:, i : i + size]
-            images = clamp_straight_through(sampler(x_T[i : i + size], z))
+            x_0 = sampler(x_T[i : i + size], z)
+            images = clamp_straight_through(sampler.denoiser.to_images(x_0))
             parts.append([_features(o, images, sampler.recompute) for o in objectives])
     except torch.OutOfMemoryError:
         for objective in objectives:  # the other ranks wait for these rows

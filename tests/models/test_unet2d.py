@@ -8,7 +8,8 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import nn
 
-from mmd_ddm.models.denoiser import Denoiser
+from mmd_ddm.features.own_network import contracting_half
+from mmd_ddm.models.families.unet2d import UNet2D
 
 
 class Converted(nn.Module):
@@ -36,7 +37,7 @@ class TestForward:
     @pytest.mark.parametrize("prediction", ["sample", "v_prediction"])
     def test_other_predictions_are_converted_to_eps(self, denoiser64, schedule, prediction, times):
         network = Converted(denoiser64.network, schedule, prediction)
-        other = Denoiser(network, schedule, prediction, shape=(1, 8, 8))
+        other = UNet2D(network, schedule, prediction, shape=(1, 8, 8))
         if isinstance(times, list):
             times = torch.tensor(times, dtype=torch.float64 if 3.25 in times else None)
         x_t = noisy()
@@ -64,17 +65,17 @@ class TestForward:
         watched = [network.down_blocks[0].resnets[0], network.down_blocks[1].attentions[0]]
         for module in (*watched, network.mid_block):
             module.register_forward_hook(lambda module, args, output: seen.append(output))
-        denoiser = Denoiser(network, schedule, shape=(1, 8, 8))
+        denoiser = UNet2D(network, schedule, shape=(1, 8, 8))
         x_t = noisy()
         denoiser(x_t, 50.0)
-        levels, expected = denoiser.encode(x_t, 50.0), seen[:3]
+        levels, expected = contracting_half(denoiser, x_t, 50.0), seen[:3]
         assert [level.shape[1:] for level in levels] == [(8, 8, 8), (16, 4, 4), (16, 4, 4)]
         assert all(map(torch.equal, levels, expected))
 
     def test_learned_variance_is_left_out(self, tiny_unet, schedule):
         network = tiny_unet(in_channels=3, out_channels=6)
         x_t = noisy(channels=3, dtype=torch.float32)
-        eps = Denoiser(network, schedule, shape=(3, 8, 8))(x_t, 100)
+        eps = UNet2D(network, schedule, shape=(3, 8, 8))(x_t, 100)
         assert eps.shape == x_t.shape
         assert torch.equal(eps, network(x_t, 100).sample[:, :3])
 
@@ -88,7 +89,7 @@ class TestForward:
                 return x_t * self.factor + times[:, None, None, None]
 
         x_t = noisy()
-        denoiser = Denoiser(Half(), schedule, shape=(1, 8, 8))
+        denoiser = UNet2D(Half(), schedule, shape=(1, 8, 8))
         assert torch.equal(denoiser(x_t, 4), x_t / 2 + 4)
 
     def test_autocast_answers_in_float32_near_the_full_answer(self, denoiser):
@@ -110,14 +111,14 @@ class TestForward:
                 seen.extend((rows.dtype, attended.dtype))
                 return x_t + attended.view_as(x_t)
 
-        denoiser = Denoiser(Attends(1, 1, 1), schedule, shape=(1, 8, 8))
+        denoiser = UNet2D(Attends(1, 1, 1), schedule, shape=(1, 8, 8))
         denoiser.autocast = torch.bfloat16
         assert denoiser(noisy(dtype=torch.float32), 500).dtype == torch.float32
         assert seen == [torch.bfloat16, torch.float32]
 
     def test_unknown_prediction_is_refused(self, denoiser, schedule):
         with pytest.raises(ValueError, match=r"'flow'.*epsilon, sample, v_prediction"):
-            Denoiser(denoiser.network, schedule, "flow", shape=(1, 8, 8))
+            UNet2D(denoiser.network, schedule, "flow", shape=(1, 8, 8))
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ class TestFromPretrained:
         unet = tiny_unet(in_channels=3)
         scheduler = DDIMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction")
         pipeline(unet.train(), scheduler).save_pretrained(tmp_path)
-        denoiser = Denoiser.from_pretrained(str(tmp_path))
+        denoiser = UNet2D.from_pretrained(str(tmp_path))
         assert denoiser.shape == (3, 8, 8)
         assert denoiser.prediction == "v_prediction"
         theirs = scheduler.alphas_cumprod.double()
@@ -153,7 +154,7 @@ class TestFromPretrained:
         unet = tiny_unet(sample_size=(8, 16))
         unet.save_pretrained(tmp_path)
         DDPMScheduler(num_train_timesteps=200).save_pretrained(tmp_path)
-        denoiser = Denoiser.from_pretrained(tmp_path)
+        denoiser = UNet2D.from_pretrained(tmp_path)
         assert denoiser.shape == (1, 8, 16)
         assert len(denoiser.schedule) == 200
         x_t = torch.zeros(1, 1, 8, 16)
@@ -161,7 +162,7 @@ class TestFromPretrained:
 
     def test_half_precision_weights_become_float32(self, tiny_unet, tmp_path):
         DDPMPipeline(tiny_unet().half(), DDPMScheduler()).save_pretrained(tmp_path)
-        denoiser = Denoiser.from_pretrained(tmp_path)
+        denoiser = UNet2D.from_pretrained(tmp_path)
         assert {p.dtype for p in denoiser.parameters()} == {torch.float32}
         assert denoiser.device == torch.device("cpu")
 
@@ -170,37 +171,37 @@ class TestFromPretrained:
         for name, text in content.items():
             (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=r"is not a diffusers model: expected unet/config"):
-            Denoiser.from_pretrained(tmp_path)
+            UNet2D.from_pretrained(tmp_path)
 
     def test_other_peoples_json_is_refused(self, tmp_path):
         (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}')
         with pytest.raises(ValueError, match="network of unknown class; an unconditional"):
-            Denoiser.from_pretrained(tmp_path)
+            UNet2D.from_pretrained(tmp_path)
 
     def test_files_are_refused(self, folder):
         with pytest.raises(ValueError, match="is not a diffusers model"):
-            Denoiser.from_pretrained(folder / "model_index.json")
+            UNet2D.from_pretrained(folder / "model_index.json")
 
     def test_other_networks_are_refused_by_name(self, folder):
         rewrite(folder / "unet/config.json", _class_name="UNet2DConditionModel")
         with pytest.raises(ValueError, match="holds a UNet2DConditionModel; an unconditional"):
-            Denoiser.from_pretrained(folder)
+            UNet2D.from_pretrained(folder)
 
     @pytest.mark.parametrize("config", [{"num_class_embeds": 3}, {"class_embed_type": "identity"}])
     def test_class_conditional_networks_are_refused(self, config, tiny_unet, tmp_path):
         DDPMPipeline(tiny_unet(**config), DDPMScheduler()).save_pretrained(tmp_path)
         with pytest.raises(ValueError, match="is class-conditional"):
-            Denoiser.from_pretrained(tmp_path)
+            UNet2D.from_pretrained(tmp_path)
 
     def test_a_network_without_a_size_is_refused(self, folder):
         rewrite(folder / "unet/config.json", sample_size=None)
         with pytest.raises(ValueError, match="does not say its image size"):
-            Denoiser.from_pretrained(folder)
+            UNet2D.from_pretrained(folder)
 
     def test_a_missing_schedule_is_named(self, folder):
         shutil.rmtree(folder / "scheduler")
         with pytest.raises(OSError, match=r"no file named scheduler_config.json"):
-            Denoiser.from_pretrained(folder)
+            UNet2D.from_pretrained(folder)
 
     def test_missing_weights_are_named_and_nothing_is_unpickled(self, folder):
         weights = folder / "unet/diffusion_pytorch_model.safetensors"
@@ -208,14 +209,14 @@ class TestFromPretrained:
         torch.save(state, weights.with_suffix(".bin"))
         weights.unlink()
         with pytest.raises(OSError, match=r"no file named diffusion_pytorch_model.safetensors"):
-            Denoiser.from_pretrained(folder)
+            UNet2D.from_pretrained(folder)
 
     def test_damaged_weights_are_named(self, folder):
         weights = folder / "unet/diffusion_pytorch_model.safetensors"
         weights.write_bytes(weights.read_bytes()[:100])
         with pytest.raises(OSError, match="Unable to load weights"):
-            Denoiser.from_pretrained(folder)
+            UNet2D.from_pretrained(folder)
 
     def test_a_folder_that_is_not_there_is_an_os_error(self, tmp_path):
         with pytest.raises(OSError, match="nowhere"):
-            Denoiser.from_pretrained(tmp_path / "nowhere")
+            UNet2D.from_pretrained(tmp_path / "nowhere")

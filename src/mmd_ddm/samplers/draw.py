@@ -41,7 +41,8 @@ def draw(
             begins with white noise.
         on_batch: told how many images each batch had.
     """
-    device, shape = sampler.denoiser.device, sampler.denoiser.shape
+    denoiser = sampler.denoiser
+    device, shape = denoiser.device, denoiser.shape
     images, seconds = [torch.empty((0, *shape), dtype=torch.uint8)], 0.0
     batch_size = batch_size or (64 if device.type == "cpu" else 512)
     of = ranks.shares(n, batch_size)
@@ -51,7 +52,8 @@ def draw(
         z = sample_noise(seeds, shape, sampler.draws).to(device)
         began = time.monotonic()
         x_T = sampler.diffuse(start(seeds).to(device), z[0]) if start else z[0]
-        images.append(to_uint8(sampler(x_T, z[1:] if sampler.stochastic else None)).cpu())
+        x_0 = sampler(x_T, z[1:] if sampler.stochastic else None)
+        images.append(to_uint8(denoiser.to_images(x_0)).cpu())
         seconds += time.monotonic() - began
         if on_batch:
             on_batch(len(seeds))
@@ -76,4 +78,5 @@ def draw_arc(sampler: Sampler, seed: int, frames: int) -> UInt8[Tensor, "frames 
     z = sample_noise((seed, seed + 1), denoiser.shape, sampler.draws).to(denoiser.device)
     added = z[1:, :1].expand(-1, frames, -1, -1, -1)
     x_T = slerp(z[0, 0], z[0, 1], frames)
-    return to_uint8(sampler(x_T, added if sampler.stochastic else None)).cpu()
+    x_0 = sampler(x_T, added if sampler.stochastic else None)
+    return to_uint8(denoiser.to_images(x_0)).cpu()

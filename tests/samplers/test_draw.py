@@ -5,9 +5,9 @@ import time
 import pytest
 import torch
 
-from mmd_ddm.evaluation.draw import draw
 from mmd_ddm.maths.pixels import from_uint8, to_uint8
 from mmd_ddm.maths.random import sample_noise
+from mmd_ddm.samplers.draw import draw
 from mmd_ddm.samplers.registry import make_sampler
 
 SAMPLERS = ["ddim", "ddpm-large", "dpm-solver++-2m"]

@@ -1,0 +1,146 @@
+r"""What every family of networks is to the rest of the house: a denoiser.
+
+A denoiser answers one question: what are x_0 and eps in x_t = alpha_t x_0 + sigma_t eps? Most
+answer with eps alone, of which x_0 is a view, as long as alpha_t > 0. A family says how its
+network is loaded and asked; the rest is here.
+
+It is a base class, no bare protocol: samplers move, hook and checkpoint a ``torch.nn.Module``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.runs.fingerprint import key_of, weights_sha256
+
+__all__ = ["Denoiser"]
+
+
+class Denoiser(nn.Module, ABC):
+    """A network with the schedule it was trained with.
+
+    Args:
+        network: whose weights are trained.
+        schedule: the noise schedule of its training.
+        shape: of what the chain walks, (c, h, w): pixels.
+        autocast: the type that the network computes in (``torch.bfloat16``); None for float32.
+
+    Attributes:
+        prediction: what the network answers with, in diffusers' words: epsilon, sample ...
+        source: the folder or hub id it was loaded from; empty if it was not.
+        scheduler_config: of the model it was loaded from.
+        beside: constants of the model as it was loaded, which finetuning leaves as they are:
+            Gamma, GENIE's head.
+    """
+
+    prediction: str
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: NoiseSchedule,
+        shape: tuple[int, int, int],
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.schedule = schedule
+        self.shape = shape
+        self.autocast = autocast
+        self.source = ""
+        self.scheduler_config: dict[str, Any] = {}
+        self.beside: dict[str, Any] = {}
+
+    @abstractmethod
+    def forward(
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
+    ) -> Float[Tensor, "n c h w"]:
+        """Predict eps.
+
+        Args:
+            x_t: noisy images.
+            t: one time for all, or a tensor with one each; fractional times are kept fractional.
+            condition: what `conditions` gave.
+        """
+
+    def predict(
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
+    ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
+        """``(x_0, eps)``; the arguments are those of `forward`."""
+        eps = self(x_t, t, condition)
+        alpha_t, sigma_t = self.coefficients(t) if isinstance(t, Tensor) else self.schedule(t)
+        return (x_t - sigma_t * eps) / alpha_t, eps
+
+    def conditions(self, seeds: range) -> None:
+        """What the images of these seeds are drawn under: nothing, in every family so far."""
+
+    def to_images(self, x_0: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Images in [-1, 1] from what the chain walks, differentiably: the same, for pixels."""
+        return x_0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that decides eps: weights as they are now, network, schedule, precision, layout.
+
+        The layout of the weights in memory decides the last digits alone.
+        """
+        config = getattr(self.network, "config", {})
+        layout = [p.is_contiguous() for p in self.network.parameters()]
+        return key_of(
+            type(self).__name__,
+            type(self.network).__name__,
+            {key: value for key, value in config.items() if not key.startswith("_")},
+            weights_sha256(self.network),
+            self.schedule.alpha_bar.tolist(),
+            [str(self.autocast), *self.shape, *layout],
+        )
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """The autocast context that the network runs in."""
+        on, kind = self.autocast is not None, self.device.type
+        attention = _Float32Attention() if on and kind == "cpu" else nullcontext()
+        with torch.autocast(kind, dtype=self.autocast, enabled=on), attention:
+            yield
+
+    def use_fast_layout(self) -> None:
+        """Keep the weights channels-last where that is faster: not in bfloat16 on CPUs."""
+        if self.autocast is None or self.device.type != "cpu":
+            self.network.to(memory_format=torch.channels_last)
+
+    def coefficients(self, times: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        """alpha_t and sigma_t of many times, [n, 1, 1, 1]; differentiable in them, from below."""
+        log_alpha_bar = self.schedule.alpha_bar.log().to(times)
+        table = torch.cat([log_alpha_bar.new_zeros(1), log_alpha_bar])  # begins with the data
+        i = times.ceil().long()
+        log_abar = torch.lerp(table[i], table[i + 1], times - (i - 1))[:, None, None, None]
+        return (log_abar / 2).exp(), (-log_abar.expm1()).sqrt()
+
+
+class _Float32Attention(TorchFunctionMode):
+    """Attention without autocast: on CPUs bfloat16's backward pass takes five times as long."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        named = kwargs or {}
+        if func is not nn.functional.scaled_dot_product_attention:
+            return func(*args, **named)
+
+        def widen(x: Any) -> Any:
+            return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+        with torch.autocast("cpu", enabled=False):
+            return func(*map(widen, args), **{name: widen(x) for name, x in named.items()})

@@ -1,0 +1,134 @@
+"""The package as a library: live pipelines, things of one's own, silence, errors of one line."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from commands import Counting, make_denoiser, save_place
+from diffusers import DDPMPipeline, DDPMScheduler
+
+import mmd_ddm as mmd
+from mmd_ddm.features.registry import FEATURES
+from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.samplers.ddim import DDIM
+from mmd_ddm.samplers.registry import SAMPLERS
+
+SMALL = {
+    "iterations": 2, "batch_size": 4, "judge_samples": 8, "select": {"samples": 4},
+    "compare_steps": [], "judges": ["random"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / "cache"))
+    save_place(tmp_path, 60)
+    return tmp_path
+
+
+def finetune(base, out="run", **options):
+    photos = mmd.images("digits.npy").split()
+    spaces = {"features": ["pixels"], "select": {"samples": 4, "features": "encoder"}}
+    return mmd.finetune(base, photos, mmd.Chain(2), out=out, **{**SMALL, **spaces, **options})
+
+
+def test_a_live_pipeline_is_finetuned_and_stays_as_it_is(place, capsys):
+    pipeline = DDPMPipeline(make_denoiser().network, DDPMScheduler())
+    before = weights_sha256(pipeline.unet)
+    base = mmd.load(pipeline)
+    result = finetune(base)
+    assert weights_sha256(pipeline.unet) == weights_sha256(base.denoiser.network) == before
+    assert weights_sha256(result.model.denoiser.network) != before
+    assert result.model.chain.steps == 2
+    assert [row["name"] for row in result.rows] == ["base", "finetuned"]
+    assert capsys.readouterr() == ("", "")  # nothing is printed
+    again = finetune(mmd.load(pipeline))  # the same call finds it done
+    assert again.record == result.record
+    other = DDPMPipeline(make_denoiser(prediction="sample").network, DDPMScheduler(beta_end=0.03))
+    with torch.no_grad():
+        next(other.unet.parameters()).mul_(1.1)
+    with pytest.raises(ValueError, match="run began with other data or weights"):
+        finetune(mmd.load(other))
+
+
+def test_settings_are_checked_as_on_the_command_line(place):
+    for wrong, said in (
+        ({"iteration": 3}, "unknown setting iteration; did you mean iterations"),
+        ({"select": {"evry": 3}}, r"unknown setting select.evry; did you mean select.every"),
+        ({"lr": "fast"}, "lr takes float; got 'fast'"),
+        ({"judges": ["pixels"]}, "pixels cannot be held-out as well as optimised"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            finetune("base", **wrong)
+    assert not (place / "run").exists()
+
+
+def test_a_sampler_of_ones_own_is_drawn_with_and_told_from_others(place):
+    class Halved(DDIM):
+        """DDIM, and half of it."""
+
+        def step(self, *inputs):
+            return super().step(*inputs) / 2
+
+    mmd.register_sampler("halved", Halved)
+    try:
+        photos = mmd.images("digits.npy", (1, 8, 8))
+        options = {"n": 4, "features": ["pixels"], "progress": Counting()}
+        found = mmd.compare("base", photos, samplers=["ddim", "halved"], steps=[2], **options)
+        assert options["progress"].drawn == 8
+        assert len({row["spaces"]["pixels"]["kid"] for row in found.rows}) == 2
+        with pytest.raises(ValueError, match="there is a sampler 'halved' already"):
+            mmd.register_sampler("halved", Halved)
+    finally:
+        del SAMPLERS["halved"]
+
+
+def test_a_feature_space_of_ones_own_is_optimised_in(place):
+    class Rows(mmd.FeatureExtractor):
+        """The mean of every row."""
+
+        def __init__(self, channels):
+            super().__init__()
+            self.name = "rows"
+
+        def forward(self, images):
+            return images.mean((1, 3))
+
+    mmd.register_features("rows", Rows)
+    try:
+        result = finetune("base", features=["rows"])
+        assert result.record["spaces"]["rows"]["role"] == "optimised"
+        assert result.record["spaces"]["rows"]["dim"] == 8
+        for taken in ("rows", "encoder", "mine:x", "mine+uint8"):
+            with pytest.raises(ValueError, match="choose another name"):
+                mmd.register_features(taken, Rows)
+    finally:
+        del FEATURES["rows"]
+
+
+def test_results_are_loaded_again_and_gone_on_from(place):
+    result = finetune("base")
+    sentence = mmd.interpolate("run", n=1, frames=2)
+    assert "1 pairs of noises, 2 images each, in 2 ddim steps" in sentence
+    mmd.sample(result.model, place / "images", n=2)
+    assert len(list((place / "images").glob("0*.png"))) == 2
+    assert {check.verdict for check in mmd.verify(place / "run")} == {"holds"}
+    assert mmd.load("run").chain == result.chain
+
+
+def test_importing_costs_nothing_and_the_report_can_be_called_before_and_after():
+    code = (
+        "import sys, mmd_ddm as mmd\n"
+        "assert not {'torch', 'rich', 'diffusers'} & set(sys.modules)\n"
+        "for _ in range(2):\n"
+        "    try:\n"
+        "        mmd.report([], 'x.html')\n"
+        "    except ValueError as error:\n"
+        "        print(error)\n"
+        "    import mmd_ddm.report\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.count("no run folders given") == 2, done.stderr
