@@ -1,4 +1,6 @@
-"""Settings of every verb: frozen dataclasses, one comment a field; TOML in, overrides on top.
+"""Settings of every verb: frozen dataclasses; TOML in, overrides on top.
+
+Every field has one comment, which is also its help on the command line.
 
     config = load(FinetuneConfig, Path("my.toml"), ["chain.steps=10", "lr=1e-5"])
 
@@ -37,11 +39,11 @@ T = TypeVar("T")
 class ChainConfig:
     """The chain that is finetuned, and sampled afterwards."""
 
-    steps: int = 5  # K; with custom times, their number
-    sampler: str = "ddim"  # a name of mmd_ddm.samplers.registry.SAMPLERS
-    spacing: str = "leading"  # which K of the T times: see mmd_ddm.maths.schedules
-    times: tuple[float, ...] = ()  # a custom list, noisiest first; overrides steps and spacing
-    eta: float = 0.0  # stochasticity, for the samplers that have it; 0 is the paper's sigma_t = 0
+    steps: int = 5  # K, the budget of sampling steps; with custom times, their number
+    sampler: str = "ddim"  # by name: ddim, ddpm-small, dpm-solver++-2m ... (docs/samplers.md)
+    spacing: str = "leading"  # which K of the T times: leading, trailing, quadratic-code ...
+    times: tuple[float, ...] = ()  # a custom list, noisiest first: 999,640,320,80
+    eta: float = 0.0  # noise that DDIM adds; 0, as in the paper, is none
     clip: bool = False  # clamp every prediction of x_0 to [-1, 1]
 
 
@@ -49,11 +51,11 @@ class ChainConfig:
 class ObjectiveConfig:
     """What is minimised (Eq. 7)."""
 
-    features: tuple[str, ...] = ("denoiser",)  # see mmd_ddm.features; denoiser is the model's own
+    features: tuple[str, ...] = ("denoiser",)  # spaces to optimise; denoiser is the model's own
     weights: tuple[float, ...] = ()  # one a space; default: equal
-    kernel: str = "cubic"  # linear, cubic or gaussian
+    kernel: str = "cubic"  # of the MMD: linear, cubic or gaussian
     standardise: bool = True  # each space, by the data's mean and deviation; the paper does not
-    reference: str = "bank"  # cross term over the whole reference set, or a fresh minibatch
+    reference: str = "bank"  # cross term over the whole set; or a fresh minibatch, as the paper
     landmarks: int = 0  # so many weighted rows stand for a bank of millions (Nystroem); 0 is none
 
     def __post_init__(self) -> None:
@@ -72,7 +74,7 @@ class SelectConfig:
     nor judged by.
     """
 
-    features: str = "random"
+    features: str = "random"  # space that checkpoints are compared in
     every: int = 50  # iterations between evaluations; 0 keeps the last
     samples: int = 1000  # images drawn for each
     patience: int = 5  # stop after so many evaluations without a lower KID; 0 is never
@@ -86,31 +88,31 @@ class SelectConfig:
 class FinetuneConfig:
     """`mmd-ddm finetune`; the defaults are the paper's."""
 
-    model: str = ""  # a diffusers folder, a hub id, a run, or the bundled fashion-mnist
-    data: str = ""  # images to match: see mmd_ddm.data.images
-    heldout: str = ""  # images only evaluation sees; default: a seeded fifth of data, set apart
+    model: str = ""  # diffusers folder, hub id, run, or fashion-mnist
+    data: str = ""  # images to match: folder, zip, IDX, .npy/.npz, or a public set
+    heldout: str = ""  # images only evaluation sees; by default a fifth of the data
     resize: bool = False  # crop and scale images that have another size than the model's
-    chain: ChainConfig = field(default_factory=ChainConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    select: SelectConfig = field(default_factory=SelectConfig)
+    chain: ChainConfig = field(default_factory=ChainConfig)  # what is finetuned
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)  # what is minimised
+    select: SelectConfig = field(default_factory=SelectConfig)  # what is kept
     judges: tuple[str, ...] = ("efficientnet-lite0",)  # spaces of the verdict, never optimised
     judge_samples: int = 3000  # images drawn for the verdict, or as many as held-out ones
     compare_steps: tuple[int, ...] = (10, 20)  # more steps of the base, for the equal-quality row
     trained: str = "all"  # or no-convolutions, or lora: which weights; see mmd_ddm.models.lora
     lora_rank: int = 8  # of lora's additions to each layer
-    iterations: int = 500
+    iterations: int = 500  # how many
     batch_size: int = 128  # N of Eq. 7
     micro_batch: int = 0  # images through the chain at once; 0 is what `mmd-ddm plan` picks
     recompute: bool = True  # network calls that do not fit, in the backward pass: memory free of K
-    lr: float = 5e-6  # Adam (0.9, 0.999, 1e-8)
+    lr: float = 5e-6  # learning rate of Adam (0.9, 0.999, 1e-8)
     cosine: bool = False  # lr falls to 0 on a cosine; a short run at a high lr ends less at random
     ema_decay: float = 0.99  # of the weights that are evaluated and saved; 0 is none
     grad_clip: float = 1.0  # largest gradient norm; 0 is none
     precision: str = "float32"  # or bfloat16: the network under autocast, weights in float32
     save_every: int = 50  # iterations between checkpoints to resume from
     keep: int = 1  # checkpoints that are kept, the newest included
-    seed: int = 0
-    device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
+    seed: int = 0  # of everything random
+    device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
 
     def __post_init__(self) -> None:
         _at_least(self, batch_size=2, judge_samples=2)  # Eq. 7 needs 2 of a kind
@@ -137,9 +139,9 @@ class NetworkConfig:
 
     channels: tuple[int, ...] = (32, 64, 112)  # width at each resolution
     attention: tuple[bool, ...] = (False, False, True)  # self-attention at each resolution
-    layers_per_block: int = 1
-    attention_head_dim: int = 56
-    norm_num_groups: int = 8
+    layers_per_block: int = 1  # residual blocks at each resolution
+    attention_head_dim: int = 56  # channels of a head
+    norm_num_groups: int = 8  # of every group norm
 
     def __post_init__(self) -> None:
         sizes = ("layers_per_block", "attention_head_dim", "norm_num_groups")
@@ -152,25 +154,25 @@ class NetworkConfig:
 class PretrainConfig:
     """`mmd-ddm pretrain`: the denoising loss (Eq. 5)."""
 
-    data: str = ""
-    resize: bool = False
+    data: str = ""  # images: folder, zip, IDX, .npy/.npz, or a public set
+    resize: bool = False  # crop and scale images of another size
     image_size: int = 0  # of the images after --resize; 0 takes them as they are
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)  # what is trained
     prediction: str = "epsilon"  # or v_prediction, sample
-    iterations: int = 10000
-    batch_size: int = 128
-    lr: float = 1e-3  # Adam, cosine decay to 0
+    iterations: int = 10000  # how many
+    batch_size: int = 128  # images an iteration
+    lr: float = 1e-3  # peak learning rate of Adam; a cosine brings it to 0
     warmup: int = 200  # iterations of linear warm-up
-    ema_decay: float = 0.9995
-    grad_clip: float = 1.0
+    ema_decay: float = 0.9995  # of the weights that are kept; 0 is none
+    grad_clip: float = 1.0  # largest gradient norm; 0 is none
     flip: bool = True  # mirror every image with probability 1/2
-    precision: str = "float32"
+    precision: str = "float32"  # or bfloat16, for the network alone
     compile: bool = False  # torch.compile, after its gradient has agreed with eager's
     minutes: float = 0  # stop (and resume later) after so long; 0 is never
     save_every: int = 500  # iterations between checkpoints to resume from
     keep: int = 1  # checkpoints that are kept, the newest included
-    seed: int = 0
-    device: str = "auto"
+    seed: int = 0  # of everything random
+    device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
 
     def __post_init__(self) -> None:
         _at_least(self, iterations=1, batch_size=1, image_size=0, warmup=0, minutes=0)
@@ -181,17 +183,17 @@ class PretrainConfig:
 class HeadConfig:
     """`mmd-ddm genie-head`: the distillation of GENIE's derivative."""
 
-    data: str = ""
-    resize: bool = False
-    iterations: int = 2000
-    batch_size: int = 64
-    lr: float = 1e-3  # Adam, cosine decay to 0
-    ema_decay: float = 0.99
-    grad_clip: float = 1.0
+    data: str = ""  # images: folder, zip, IDX, .npy/.npz, or a public set
+    resize: bool = False  # crop and scale images of another size
+    iterations: int = 2000  # how many
+    batch_size: int = 64  # images an iteration
+    lr: float = 1e-3  # learning rate of Adam; a cosine brings it to 0
+    ema_decay: float = 0.99  # of the weights that are kept; 0 is none
+    grad_clip: float = 1.0  # largest gradient norm; 0 is none
     save_every: int = 100  # iterations between checkpoints to resume from
     keep: int = 1  # checkpoints that are kept, the newest included
-    seed: int = 0
-    device: str = "auto"
+    seed: int = 0  # of everything random
+    device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
 
     def __post_init__(self) -> None:
         _at_least(self, iterations=1, batch_size=1)

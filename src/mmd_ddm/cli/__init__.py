@@ -6,33 +6,23 @@ A bad input ends in one line that names the value and the way out, and exit code
 
 import shlex
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from mmd_ddm import __version__
-from mmd_ddm.cli.bench import bench
-from mmd_ddm.cli.cache import cache
-from mmd_ddm.cli.convert import convert
-from mmd_ddm.cli.demo import demo
-from mmd_ddm.cli.evaluate import evaluate
-from mmd_ddm.cli.finetune import finetune
-from mmd_ddm.cli.gamma import gamma
-from mmd_ddm.cli.genie_head import genie_head
-from mmd_ddm.cli.interpolate import interpolate
-from mmd_ddm.cli.neighbors import neighbors
-from mmd_ddm.cli.plan import plan
-from mmd_ddm.cli.pretrain import pretrain
-from mmd_ddm.cli.report import report
-from mmd_ddm.cli.reproduce import reproduce
-from mmd_ddm.cli.sample import sample
-from mmd_ddm.cli.verify import verify
 from mmd_ddm.runs.launch import is_first, rank, speaks, world
 from mmd_ddm.runs.signals import sigterm_as_interrupt
 
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
+# In the order of the help; each is a function of a module of its name.
+_VERBS = (
+    "demo", "finetune", "sample", "evaluate", "bench", "neighbors", "interpolate", "gamma",
+    "genie-head", "plan", "report", "reproduce", "pretrain", "convert", "verify", "cache",
+)  # fmt: skip
 _SHARED = ("finetune", "sample", "evaluate")  # verbs that several ranks can share
 
 app = typer.Typer(
@@ -64,25 +54,9 @@ def root(
     """Turn a pretrained diffusion model into a K-step model by MMD finetuning."""
 
 
-for verb in (
-    demo,
-    finetune,
-    sample,
-    evaluate,
-    bench,
-    neighbors,
-    interpolate,
-    gamma,
-    genie_head,
-    plan,
-    report,
-    reproduce,
-    pretrain,
-    convert,
-    verify,
-    cache,
-):
-    app.command(verb.__name__.replace("_", "-"))(verb)
+for verb in _VERBS:
+    name = verb.replace("-", "_")
+    app.command(verb)(getattr(import_module(f"mmd_ddm.cli.{name}"), name))
 
 
 def main() -> None:

@@ -4,20 +4,14 @@ from datetime import datetime
 from math import isfinite
 from typing import Annotated
 
-import typer
-from rich import box
-from rich.table import Table
-
 from mmd_ddm.cli.console import console
+from mmd_ddm.cli.options import opt
 
 __all__ = ["cache"]
 
 
 def cache(
-    prune: Annotated[
-        float | None,
-        typer.Option(metavar="GIB", help="So much may stay, of what was used last; 0 clears all."),
-    ] = None,
+    prune: Annotated[float | None, opt("So much may stay; 0 is nothing", metavar="GIB")] = None,
 ) -> None:
     """Show what is remembered: drawn images, features, scores, decoded data. Make it smaller.
 
@@ -27,20 +21,21 @@ def cache(
 
     Example: mmd-ddm cache --prune 5
     """
+    from mmd_ddm.cli.tables import print_table
     from mmd_ddm.jobs.cache import tidy
+    from mmd_ddm.report.tables import Table
 
     found = tidy(prune)
     if prune is not None:
         console.print(f"removed {found.removed:,} entries, {_size(found.freed)}")
     if found.kinds:
-        table = Table("kind", box=box.SIMPLE_HEAD)
-        for name in ("entries", "size", "longest unused", "last used"):
-            table.add_column(name, justify="right")
+        lines = []
         for kind in found.kinds:
             used = map(datetime.fromtimestamp, (kind.oldest, kind.newest))
             days = (f"{time:%Y-%m-%d %H:%M}" for time in used)
-            table.add_row(kind.name, f"{kind.count:,}", _size(kind.size), *days)
-        console.print(table)
+            lines.append([kind.name, f"{kind.count:,}", _size(kind.size), *days])
+        columns = ["kind", "entries", "size", "longest unused", "last used"]
+        print_table(Table(columns, {"": lines}))
     total = _size(sum(kind.size for kind in found.kinds))
     limit = f"the limit is {_size(found.limit)}" if isfinite(found.limit) else "there is no limit"
     console.print(f"{total} in {found.folder}; {limit}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mmd_ddm.cli.console import console
+from mmd_ddm.cli.options import Text, opt
 
 __all__ = ["convert"]
 
@@ -17,20 +18,11 @@ def convert(
             metavar="CHECKPOINT", help="Of pytorch_diffusion, ddim, improved-diffusion."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the model; must not exist.")],
-    image_size: Annotated[
-        int | None,
-        typer.Option(help="Pixels a side; by default such that attention begins at 16."),
-    ] = None,
-    heads: Annotated[
-        int | None, typer.Option(help="improved-diffusion: --num_heads of its training; 4.")
-    ] = None,
-    noise_schedule: Annotated[
-        str | None, typer.Option(help="improved-diffusion: linear or cosine; cosine.")
-    ] = None,
-    diffusion_steps: Annotated[
-        int | None, typer.Option(help="improved-diffusion: T of its training; 4000.")
-    ] = None,
+    out: Annotated[Path, opt("Folder for the model; must not exist.")],
+    image_size: Annotated[int | None, opt("Pixels a side; default: attention at 16")] = None,
+    heads: Annotated[int | None, opt("improved-diffusion: --num_heads; default 4")] = None,
+    noise_schedule: Annotated[Text, opt("improved-diffusion: linear or cosine (default)")] = None,
+    diffusion_steps: Annotated[int | None, opt("improved-diffusion: T; default 4000")] = None,
 ) -> None:
     """Convert a PyTorch CHECKPOINT into a folder that every verb, and diffusers, loads.
 

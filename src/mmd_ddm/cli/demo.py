@@ -3,19 +3,16 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from mmd_ddm.cli.console import ForceOption, bars, chosen_trackers, console
+from mmd_ddm.cli.console import bars, chosen_trackers, console
+from mmd_ddm.cli.options import ForceNewRun, Words, opt
 
 __all__ = ["demo"]
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("demo-run"),
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting of finetune: iterations=10")
-    ] = None,
-    force_new_run: ForceOption = False,
+    out: Annotated[Path, opt("Folder of the run.")] = Path("demo-run"),
+    set_: Annotated[Words, opt("Any setting of finetune: iterations=10", "--set")] = None,
+    force_new_run: ForceNewRun = False,
 ) -> None:
     """Finetune the bundled Fashion-MNIST model for 5 steps, in minutes on two CPU cores.
 

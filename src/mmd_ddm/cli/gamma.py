@@ -2,25 +2,20 @@
 
 from typing import Annotated
 
-import typer
-
 from mmd_ddm.cli.console import bars, console
+from mmd_ddm.cli.options import Data, Device, Model, Resize, opt
 
 __all__ = ["gamma"]
 
 
 def gamma(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Diffusers folder, or a run that is finished.")
-    ],
-    data: Annotated[
-        str, typer.Option(help="Images the model draws: folder, zip, IDX, .npy/.npz ...")
-    ],
-    n: Annotated[int, typer.Option("-n", help="Noisy images for each of the T times.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the images chosen and the noise.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Images at once.")] = 64,
-    resize: Annotated[bool, typer.Option("--resize", help="Crop and scale images.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
+    model: Model,
+    data: Data,
+    n: Annotated[int, opt("Noisy images for each of the T times.", "-n")] = 1000,
+    seed: Annotated[int, opt("Of the images chosen and the noise.")] = 0,
+    batch_size: Annotated[int, opt("Images at once.")] = 64,
+    resize: Resize = False,
+    device: Device = "auto",
 ) -> None:
     """Estimate Gamma, which the samplers analytic-dpm and analytic-ddim need, for MODEL.
 

@@ -3,20 +3,19 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from mmd_ddm.cli.console import bars, console
+from mmd_ddm.cli.options import Device, Run, opt
 
 __all__ = ["interpolate"]
 
 
 def interpolate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Finished run of finetune or demo.")],
-    n: Annotated[int, typer.Option("-n", help="Pairs of noises.")] = 4,
-    frames: Annotated[int, typer.Option(help="Images from one noise to the other.")] = 9,
-    out: Annotated[Path | None, typer.Option(help="Folder; default: RUN/interpolation.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the first noise; the next has SEED + 1.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
+    run: Run,
+    n: Annotated[int, opt("Pairs of noises.", "-n")] = 4,
+    frames: Annotated[int, opt("Images from one noise to the other.")] = 9,
+    out: Annotated[Path | None, opt("Folder; default: RUN/interpolation.")] = None,
+    seed: Annotated[int, opt("Of the first noise; the next has SEED + 1.")] = 0,
+    device: Device = "auto",
 ) -> None:
     """Interpolate between noises (Eq. 8), and draw with base and finetuned model from the same.
 

@@ -3,26 +3,21 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from mmd_ddm.cli.console import bars, console
+from mmd_ddm.cli.options import Device, Run, Seed, opt
 
 __all__ = ["neighbors"]
 
 
 def neighbors(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Finished run of finetune or demo.")],
-    data: Annotated[
-        str, typer.Option(help="Training images to search; default: those of the run.")
-    ] = "",
-    space: Annotated[
-        str, typer.Option(help="Feature space of the distances; default: the run's first judge.")
-    ] = "",
-    n: Annotated[int, typer.Option("-n", help="Images drawn with either model.")] = 1000,
-    k: Annotated[int, typer.Option("-k", help="Nearest training images shown of each.")] = 4,
-    out: Annotated[Path | None, typer.Option(help="Folder; default: RUN/neighbors.")] = None,
-    seed: Annotated[int, typer.Option(help="Of image 0; image i has SEED + i.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
+    run: Run,
+    data: Annotated[str, opt("Training images to search; default: those of the run.")] = "",
+    space: Annotated[str, opt("Of the distances; default: the run's first judge.")] = "",
+    n: Annotated[int, opt("Images drawn with either model.", "-n")] = 1000,
+    k: Annotated[int, opt("Nearest training images shown of each.", "-k")] = 4,
+    out: Annotated[Path | None, opt("Folder; default: RUN/neighbors.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
 ) -> None:
     """Find the training images nearest to samples of the base and of the finetuned model.
 

@@ -3,37 +3,20 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from mmd_ddm.cli.console import (
-    ForceOption,
-    TrackerOption,
-    bars,
-    chosen_trackers,
-    console,
-    settings,
-)
+from mmd_ddm.cli.console import bars, chosen_trackers, console
+from mmd_ddm.cli.options import ForceNewRun, Tracker, opt, settings_options
+from mmd_ddm.config import PretrainConfig, to_mapping
 
 __all__ = ["pretrain"]
 
 
+@settings_options(PretrainConfig, "data iterations batch_size lr seed device")
 def pretrain(
-    data: Annotated[
-        str, typer.Option(help="Images: folder, zip, IDX, .npy/.npz, or fashion-mnist.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the run; the model is in its model/.")],
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
-    iterations: Annotated[int | None, typer.Option(help="Training iterations.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images an iteration.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate of Adam.")] = None,
-    minutes: Annotated[float, typer.Option(help="Stop after so long; run again to go on.")] = 0,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and noise.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda ...")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting: network.channels=32,64,96")
-    ] = None,
-    tracker: TrackerOption = None,
-    force_new_run: ForceOption = False,
+    config: PretrainConfig,
+    out: Annotated[Path, opt("Folder of the run; the model is in its model/.")],
+    minutes: Annotated[float, opt("Stop after so long; run again to go on.")] = 0,
+    tracker: Tracker = None,
+    force_new_run: ForceNewRun = False,
 ) -> None:
     """Train a denoiser from scratch with the denoising loss (Eq. 5).
 
@@ -41,26 +24,16 @@ def pretrain(
 
     Example: mmd-ddm pretrain --data photos/ --out base --iterations 20000
     """
-    from mmd_ddm.config import PretrainConfig, to_mapping
     from mmd_ddm.runs.folder import check_folder, free_folder
 
-    given = {
-        "data": data,
-        "iterations": iterations,
-        "batch_size": batch_size,
-        "lr": lr,
-        "seed": seed,
-        "device": device,
-    }
-    chosen = settings(PretrainConfig, config, set_, given)
     if force_new_run:
-        out = free_folder(out, "pretrain", to_mapping(chosen))
-    check_folder(out, "pretrain", to_mapping(chosen))
+        out = free_folder(out, "pretrain", to_mapping(config))
+    check_folder(out, "pretrain", to_mapping(config))  # before torch is imported
 
     from mmd_ddm.jobs.pretrain import pretrain as train
 
     trackers = chosen_trackers(tracker)
-    if train(chosen, out, minutes=minutes, trackers=trackers, progress=bars):
+    if train(config, out, minutes=minutes, trackers=trackers, progress=bars):
         console.print(f"saved {out / 'model'}")
     else:
         console.print(f"stopped after {minutes:g} minutes; run the same command again to go on")

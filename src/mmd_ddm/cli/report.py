@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mmd_ddm.cli.console import console
+from mmd_ddm.cli.options import opt
 
 __all__ = ["report"]
 
@@ -14,9 +15,7 @@ def report(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Folders of runs and of bench.")
     ],
-    out: Annotated[
-        Path, typer.Option(help="FILE.html, .md, .tex, .csv; an earlier report there is replaced.")
-    ],
+    out: Annotated[Path, opt("FILE.html, .md, .tex, .csv; an earlier report there is replaced.")],
 ) -> None:
     """Write one self-contained HTML page: tables, figures, verdict and settings of every run.
 

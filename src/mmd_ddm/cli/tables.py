@@ -8,6 +8,7 @@ from rich.table import Table as RichTable
 
 from mmd_ddm.cli.console import console
 from mmd_ddm.report import verdict
+from mmd_ddm.report.headline import headline
 from mmd_ddm.report.results import comparison_table, results_table
 from mmd_ddm.report.tables import Strong, Table
 
@@ -34,16 +35,9 @@ def print_table(table: Table, gap: int = 1) -> None:
 def print_results(results: dict[str, Any]) -> None:
     """The before/after table and, where there is an after, the verdict."""
     print_table(_results(results))
-    speedup = results.get("speedup")
-    if speedup is None:
+    if "speedup" not in results:
         return
-    steps, reached = speedup["finetuned_steps"], speedup["base_steps"]
-    if reached is None and max(speedup["searched"]) > steps:
-        console.print(f"{steps} steps now beat the base's {max(speedup['searched'])}.")
-    elif reached and reached > steps:
-        below = max((tried for tried in speedup["searched"] if tried < reached), default=0)
-        takes = f"more than {below}, at most {reached}"
-        console.print(f"{steps} steps now draw what takes the base {takes}.")
+    console.print(f"{headline(results).finding}.")
     judged = verdict(results)
     console.print(judged.sentence)
     console.print(f"Rule: {judged.rule}", style="dim")

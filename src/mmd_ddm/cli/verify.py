@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mmd_ddm.cli.console import console
+from mmd_ddm.cli.options import Device
 
 __all__ = ["verify"]
 
@@ -16,7 +17,7 @@ def verify(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="Finished run of finetune, demo or pretrain.")
     ],
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Recompute what RUN recorded: hashes of data and weights, samples, scores. Writes nothing.
 

@@ -31,7 +31,7 @@ from mmd_ddm.runs.folder import read_events
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.runs.store import remembered
 
-__all__ = ["CellWork", "Unwalkable", "is_finished"]
+__all__ = ["CellWork", "Unwalkable"]
 
 _FIRST = ("fd", "kid", "precision-recall")  # in the space that stands for Inception
 
@@ -49,11 +49,6 @@ class _Bench:
     spaces: list[Space]
     about: dict[str, Any]
     inputs: dict[str, str]
-
-
-def is_finished(cell: Cell, out: Path) -> bool:
-    """Whether the cell's record is there."""
-    return (out / "cells" / f"{cell.name}.json").is_file()
 
 
 class CellWork:

@@ -2,15 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from mmd_ddm.config import FinetuneConfig, from_mapping, override, to_mapping
 from mmd_ddm.paper.presets import Experiment, Preset, Row, load_experiment
 
-__all__ = ["Cell", "Choice", "Key", "lay_out", "minutes", "spatial", "with_classes"]
+__all__ = [
+    "Cell",
+    "Choice",
+    "Key",
+    "describe",
+    "is_finished",
+    "lay_out",
+    "minutes",
+    "spatial",
+    "with_classes",
+]
 
 # Settings that do not decide a number.
 _IDLE = {"save_every", "keep", "compare_steps", "device", "recompute", "micro_batch"}
@@ -147,6 +158,44 @@ def minutes(cell: Cell, experiment: Experiment) -> float | None:
     calls = config.chain.steps * _CALLS.get(config.chain.sampler, 1)
     trained = config.iterations * config.batch_size * cost["train"] if cell.trained else 0
     return (calls * (config.judge_samples * cost["draw"] + trained) + cost["judge"]) / 60
+
+
+def describe(presets: Sequence[Preset], choice: Choice, out: Path) -> Iterator[str]:
+    """What would be made there: cells with their settings, hidden settings, the time.
+
+    Headings begin with a line of their own, what is below them with spaces.
+    """
+    costs: dict[str, float | None] = {}
+    examples: dict[str, Cell] = {}
+    for preset in presets:
+        yield f"\n{preset.name}  {preset.title}"
+        cells = lay_out(preset, choice)
+        fresh = {cell.name: key for key, cell in cells.items() if cell.name not in costs}
+        for (part, label, k, seed), cell in cells.items():
+            examples.setdefault(part, cell)
+            if fresh.get(cell.name) != (part, label, k, seed):
+                continue
+            done = is_finished(cell, out)
+            costs[cell.name] = 0.0 if done else minutes(cell, load_experiment(part))
+            place = f"{label}, {k} steps" + f", seed {seed}" * (choice.seeds > 1)
+            yield f"  {place}: {'finished' if done else cell.describe()}"
+        shared = len({cell.name for cell in cells.values()}) - len(fresh)
+        if shared:
+            yield f"  and {shared} cells of the above"
+    for part, cell in examples.items():
+        experiment = load_experiment(part)
+        yield f"\nsettings of {part} ({experiment.title})"
+        yield f"  compared with the {cell.real} images; judged in {', '.join(cell.spaces)}"
+        for name, (released, ours) in experiment.hidden.items():
+            yield f"  {name}: released code: {released}; here: {cell.setting(ours)}"
+    known = [cost for cost in costs.values() if cost is not None]
+    time = f", about {sum(known):.0f} minutes on two cores" if len(known) == len(costs) else ""
+    yield f"\n{len(costs)} cells{time}"
+
+
+def is_finished(cell: Cell, out: Path) -> bool:
+    """Whether the cell's record is there."""
+    return (out / "cells" / f"{cell.name}.json").is_file()
 
 
 def _cell(experiment: Experiment, row: Row, k: int, seed: int, choice: Choice) -> Cell:

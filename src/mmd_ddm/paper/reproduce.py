@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmd_ddm.paper.cell_work import CellWork, Unwalkable, is_finished
-from mmd_ddm.paper.cells import Cell, Choice, lay_out, minutes
+from mmd_ddm.paper.cell_work import CellWork, Unwalkable
+from mmd_ddm.paper.cells import Cell, Choice, is_finished, lay_out, minutes
 from mmd_ddm.paper.panels import draw_figure
 from mmd_ddm.paper.presets import Preset, load_experiment
 from mmd_ddm.paper.tables import Layout, write_figure_text, write_index, write_table

@@ -31,6 +31,7 @@ __all__ = [
     "free_folder",
     "read_events",
     "read_json",
+    "refuse_foreign_results",
     "remove_leftovers",
     "write_json",
 ]
@@ -112,6 +113,25 @@ def check_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
         _refuse_other_run(folder / "run.json", verb, settings)
     elif folder.is_dir() and any(folder.iterdir()):
         raise OutputError(f"{folder} holds something else; give a new or empty folder")
+
+
+def refuse_foreign_results(path: Path) -> None:
+    """Only what `evaluate` wrote may be replaced: a finetuning's results hold its verdict.
+
+    Raises:
+        ValueError: a folder, or another file.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of a JSON file")
+    if not path.exists():
+        return
+    content: dict[str, Any] = {}
+    with suppress(ValueError):
+        content = read_json(path)
+    if not content.keys() >= {"protocol", "spaces", "rows"}:
+        raise ValueError(f"{path} is not a file of results; give another name")
+    if "speedup" in content:
+        raise ValueError(f"{path} holds the results of a finetuning; give another name")
 
 
 def free_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> Path:

@@ -1,0 +1,199 @@
+"""Options that several verbs have, and those that settings become.
+
+A setting's comment in `mmd_ddm.config` is the help of its option; what is not given keeps what the
+TOML file, or the dataclass, says.
+"""
+
+import dataclasses
+import inspect
+import json
+import re
+import typing
+from collections.abc import Callable
+from functools import cache, wraps
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmd_ddm import config
+
+__all__ = [
+    "Data", "Device", "DryRun", "ForceNewRun", "Model", "Resize", "Run", "Seed", "Text", "Tracker",
+    "Words", "chain_options", "comments", "numbers", "opt", "settings_options", "whole_numbers",
+    "words",
+]  # fmt: skip
+
+
+def opt(text: str, *flags: str, **more: Any) -> Any:
+    """What is behind ``Annotated[int, ...]`` of a verb: an option, by its help."""
+    return typer.Option(*flags, help=text, **more)
+
+
+Words, Text = list[str] | None, str | None
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Run, diffusers folder, hub id, or fashion-mnist.")
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Finished run of finetune or demo.")]
+Data = Annotated[str, opt("Real images: folder, zip, IDX, .npy/.npz, or fashion-mnist-heldout.")]
+Seed = Annotated[int, opt("Of image 0; image i has SEED + i.")]
+Device = Annotated[str, opt("auto, cpu, cuda ...")]
+Resize = Annotated[bool, opt("Crop and scale images.", "--resize")]
+ForceNewRun = Annotated[bool, opt("Where OUT holds another run: OUT-2 ...", "--force-new-run")]
+DryRun = Annotated[bool, opt("Say what would be done; stop.", "--dry-run")]
+Tracker = Annotated[
+    Words, opt("tensorboard (default, OUT/trackers), wandb, ... or none; repeatable.", "--tracker")
+]
+_Config = Annotated[Path | None, opt("TOML file of settings.", "--config")]
+_Set = Annotated[Words, opt("Any setting: select.every=25; repeatable.", "--set")]
+_WORDS = {"model": "MODEL"}  # settings that are arguments
+_REQUIRED = {"model", "data"}
+
+
+def settings_options(kind: type, settings: str, *, file: bool = True) -> Callable[..., Any]:
+    """A verb whose first parameter is a config: these settings of it become options.
+
+    Args:
+        kind: the dataclass.
+        settings: names with spaces between; ``chain.steps`` becomes ``--steps``.
+        file: take ``--config FILE`` as well.
+    """
+    names = settings.split()
+    own = [_option(kind, name) for name in names]
+    if file:
+        own.append(_keyword("config_file", _Config, None))
+    own.append(_keyword("set_", _Set, None))
+
+    def build(given: dict[str, Any]) -> Any:
+        path, overrides = given.pop("config_file", None), given.pop("set_") or []
+        values = {name: _value(kind, name, given[_parameter(name)]) for name in names}
+        own = [f"{key}={_toml(value)}" for key, value in values.items() if value is not None]
+        return config.load(kind, path, [*overrides, *own])
+
+    return _with_options(own, build)
+
+
+def chain_options(settings: str) -> Callable[..., Any]:
+    """A verb whose first parameter is a mapping of settings of the chain that were given."""
+    kind, names = config.ChainConfig, settings.split()
+
+    def build(given: dict[str, Any]) -> dict[str, Any]:
+        values = {name: _value(kind, name, given[_parameter(name)]) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    return _with_options([_option(kind, name) for name in names], build)
+
+
+def _with_options(
+    options: list[Parameter], build: Callable[[dict[str, Any]], Any]
+) -> Callable[..., Any]:
+    """Give a verb these options, and what is built from them as its first argument."""
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        _, *others = inspect.signature(verb).parameters.values()
+        merged = [*options, *(p.replace(kind=Parameter.KEYWORD_ONLY) for p in others)]
+
+        @wraps(verb)
+        def run(**given: Any) -> None:
+            own = {p.name: given.pop(p.name) for p in options}
+            verb(build(own), **given)
+
+        run.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in merged}
+        return run
+
+    return decorate
+
+
+def _option(kind: type, name: str) -> Parameter:
+    """A setting as typer's parameter; None is what nobody gave."""
+    hint, default = _field(kind, name)
+    text = comments(kind)[name]
+    about: dict[str, Any] = {"help": f"{text[0].upper()}{text[1:].rstrip('.')}."}
+    if name in _WORDS:
+        made = typer.Argument(metavar=_WORDS[name], **about)
+        return _keyword(name, Annotated[str, made], Parameter.empty)
+    if name in _REQUIRED:
+        return _keyword(name, Annotated[str, typer.Option(**about)], Parameter.empty)
+    flag = f"--{_parameter(name).replace('_', '-')}"
+    if hint is bool and kind is config.ChainConfig:  # either may differ from the model's own
+        flag = f"{flag}/--no-{flag[2:]}"
+    listed = typing.get_origin(hint) is tuple
+    if listed and typing.get_args(hint)[0] is str:
+        about["help"] += " Repeatable."
+    if default not in ("", (), False) and kind is not config.ChainConfig:
+        about["show_default"] = ", ".join(default) if listed else f"{default}"
+    plain = {float: str, str: list[str]}[typing.get_args(hint)[0]] if listed else hint
+    return _keyword(_parameter(name), Annotated[plain | None, typer.Option(flag, **about)], None)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _parameter(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _field(kind: type, name: str) -> tuple[Any, Any]:
+    """Type and default of a setting."""
+    outer, dot, rest = name.partition(".")
+    hint = typing.get_type_hints(kind)[outer]
+    if dot:
+        return _field(hint, rest)
+    (found,) = (f for f in dataclasses.fields(kind) if f.name == outer)
+    return hint, found.default
+
+
+def _value(kind: type, name: str, given: Any) -> Any:
+    """What was given for a setting, a list of numbers parsed; None if nothing was."""
+    hint, _ = _field(kind, name)
+    if given is not None and hint == tuple[float, ...]:
+        return numbers(given)
+    return given or None if isinstance(given, list) else given
+
+
+@cache
+def comments(kind: type) -> dict[str, str]:
+    """The comment behind every field of a config, by its dotted name."""
+    source = inspect.getsource(kind)
+    found = dict(re.findall(r"^    (\w+): .*?  # (.+)$", source, re.MULTILINE))
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            inner = comments(typing.cast(type, hint))
+            found |= {f"{name}.{key}": text for key, text in inner.items()}
+    return found
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """``999,640.5,320,80`` as numbers; anything else is a ValueError."""
+    try:
+        return tuple(float(t) for t in text.split(","))
+    except ValueError as error:
+        raise ValueError(
+            f"times are numbers with commas between, as 999,640,320,80; got {text!r}"
+        ) from error
+
+
+def words(text: str) -> list[str]:
+    """Words with commas between, each once."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def whole_numbers(text: str) -> list[int]:
+    """``5,10`` as whole numbers, each once; anything else is a ValueError."""
+    for word in words(text):
+        if not word.isdecimal():
+            raise ValueError(f"--steps takes whole numbers, 5,10,15,20; got {word!r}")
+    return [int(word) for word in words(text)]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    # JSON's escapes are TOML's as well.
+    quoted = json.dumps(str(value), ensure_ascii=False)
+    return str(value) if isinstance(value, int | float) else quoted

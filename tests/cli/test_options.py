@@ -1,0 +1,57 @@
+"""Settings as options: one comment is the help of every field, values reach the config."""
+
+import dataclasses
+import typing
+
+import pytest
+from commands import mmd_ddm, save_place
+
+from mmd_ddm.cli.options import comments
+from mmd_ddm.config import FinetuneConfig, HeadConfig, PretrainConfig
+
+
+def fields(kind, prefix=""):
+    """Every setting by its dotted name, those of tables in it as well."""
+    for name, hint in typing.get_type_hints(kind).items():
+        yield f"{prefix}{name}"
+        if dataclasses.is_dataclass(hint):
+            yield from fields(hint, f"{prefix}{name}.")
+
+
+@pytest.mark.parametrize("kind", [FinetuneConfig, PretrainConfig, HeadConfig])
+def test_every_setting_has_a_comment(kind):
+    found = comments(kind)
+    assert [name for name in fields(kind) if len(found.get(name, "")) < 3] == []
+
+
+def test_a_comment_is_the_help_of_its_option(tmp_path):
+    text = " ".join(mmd_ddm(tmp_path, "finetune", "--help").out.replace("│", " ").split())
+    for name in ("chain.steps", "objective.features", "lr", "heldout", "device"):
+        said = comments(FinetuneConfig)[name]
+        assert f"{said[0].upper()}{said[1:].rstrip('.')}." in text, name
+    assert "[default: (denoiser)]" in text
+    assert "[default: (5e-06)]" in text
+
+
+def test_options_reach_the_config_and_outrank_the_file(tmp_path):
+    (tmp_path / "my.toml").write_text('lr = 1e-3\niterations = 7\n[chain]\nsampler = "unipc"\n')
+    done = mmd_ddm(
+        tmp_path, "finetune", "base", "--data", "d", "--out", "o", "--config", "my.toml", "--lr",
+        0.5, "--times", "900,30.5", "--features", "pixels", "--features", "encoder", "--resize",
+        "--set", "iterations=8", "--dry-run",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    for line in (
+        '"model": "base"', '"lr": 0.5', '"iterations": 8', '"sampler": "unipc"', '"resize": true',
+        '"pixels", "encoder"',
+    ):  # fmt: skip
+        assert line in " ".join(done.out.split()), line
+    assert "900.0, 30.5" in " ".join(done.out.split())
+
+
+def test_what_is_not_given_of_a_chain_stays_the_models_own(tmp_path):
+    save_place(tmp_path, 12)
+    done = mmd_ddm(tmp_path, "sample", "base", "-n", 1, "--out", "a", "--steps", 2, "--no-clip")
+    assert "1 images in 2 ddim steps at 500, 0 (a base model" in done.out
+    done = mmd_ddm(tmp_path, "sample", "base", "-n", 1, "--out", "b", "--times", "90,ten")
+    assert (done.code, "times are numbers with commas between" in done.err) == (2, True)
