@@ -28,8 +28,8 @@ lint: .venv/.installed-dev ## what CI checks besides the tests
 	$(BIN)/lint-imports --no-logo
 
 clean: ## remove .venv, caches and builds; results stay
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	find src tests examples recipes benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
+	find src tests examples recipes benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: a second make installs nothing, unless pyproject.toml has changed since.
 

@@ -63,6 +63,24 @@ def test_both_exact_ways_are_exact(bench, way):
     assert float(json.loads(printed)["gradient error"]) < 1e-6
 
 
+def test_start_up_is_compared_with_another_tree(monkeypatch, tmp_path):
+    """Against a package that does nothing; an interval lies about its median."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    for name in ("__init__", "__main__"):
+        path = tmp_path / "src" / "mmd_ddm" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    start_up = importlib.import_module("start_up")
+    words = ["start_up", f"--against={tmp_path / 'src'}", "--repeats=1", f"--out={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", words)
+    start_up.main()
+    rows = json.loads((tmp_path / "start_up.json").read_text())["rows"]
+    assert [row["command"] for row in rows] == ["mmd-ddm --help", "import mmd_ddm"]
+    assert rows[0]["ratio"] > 1.5
+    assert start_up.interval([*range(20)]) == (5, 14)
+    assert start_up.interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+
+
 def test_the_papers_network_has_its_size(monkeypatch):
     """As google/ddpm-cifar10-32, which the benchmark does not need to download."""
     monkeypatch.syspath_prepend(str(FOLDER))

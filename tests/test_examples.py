@@ -11,6 +11,7 @@ from PIL import Image
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+@pytest.mark.slow
 def test_toy_2d_improves_in_both_kernels(tmp_path):
     picture = tmp_path / "toy.png"
     arguments = ["--pretrain", "300", "--finetune", "60", "--plot", str(picture)]

@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MODULES = sorted((ROOT / "src").rglob("*.py"))
 PYTHON_FILES = [
     path
-    for folder in ("src", "tests", "examples", "recipes", "benchmarks")
+    for folder in ("src", "tests", "examples", "recipes", "benchmarks", "docs")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 DOCUMENTS = [

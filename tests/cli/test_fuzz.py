@@ -184,6 +184,7 @@ def spoilt(content, changes, cut):
     return bytes(content[: len(content) - cut % len(content)])
 
 
+@pytest.mark.slow
 @many(250)
 @given(st.sampled_from(KINDS), PLACES, st.one_of(st.just(0), st.integers(0, 2**20)))
 def test_spoilt_images_are_read_or_refused(tmp_path_factory, kind, changes, cut):

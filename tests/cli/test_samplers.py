@@ -39,7 +39,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(
+    "sampler", [pytest.param(s, marks=pytest.mark.slow) if s == "genie" else s for s in SAMPLERS]
+)
 def test_every_sampler_can_be_finetuned(sampler, folder):
     words = ("finetune", "base", "--sampler", sampler, *TWO_ITERATIONS, "--out", sampler)
     done = mmd_ddm(folder, *words)

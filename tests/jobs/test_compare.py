@@ -146,6 +146,7 @@ def workplace(base, finetuned, tmp_path, monkeypatch):
     return bench
 
 
+@pytest.mark.slow
 def test_a_table_is_drawn_once_and_what_is_missing_afterwards(workplace, tmp_path):
     def table(steps, **options):
         progress = Counting()

@@ -93,6 +93,7 @@ def test_seeds_give_means_with_errors_over_them(place):
     assert one["spaces"]["pixels"]["kid"] != scores["kid"]
 
 
+@pytest.mark.slow
 def test_two_processes_that_ask_the_same_at_once_both_end_well(place):
     question = "evaluate base --data digits.npy --steps 2 -n 8 --features pixels --out r.json"
     command = [sys.executable, "-m", "mmd_ddm", *question.split()]

@@ -198,6 +198,7 @@ def test_bad_input_is_one_line(words, said, tmp_path):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_sampler_that_cannot_walk_leaves_a_gap(place):
     done = mmd_ddm(place, "reproduce", "table-1", *SMALL)
     assert (done.code, done.err) == (0, "")

@@ -52,6 +52,7 @@ def pair(tmp_path_factory):
     return folder, found, code, died
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_two_ranks_give_the_whole_batchs_loss_and_gradient(name, dtype, pair):
@@ -63,6 +64,7 @@ def test_two_ranks_give_the_whole_batchs_loss_and_gradient(name, dtype, pair):
         assert error(found[key][:1], expected[:1]) <= tolerance
 
 
+@pytest.mark.slow
 def test_a_run_of_two_ranks_is_a_run_of_one(pair, tmp_path):
     expected = run(tmp_path)
     for found in pair[1]:
@@ -73,6 +75,7 @@ def test_a_run_of_two_ranks_is_a_run_of_one(pair, tmp_path):
     assert torch.equal(pair[1][0]["weights"], pair[1][1]["weights"])
 
 
+@pytest.mark.slow
 def test_images_and_features_of_two_ranks_are_those_of_one(pair):
     """To the bit, since the batches are the same ones."""
     first, second = pair[1]
@@ -81,6 +84,7 @@ def test_images_and_features_of_two_ranks_are_those_of_one(pair):
     assert torch.equal(first["bank"], make()[2])
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_others_and_leaves_the_last_checkpoint(pair, tmp_path):
     folder, _, code, died = pair
     assert code == 2

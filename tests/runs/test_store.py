@@ -124,6 +124,7 @@ def start(*words, **environment):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_computes_each_entry(cache):
     """Sixty entries, wanted by both at the same moments."""
     begin = time.time() + 5

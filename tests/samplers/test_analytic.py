@@ -131,6 +131,7 @@ def gamma(folder, *words):
     return mmd_ddm(folder, "gamma", "base", "--data", "digits.npy", "-n", 2, *words)
 
 
+@pytest.mark.slow
 def test_gamma_is_estimated_and_resumed(folder):
     assert gamma(folder).code == 0
     path = folder / "base" / "gamma.json"

@@ -169,6 +169,7 @@ def test_a_run_that_cannot_fit_leaves_no_trace(folder, monkeypatch):
     assert not (folder / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_planned_and_a_resumed_one_keeps_its_micro_batch(folder, monkeypatch):
     denoiser = load_model(str(folder / "base")).denoiser
     costs = measure(build_sampler(ChainConfig(steps=2), denoiser), [Pixels(1)])

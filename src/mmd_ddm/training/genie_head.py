@@ -50,7 +50,8 @@ def distillation_loss(
         eps, features = with_features(denoiser, x_t, t)
         exact = derivative(denoiser, x_t, times, alpha_t * (eps - sigma_t * x_t), dt)
     rho = sigma_t / alpha_t
-    return (rho * (head(x_t, times, eps, features, rho) - exact)).square().mean()
+    slope: Tensor = head(x_t, times, eps, features, rho)
+    return (rho * (slope - exact)).square().mean()
 
 
 def distil(

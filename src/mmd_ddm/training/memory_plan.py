@@ -162,7 +162,8 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
     weights = [p for p in denoiser.network.parameters() if p.requires_grad]
 
     def call(m: int) -> Tensor:
-        return denoiser(x[:m].requires_grad_(), t)
+        eps: Tensor = denoiser(x[:m].requires_grad_(), t)
+        return eps
 
     def extract(m: int) -> Tensor:
         images = x[:m].requires_grad_()
@@ -170,7 +171,8 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
 
     def walk(m: int) -> Tensor:
         z = x[:m].expand(sampler.draws, *x[:m].shape)[1:] if sampler.stochastic else None
-        return sampler(x[:m].clone().requires_grad_(), z)
+        x_0: Tensor = sampler(x[:m].clone().requires_grad_(), z)
+        return x_0
 
     before, sampler.recompute = sampler.recompute, True
     latents = _saved(walk)

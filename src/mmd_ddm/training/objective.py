@@ -94,7 +94,8 @@ class Objective:
 
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """What the kernel sees of these images."""
-        return (self.phi(images) - self.mean) / self.std
+        vectors: Tensor = self.phi(images)
+        return (vectors - self.mean) / self.std
 
 
 def build_objectives(

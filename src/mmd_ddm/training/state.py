@@ -197,7 +197,7 @@ class TrainingState:
         By more than the standard error of the difference, that is: between equals the longer
         training wins, not the luckier draw.
         """
-        better = kid <= self.best["kid"] + math.hypot(kid_se, self.best["kid_se"])
+        better: bool = kid <= self.best["kid"] + math.hypot(kid_se, self.best["kid_se"])
         if better:
             weights = [p.detach().clone() for p in self.ema.shadow_params]
             self.best |= {"step": self.step, "weights": weights}

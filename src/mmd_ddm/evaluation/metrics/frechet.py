@@ -59,7 +59,8 @@ class Moments:
     def root(self) -> Float[Tensor, "d d"]:
         """The symmetric square root of the covariance, computed once."""
         values, vectors = torch.linalg.eigh(self.cov)
-        return vectors * values.clamp_min(0).sqrt() @ vectors.T
+        root: Tensor = vectors * values.clamp_min(0).sqrt() @ vectors.T
+        return root
 
 
 def frechet_distance(
