@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from mmd_ddm.runs.folder import describe_environment, write_json
+from mmd_ddm.runs.files import write_json
+from mmd_ddm.runs.folder import describe_environment
 
 __all__ = ["interleaved", "measure_apart", "peak_memory", "timed", "write"]
 

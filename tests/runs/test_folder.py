@@ -9,16 +9,8 @@ import time
 
 import pytest
 
-from mmd_ddm.runs.folder import (
-    OutputError,
-    RunLog,
-    atomic_write,
-    describe_environment,
-    free_folder,
-    read_events,
-    read_json,
-    write_json,
-)
+from mmd_ddm.runs.files import atomic_write, read_json, write_json
+from mmd_ddm.runs.folder import OutputError, RunLog, describe_environment, free_folder, read_events
 
 SETTINGS = {"steps": 5, "lr": 5e-6, "times": (800, 400, 0), "model": None}
 
@@ -174,7 +166,7 @@ class TestAtomicWrite:
 
     def test_what_a_killed_process_left_goes_after_a_day(self, tmp_path):
         code = (
-            "import os, pathlib, sys; from mmd_ddm.runs.folder import atomic_write\n"
+            "import os, pathlib, sys; from mmd_ddm.runs.files import atomic_write\n"
             "with atomic_write(pathlib.Path(sys.argv[1])): os._exit(9)"
         )
         command = [sys.executable, "-c", code, tmp_path / "a"]

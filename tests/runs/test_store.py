@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmd_ddm.runs.files import write_json
 from mmd_ddm.runs.fingerprint import key_of
-from mmd_ddm.runs.folder import write_json
 from mmd_ddm.runs.store import remembered, remembered_arrays, remembered_file
 
 WORK = Path(__file__).parents[1] / "store_work.py"

@@ -38,7 +38,8 @@ def evaluate(
 
     Example: mmd-ddm evaluate base --data photos/ --steps 5 --steps 20 --out base.json
     """
-    from mmd_ddm.runs.folder import refuse_foreign_results, write_json
+    from mmd_ddm.runs.files import write_json
+    from mmd_ddm.runs.folder import refuse_foreign_results
 
     refuse_foreign_results(out)
 

@@ -22,8 +22,9 @@ from mmd_ddm.jobs.results import FinetuneResult, Results
 from mmd_ddm.jobs.roles import roles_to_runs
 from mmd_ddm.report import short_names
 from mmd_ddm.report.bench import write_bench_chart, write_bench_tables
+from mmd_ddm.runs.files import write_json
 from mmd_ddm.runs.fingerprint import weights_sha256
-from mmd_ddm.runs.folder import RunLog, write_json
+from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.runs.progress import Progress, silent
 
 __all__ = ["compare"]

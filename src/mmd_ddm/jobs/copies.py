@@ -18,7 +18,8 @@ from mmd_ddm.features.registry import FeatureExtractor, make_features
 from mmd_ddm.jobs.build import build_data, build_device
 from mmd_ddm.jobs.results import load_result
 from mmd_ddm.report.sheets import grid, sheet, zoom
-from mmd_ddm.runs.folder import RunLog, check_folder, write_json
+from mmd_ddm.runs.files import write_json
+from mmd_ddm.runs.folder import RunLog, check_folder
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.draw import draw

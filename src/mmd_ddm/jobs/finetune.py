@@ -22,8 +22,8 @@ from mmd_ddm.jobs.roles import roles_of
 from mmd_ddm.jobs.train import Job, longer_chains, prepare, train_and_export
 from mmd_ddm.report import write_card, write_report
 from mmd_ddm.report.sheets import grid, pairs, save_png
+from mmd_ddm.runs.files import write_json
 from mmd_ddm.runs.fingerprint import weights_sha256
-from mmd_ddm.runs.folder import write_json
 from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.training.keep_best import selection_record

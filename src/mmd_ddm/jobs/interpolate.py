@@ -6,7 +6,8 @@ from mmd_ddm.config import check_seed
 from mmd_ddm.jobs.build import build_device
 from mmd_ddm.jobs.results import load_result
 from mmd_ddm.report.sheets import grid, sheet, zoom
-from mmd_ddm.runs.folder import RunLog, write_json
+from mmd_ddm.runs.files import write_json
+from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.draw import draw_arc
 

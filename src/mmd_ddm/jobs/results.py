@@ -11,8 +11,8 @@ from mmd_ddm.config import ChainConfig, FinetuneConfig, from_mapping
 from mmd_ddm.evaluation.verdict import Verdict, verdict
 from mmd_ddm.jobs.build import Model, build_sampler, load_model
 from mmd_ddm.models.export import make_pipeline
+from mmd_ddm.runs.files import read_json
 from mmd_ddm.runs.fingerprint import weights_sha256
-from mmd_ddm.runs.folder import read_json
 from mmd_ddm.samplers.base import Sampler
 
 __all__ = ["FinetuneResult", "Results", "load_result"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmd_ddm.config import FinetuneConfig, from_mapping
 from mmd_ddm.features.base import FeatureExtractor
-from mmd_ddm.runs.folder import read_json
+from mmd_ddm.runs.files import read_json
 
 __all__ = ["check_distinct", "roles_of", "roles_of_run", "roles_to_runs"]
 

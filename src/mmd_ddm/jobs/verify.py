@@ -18,8 +18,9 @@ from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import build_data, build_device, build_sampler, load_model
 from mmd_ddm.jobs.pretrain import base_images
 from mmd_ddm.runs.cache_folder import afresh
+from mmd_ddm.runs.files import read_json
 from mmd_ddm.runs.fingerprint import weights_sha256
-from mmd_ddm.runs.folder import read_events, read_json
+from mmd_ddm.runs.folder import read_events
 from mmd_ddm.samplers.draw import draw
 
 __all__ = ["Check", "verify"]

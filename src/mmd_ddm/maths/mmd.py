@@ -183,4 +183,5 @@ def landmark_weights(
         sums, m = sums + _row_sums(z64, y.double(), kernel, len(y)), m + len(y)
     K = kernel(z64, z64)
     K.diagonal().add_(1e-6 * K.diagonal().mean())
-    return torch.linalg.solve(K, sums / m).to(z.dtype)
+    weights: Tensor = torch.linalg.solve(K, sums / m)
+    return weights.to(z.dtype)

@@ -44,11 +44,11 @@ __all__ = ["SCHEDULE_SPACINGS", "SPACINGS", "check_times", "log_snr_times", "sel
 
 
 def _linear_formula(k: int, t: int) -> np.ndarray:
-    return np.floor((t - 1) / k * np.arange(1, k + 1) + 1e-9)
+    return np.asarray(np.floor((t - 1) / k * np.arange(1, k + 1) + 1e-9))
 
 
 def _quadratic_formula(k: int, t: int) -> np.ndarray:
-    return np.floor((t - 1) / k**2 * np.arange(1, k + 1) ** 2 + 1e-9)
+    return np.asarray(np.floor((t - 1) / k**2 * np.arange(1, k + 1) ** 2 + 1e-9))
 
 
 def _leading(k: int, t: int) -> np.ndarray:

@@ -12,8 +12,8 @@ from mmd_ddm.models.gamma import gamma_file, gamma_of
 from mmd_ddm.models.genie_head import head_of
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.shipped import scheduling_few_step, unet_equal_heads
+from mmd_ddm.runs.files import write_json
 from mmd_ddm.runs.fingerprint import weights_sha256
-from mmd_ddm.runs.folder import write_json
 
 __all__ = ["export", "make_pipeline"]
 

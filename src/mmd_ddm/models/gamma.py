@@ -17,8 +17,8 @@ import numpy as np
 
 from mmd_ddm.models.find import beside_model
 from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.runs.files import read_json, write_json
 from mmd_ddm.runs.fingerprint import weights_sha256
-from mmd_ddm.runs.folder import read_json, write_json
 
 __all__ = ["Gamma", "gamma_file", "gamma_of", "read_gamma"]
 

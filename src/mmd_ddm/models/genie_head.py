@@ -25,8 +25,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmd_ddm.models.find import beside_model, shorten
 from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.runs.files import atomic_write
 from mmd_ddm.runs.fingerprint import weights_sha256
-from mmd_ddm.runs.folder import atomic_write
 
 __all__ = [
     "GenieHead",

@@ -15,7 +15,7 @@ from mmd_ddm.report.markdown import comparison_markdown, run_markdown
 from mmd_ddm.report.results import NUMBERS, comparison_table, numbers, results_table
 from mmd_ddm.report.runs import Run, run_of
 from mmd_ddm.report.tables import Strong, csv_text
-from mmd_ddm.runs.folder import atomic_write
+from mmd_ddm.runs.files import atomic_write
 
 __all__ = ["write_report"]
 

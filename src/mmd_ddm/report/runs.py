@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmd_ddm.runs.folder import read_events, read_json
+from mmd_ddm.runs.files import read_json
+from mmd_ddm.runs.folder import read_events
 
 __all__ = ["Companion", "Run", "companions", "read_run", "run_of"]
 

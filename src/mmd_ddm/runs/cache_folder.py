@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mmd_ddm.runs.folder import remove_leftovers
+from mmd_ddm.runs.files import remove_leftovers
 
 __all__ = ["GIB", "Entry", "afresh", "cache_dir", "cache_limit", "entries", "prune"]
 

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.cache_folder import cache_dir, cache_limit, prune
-from mmd_ddm.runs.folder import atomic_write, read_json
+from mmd_ddm.runs.files import atomic_write, read_json
 from mmd_ddm.runs.launch import local_rank, world
 
 __all__ = ["remembered", "remembered_arrays", "remembered_file"]

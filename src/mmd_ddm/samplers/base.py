@@ -14,7 +14,7 @@ that remember earlier steps stay right.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -28,6 +28,7 @@ from mmd_ddm.runs.fingerprint import code_sha256, key_of, source_sha256
 
 __all__ = ["Sampler", "Walk"]
 
+T = TypeVar("T")
 _WITHOUT_EFFECT = {"keep", "nfe", "recompute", "training"}  # on what is drawn
 
 
@@ -54,13 +55,15 @@ class Walk:
 
     def eps(self, x_t: Float[Tensor, "n c h w"], t: float) -> Float[Tensor, "n c h w"]:
         """Of the same, what most solvers want."""
-        return self.ask(self._denoiser, x_t, t)
+        eps: Tensor = self.ask(self._denoiser, x_t, t)
+        return eps
 
-    def ask(self, function: Callable[..., Any], *inputs: Any) -> Any:
+    def ask(self, function: Callable[..., T], *inputs: Any) -> T:
         """One network call of another kind: counted, and recomputed if the sampler says so."""
         self.nfe += 1
         if self._recompute and self.nfe > self._keep and torch.is_grad_enabled():
-            return checkpoint(function, *inputs, use_reentrant=False)
+            again: T = checkpoint(function, *inputs, use_reentrant=False)
+            return again
         return function(*inputs)
 
 

@@ -41,14 +41,15 @@ class DDIM(Sampler):
         eps = walk.eps(x_t, t)
         alpha_s, sigma_s = self.schedule(s)
         kept = max(sigma_s**2 - self.w(t, s) ** 2, 0.0) ** 0.5
-        x_s = alpha_s * self.x_0(x_t, eps, t) + kept * eps
+        x_s: Tensor = alpha_s * self.x_0(x_t, eps, t) + kept * eps
         return x_s if z is None else x_s + self.std(t, s) * z
 
     def w(self, t: float, s: float | None) -> float:
         """The part of sigma_s that eta replaces by new noise."""
         (_, sigma_t), (_, sigma_s) = self.schedule(t), self.schedule(s)
         ratio = self.schedule.abar(t) / self.schedule.abar(s)
-        return self.eta * sigma_s / sigma_t * (1 - ratio) ** 0.5
+        w: float = self.eta * sigma_s / sigma_t * (1 - ratio) ** 0.5
+        return w
 
     def std(self, t: float, s: float | None) -> float:
         """Standard deviation of the noise that the step adds."""

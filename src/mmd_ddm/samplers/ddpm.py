@@ -59,7 +59,7 @@ class DDPM(Sampler):
         (_, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
         ratio = schedule.abar(t) / schedule.abar(s)
         beta = 1 - ratio
-        mean = (alpha_s * beta * x_0 + ratio**0.5 * sigma_s**2 * x_t) / sigma_t**2
+        mean: Tensor = (alpha_s * beta * x_0 + ratio**0.5 * sigma_s**2 * x_t) / sigma_t**2
         return mean if z is None else mean + self.std(t, s) * z
 
     def std(self, t: float, s: float | None) -> float:
@@ -68,4 +68,5 @@ class DDPM(Sampler):
             return 0.0
         (_, sigma_t), (_, sigma_s) = self.schedule(t), self.schedule(s)
         beta = 1 - self.schedule.abar(t) / self.schedule.abar(s)
-        return beta**0.5 * (sigma_s / sigma_t if self.variance == "fixed-small" else 1.0)
+        std: float = beta**0.5 * (sigma_s / sigma_t if self.variance == "fixed-small" else 1.0)
+        return std

@@ -64,7 +64,8 @@ class DPMSolverPP(Sampler):
 
     def _mean(self, known: Sequence[tuple[float, Tensor]], s: float | None) -> Tensor:
         """x', the mean of x_0 over the step."""
-        times, (m_0, *older) = zip(*known, strict=True)
+        times, older = [t for t, _ in known], [m for _, m in known]
+        m_0 = older.pop(0)
         left = len(self.times) - self.times.index(times[0])
         order = min(len(known), left)
         if s is None or order == 1:

@@ -56,7 +56,7 @@ def variance_times(schedule: NoiseSchedule, rule: str, steps: int) -> list[float
         low, high = (low, x) if too_noisy else (x, high)
     gbar = np.cumprod(1 - _etas(rule, beta_0, x, steps))
     times = schedule.time_of(0.5 * np.log(gbar / (1 - gbar)))
-    return np.clip(times, 0, last).round(9)[::-1].tolist()
+    return [float(t) for t in np.clip(times, 0, last).round(9)[::-1]]
 
 
 class FastDPMVar(DDIM):

@@ -34,7 +34,8 @@ class UniPC(Sampler):
             walk.history.append(self._scheduler())
         eps = walk.eps(x_t, t)
         prediction = self.x_0(x_t, eps, t) if self.clip else eps
-        return walk.history[0].step(prediction, t, x_t, return_dict=False)[0]
+        x_s: Tensor = walk.history[0].step(prediction, t, x_t, return_dict=False)[0]
+        return x_s
 
     def _scheduler(self) -> Any:
         from diffusers import UniPCMultistepScheduler

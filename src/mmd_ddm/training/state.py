@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmd_ddm.config import FinetuneConfig, HeadConfig, PretrainConfig
 from mmd_ddm.runs import ranks
-from mmd_ddm.runs.folder import atomic_write
+from mmd_ddm.runs.files import atomic_write
 from mmd_ddm.runs.launch import is_first
 
 __all__ = ["BAD_STEPS", "TrainingState", "load_state", "save_state"]
