@@ -110,8 +110,8 @@ def test_a_feature_space_of_ones_own_is_optimised_in(place):
 
 def test_results_are_loaded_again_and_gone_on_from(place):
     result = finetune("base")
-    sentence = mmd.interpolate("run", n=1, frames=2)
-    assert "1 pairs of noises, 2 images each, in 2 ddim steps" in sentence
+    found = mmd.interpolate("run", n=1, frames=2)
+    assert "1 pairs of noises, 2 images each, in 2 ddim steps" in found.record["sentence"]
     mmd.sample(result.model, place / "images", n=2)
     assert len(list((place / "images").glob("0*.png"))) == 2
     assert {check.verdict for check in mmd.verify(place / "run")} == {"holds"}

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import save_place
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -37,3 +39,31 @@ def test_toy_2d_improves_in_both_kernels(tmp_path):
     assert falls == pytest.approx([100 * (1 - ratio) for ratio in ratios], abs=0.1)
     with Image.open(picture) as image:
         assert image.width > 2 * image.height
+
+
+def test_library_does_the_demos_job(tmp_path, monkeypatch):
+    """At the size of a test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / "cache"))
+    save_place(tmp_path, 80)
+    code = (EXAMPLES / "library.py").read_text(encoding="utf-8")
+    assert len(code.splitlines()) <= 25
+    for large, small in (
+        ('load("fashion-mnist")', 'load("base")'),
+        ('heldout=mmd.images("fashion-mnist-heldout")', ""),
+        ('images("fashion-mnist")', 'images("digits.npy")'),
+        ('"encoder", "denoiser"', '"pixels"'),
+        ('judges=["efficientnet-lite0"], judge_samples=600', 'judges=["random"], judge_samples=4'),
+        ('"every": 35, "samples": 300', '"features": "encoder", "samples": 4'),
+        ("iterations=140, batch_size=32", "iterations=2, batch_size=4"),
+        ("runs=[result], n=600", 'runs=[result], n=4, features=["random"]'),
+        (", progress=mmd.bars", ""),
+    ):
+        assert large in code
+        code = code.replace(large, small)
+    exec(compile(code, "library.py", "exec"), {})
+    page = (tmp_path / "library-run" / "report.html").read_text(encoding="utf-8")
+    assert "unipc" in page
+    assert (tmp_path / "library-run" / "bench" / "bench.md").is_file()
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "library-run" / "pipeline")
+    assert pipeline.scheduler.config["_mmd_ddm"]["steps"] == 5

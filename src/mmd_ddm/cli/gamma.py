@@ -26,8 +26,8 @@ def gamma(
     """
     from mmd_ddm.jobs.gamma import estimate_gamma
 
-    path = estimate_gamma(
+    found = estimate_gamma(
         model, data, n=n, seed=seed, batch_size=batch_size, resize=resize, device=device,
         progress=bars,
     )  # fmt: skip
-    console.print(f"saved {path}: {n:,} noisy images at each time")
+    console.print(f"saved {found.folder}/gamma.json: {n:,} noisy images at each time")

@@ -18,4 +18,4 @@ def genie_head(config: HeadConfig, model: Model) -> None:
     """
     from mmd_ddm.jobs.genie_head import distil_head
 
-    console.print(f"saved {distil_head(model, config, progress=bars)}")
+    console.print(f"saved {distil_head(model, config, progress=bars).folder}")

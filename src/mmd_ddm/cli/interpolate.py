@@ -26,6 +26,6 @@ def interpolate(
     """
     from mmd_ddm.jobs.interpolate import interpolate as draw
 
-    console.print(draw(run, n=n, frames=frames, out=out, seed=seed, device=device, progress=bars))
-    folder = out or run / "interpolation"
-    console.print(f"saved {folder}; mmd-ddm report {run} --out report.html shows it")
+    found = draw(run, n=n, frames=frames, out=out, seed=seed, device=device, progress=bars)
+    console.print(found.record["sentence"])
+    console.print(f"saved {found.folder}; mmd-ddm report {run} --out report.html shows it")

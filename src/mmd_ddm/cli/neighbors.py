@@ -33,6 +33,5 @@ def neighbors(
     found = find_copies(
         run, data=data, space=space, n=n, k=k, out=out, seed=seed, device=device, progress=bars
     )
-    console.print(found["sentence"])
-    folder = out or run / "neighbors"
-    console.print(f"saved {folder}; mmd-ddm report {run} --out report.html shows it")
+    console.print(found.record["sentence"])
+    console.print(f"saved {found.folder}; mmd-ddm report {run} --out report.html shows it")

@@ -1,6 +1,6 @@
 """``mmd-ddm plan``: what an iteration of finetuning would take, and how it would be run."""
 
-from mmd_ddm.cli.console import console
+from mmd_ddm.cli.console import bars, console
 from mmd_ddm.cli.options import settings_options
 from mmd_ddm.config import FinetuneConfig
 
@@ -21,7 +21,7 @@ def plan(config: FinetuneConfig) -> None:
     from mmd_ddm.jobs.plan import plan as measure
     from mmd_ddm.report.tables import Table
 
-    planned = measure(config)
+    planned = measure(config, bars)
     columns = ["micro-batch", "calls kept", "memory", "an iteration", ""]
     print_table(Table(columns, {"": planned.lines()}, words=0))
     console.print(f"chosen: {planned}; {planned.budget / 2**30:.3g} GiB may be taken")

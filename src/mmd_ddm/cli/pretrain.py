@@ -33,7 +33,8 @@ def pretrain(
     from mmd_ddm.jobs.pretrain import pretrain as train
 
     trackers = chosen_trackers(tracker)
-    if train(config, out, minutes=minutes, trackers=trackers, progress=bars):
+    done = train(config, out, minutes=minutes, trackers=trackers, progress=bars)
+    if done.record["finished"]:
         console.print(f"saved {out / 'model'}")
     else:
         console.print(f"stopped after {minutes:g} minutes; run the same command again to go on")

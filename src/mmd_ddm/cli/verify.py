@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmd_ddm.cli.console import console
+from mmd_ddm.cli.console import bars, console
 from mmd_ddm.cli.options import Device
 
 __all__ = ["verify"]
@@ -30,7 +30,7 @@ def verify(
     from mmd_ddm.jobs.verify import verify as recompute
     from mmd_ddm.report.tables import Table
 
-    checks = recompute(run, device)
+    checks = recompute(run, device, progress=bars)
     lines = [
         [c.name, c.recorded[:16], c.found[: 16 if c.verdict == "holds" else 60], c.verdict]
         for c in checks

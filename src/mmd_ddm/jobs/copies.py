@@ -16,7 +16,7 @@ from mmd_ddm.evaluation.metrics.copies import Nearest, authentic, nearer, neares
 from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.features.registry import FeatureExtractor, make_features
 from mmd_ddm.jobs.build import build_data, build_device
-from mmd_ddm.jobs.results import load_result
+from mmd_ddm.jobs.results import Results, load_result
 from mmd_ddm.report.sheets import grid, sheet, zoom
 from mmd_ddm.runs.files import write_json
 from mmd_ddm.runs.folder import RunLog, check_folder
@@ -47,7 +47,7 @@ def find_copies(
     seed: int = 0,
     device: str = "auto",
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> Results:
     """Find the training images nearest to samples of the base and of the finetuned model.
 
     Args:
@@ -109,7 +109,7 @@ def find_copies(
     }
     _picture(drawn, found, train.pixels, k).save(out / "neighbors.png")
     write_json(out / "neighbors.json", told)
-    return told
+    return Results(told, out)
 
 
 def _draw(name: str, sampler: Sampler, n: int, seed: int, progress: Progress) -> Tensor:

@@ -1,8 +1,7 @@
 """Gamma, which the analytic samplers need, estimated once: what ``mmd-ddm gamma`` runs."""
 
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from mmd_ddm.config import check_seed
 from mmd_ddm.data.images import load_images
 from mmd_ddm.jobs.build import Model, build_device, load_model
+from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
 from mmd_ddm.models.gamma import Gamma, gamma_file
@@ -32,7 +32,7 @@ def estimate_gamma(
     resize: bool = False,
     device: str = "auto",
     progress: Progress = silent,
-) -> Path:
+) -> Results:
     """Estimate Gamma, and keep it as ``gamma.json`` in the model's folder. The same call resumes.
 
     Args:
@@ -46,7 +46,7 @@ def estimate_gamma(
         progress: told what is done.
 
     Returns:
-        The file.
+        The content of the file, and the model's folder.
 
     Raises:
         ValueError: a model that is in no folder, or a file that was made otherwise.
@@ -74,7 +74,7 @@ def estimate_gamma(
             bar(done=t + 1, note=f"{value:.4f} at t = {t}")
             if (t + 1) % _SAVE_EVERY == 0 or t + 1 == total:
                 found.save(path)
-    return path
+    return Results(asdict(found), path.parent)
 
 
 def second_moments(

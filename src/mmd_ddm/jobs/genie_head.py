@@ -1,6 +1,5 @@
 """GENIE's head, which the sampler of that name needs, distilled once: ``mmd-ddm genie-head``."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ import torch
 from mmd_ddm.config import HeadConfig, to_mapping
 from mmd_ddm.data.images import load_images
 from mmd_ddm.jobs.build import Model, build_device, load_model
+from mmd_ddm.jobs.results import Results
 from mmd_ddm.models.genie_head import GenieHead, head_folder
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import OutputError, RunLog
@@ -17,7 +17,7 @@ from mmd_ddm.training.genie_head import distil
 __all__ = ["distil_head"]
 
 
-def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = silent) -> Path:
+def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = silent) -> Results:
     """Distil the exact derivative of a model into a small head. The same call resumes.
 
     Args:
@@ -57,4 +57,4 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
         pixels = images.pixels.to(denoiser.device)
         distil(config, denoiser, head, pixels, folder / "checkpoint.pt", on_event)
     head.save(denoiser.source, weights)
-    return folder
+    return Results({"weights_sha256": weights}, folder)

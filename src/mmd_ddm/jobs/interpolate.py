@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmd_ddm.config import check_seed
 from mmd_ddm.jobs.build import build_device
-from mmd_ddm.jobs.results import load_result
+from mmd_ddm.jobs.results import Results, load_result
 from mmd_ddm.report.sheets import grid, sheet, zoom
 from mmd_ddm.runs.files import write_json
 from mmd_ddm.runs.folder import RunLog
@@ -23,7 +23,7 @@ def interpolate(
     seed: int = 0,
     device: str = "auto",
     progress: Progress = silent,
-) -> str:
+) -> Results:
     """Interpolate between noises (Eq. 8), and draw with base and finetuned model from the same.
 
     Args:
@@ -37,7 +37,7 @@ def interpolate(
         progress: told what is done.
 
     Returns:
-        What the picture shows, in a sentence.
+        The content of ``interpolation.json``: its ``sentence`` says what the picture shows.
 
     Raises:
         ValueError: no such run, or too few pairs or frames.
@@ -63,5 +63,6 @@ def interpolate(
         "model below."
     )
     sheet(bands, zoom(result.model.denoiser.shape[-1])).save(folder / "interpolation.png")
-    write_json(folder / "interpolation.json", {"sentence": sentence, "chain": chain.times})
-    return sentence
+    record = {"sentence": sentence, "chain": list(chain.times)}
+    write_json(folder / "interpolation.json", record)
+    return Results(record, folder)

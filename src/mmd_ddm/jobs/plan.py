@@ -11,7 +11,7 @@ from mmd_ddm.jobs.build import build_device, build_sampler, load_model
 from mmd_ddm.models.lora import adapt
 from mmd_ddm.runs.folder import read_events
 from mmd_ddm.runs.launch import world
-from mmd_ddm.runs.progress import Progress
+from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.training.memory_plan import (
     Choice,
@@ -66,8 +66,12 @@ class Plan:
         return kept, f"{gib:.3g} GiB", f"{self.costs.seconds(self.n, choice):.3g} s"
 
 
-def plan(config: FinetuneConfig) -> Plan:
+def plan(config: FinetuneConfig, progress: Progress = silent) -> Plan:
     """Measure one small step, and choose.
+
+    Args:
+        config: the settings.
+        progress: told what is done.
 
     Raises:
         ValueError: not even one image at a time fits.
@@ -77,7 +81,10 @@ def plan(config: FinetuneConfig) -> Plan:
     adapt(denoiser.network, config.trained, config.lora_rank)
     names = config.objective.features
     phis = [make_features(name, denoiser.shape[0]).to(device) for name in names]
-    return _plan(config, build_sampler(config.chain, denoiser), phis, config.micro_batch)
+    with progress.bar("one small step", 1) as bar:
+        planned = _plan(config, build_sampler(config.chain, denoiser), phis, config.micro_batch)
+        bar(done=1)
+    return planned
 
 
 def fit(

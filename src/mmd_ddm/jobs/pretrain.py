@@ -10,6 +10,7 @@ import torch
 from mmd_ddm.config import PretrainConfig, to_mapping
 from mmd_ddm.data.images import ImageSet, load_images, say_skipped
 from mmd_ddm.jobs.build import build_device, build_network, load_model, precision_dtype
+from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.export import export
 from mmd_ddm.models.families.unet2d import UNet2D
@@ -37,7 +38,7 @@ def pretrain(
     minutes: float = 0,
     trackers: Sequence[str] = (),
     progress: Progress = silent,
-) -> bool:
+) -> Results:
     """Train a denoiser from scratch; the run folder then holds ``model/``. The same call resumes.
 
     Args:
@@ -48,7 +49,7 @@ def pretrain(
         progress: told what is done.
 
     Returns:
-        Whether it is done (False: the minutes ran out).
+        The run folder; its record says whether it is ``finished`` (False: the minutes ran out).
 
     Raises:
         ValueError: whatever cannot be, in one line.
@@ -88,13 +89,13 @@ def pretrain(
 
         checkpoint = out / "checkpoint.pt"
         if not train_network(limited, denoiser, images.pixels.to(device), checkpoint, on_event):
-            return False
+            return Results({"finished": False}, out)
     scheduler = {"num_train_timesteps": 1000, "prediction_type": config.prediction}
     export(denoiser, {**scheduler, "clip_sample": False}, None, out / "model", half=True)
     _write_card(out / "model", config, images)
     saved = load_model(str(out)).denoiser.network  # float16 has rounded it
     log.write(event="done", weights_sha256=weights_sha256(saved))
-    return True
+    return Results({"finished": True}, out)
 
 
 def _write_card(folder: Path, config: PretrainConfig, images: ImageSet) -> None:

@@ -20,11 +20,11 @@ __all__ = ["FinetuneResult", "Results", "load_result"]
 
 @dataclass(frozen=True)
 class Results:
-    """An evaluation, or a comparison.
+    """What a job found and where it lies.
 
     Attributes:
-        record: protocol, spaces and rows, as JSON holds them.
-        folder: that holds it on the disk; None if nothing was written.
+        record: as JSON holds it; of an evaluation or a comparison protocol, spaces and rows.
+        folder: that holds what was written; None if nothing was.
     """
 
     record: dict[str, Any]
@@ -32,8 +32,8 @@ class Results:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One a chain."""
-        return list(self.record["rows"])
+        """One a chain; only evaluations and comparisons have them."""
+        return list(self.record.get("rows", ()))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mmd_ddm.config import ChainConfig, check_seed
 from mmd_ddm.data.images import load_images
 from mmd_ddm.jobs.build import Model, build_device, build_sampler, load_model
 from mmd_ddm.jobs.chain import choose_chain, describe_chain
+from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.report.sheets import grid, save_png, sheet, zoom
 from mmd_ddm.runs.folder import RunLog
@@ -31,7 +32,7 @@ _STRIP, _STRIP_ROWS = 16, 8
 
 def sample(
     model: str | Model,
-    out: Path,
+    out: str | Path,
     chain: ChainConfig | None = None,
     *,
     n: int = 64,
@@ -42,7 +43,7 @@ def sample(
     batch_size: int = 64,
     device: str = "auto",
     progress: Progress = silent,
-) -> None:
+) -> Results:
     """Draw images ``00000.png``, ``00001.png`` ... and ``grid.png``.
 
     Args:
@@ -58,6 +59,9 @@ def sample(
         device: where to compute, for a model that is named.
         progress: told what is done.
 
+    Returns:
+        What was drawn with, and the folder.
+
     Raises:
         ValueError: an unknown model, an impossible chain, too few images to begin with.
     """
@@ -66,12 +70,14 @@ def sample(
     if trajectory and world() > 1:
         raise ValueError("--trajectory works in one process")
     check_seed(seed)
+    out = Path(out)
     if isinstance(model, str):
         model = load_model(model, build_device(device))
     chain = choose_chain(model, chain)
     begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, resize)
     settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chain)}
-    RunLog(out, "sample", {**settings, **begun_from})
+    settings |= begun_from
+    RunLog(out, "sample", settings)
     progress.say(f"{n} images in {describe_chain(model, chain)}")
     walk = build_sampler(chain, model.denoiser)
     shown: list[Tensor] = []
@@ -88,6 +94,7 @@ def sample(
         save_png(grid(torch.stack(shown).numpy(), columns), out / "grid.png")
     if trajectory:
         _strip(walk, min(n, _STRIP_ROWS), seed, begin).save(out / "trajectory.png")
+    return Results(settings, out)
 
 
 def _strip(walk: Sampler, n: int, seed: int, begin: Callable[[range], Tensor] | None) -> Image:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ from mmd_ddm.runs.cache_folder import afresh
 from mmd_ddm.runs.files import read_json
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import read_events
+from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.draw import draw
 
 __all__ = ["Check", "verify"]
 
+# What was recorded, and how it is found again.
+_Part = tuple[Mapping[str, Any], Callable[[], Mapping[str, Any]]]
 _TOLERANCE = 1e-3  # of a score, where another machine has rounded a pixel the other way
 
 
@@ -45,59 +48,71 @@ class Check:
     verdict: str
 
 
-def verify(run: Path, device: str = "auto") -> list[Check]:
+def verify(run: str | Path, device: str = "auto", *, progress: Progress = silent) -> list[Check]:
     """Recompute what can be recomputed, from nothing that is remembered.
 
     Args:
         run: a finished run of finetune or pretrain.
         device: where to compute.
+        progress: told what is done.
 
     Raises:
         ValueError: no such run.
     """
+    run = Path(run)
     about = read_json(run / "run.json")
-    kinds: dict[str, Callable[..., list[Check]]] = {"finetune": _finetune, "pretrain": _pretrain}
+    kinds = {"finetune": _finetune, "pretrain": _pretrain}
     if about.get("verb") not in kinds:
         raise ValueError(f"{run} is a run of {about.get('verb')}; give one of {', '.join(kinds)}")
     done = [event for event in read_events(run) if event.get("event") == "done"]
     if not done:
         raise ValueError(f"{run} is not finished: repeat its command first")
     recorded = {**about.get("inputs", {}), **done[-1]}
-    with afresh():
-        return kinds[about["verb"]](run, about["settings"], recorded, build_device(device))
+    parts = kinds[about["verb"]](run, about["settings"], recorded, build_device(device))
+    checks: list[Check] = []
+    with afresh(), progress.bar("checks", len(parts)) as bar:
+        for then, compute in parts:
+            bar(note=next(iter(then), ""))
+            checks += _compare(then, compute)
+            bar(advance=1)
+    return checks
 
 
 def _pretrain(
     run: Path, settings: dict[str, Any], recorded: Mapping[str, Any], device: torch.device
-) -> list[Check]:
+) -> list[_Part]:
     config = from_mapping(PretrainConfig, settings)
+    found: dict[str, Callable[[], str]] = {
+        "data_sha256": lambda: base_images(config).sha256,
+        "weights_sha256": lambda: weights_sha256(load_model(str(run)).denoiser.network),
+    }
     return [
-        *_compare(
-            {"data_sha256": recorded.get("data_sha256")},
-            lambda: {"data_sha256": base_images(config).sha256},
-        ),
-        *_compare(
-            {"weights_sha256": recorded["weights_sha256"]},
-            lambda: {"weights_sha256": weights_sha256(load_model(str(run)).denoiser.network)},
-        ),
+        ({name: recorded.get(name)}, partial(_named, name, compute))
+        for name, compute in found.items()
     ]
+
+
+def _named(name: str, compute: Callable[[], str]) -> dict[str, str]:
+    return {name: compute()}
 
 
 def _finetune(
     run: Path, settings: dict[str, Any], recorded: Mapping[str, Any], device: torch.device
-) -> list[Check]:
+) -> list[_Part]:
     finetuned = _Finetuned(run, from_mapping(FinetuneConfig, settings), device)
     data = sorted({"data_sha256", "heldout_sha256", "selection_sha256"} & recorded.keys())
-    parts = (
-        (("model_sha256",), finetuned.base),
-        (data, lambda: finetuned.split.hashes),
-        (("weights_sha256", "samples_sha256"), finetuned.made),
-    )
-    checks = [_compare({name: recorded.get(name) for name in names}, f) for names, f in parts]
-    checks += [_compare(finetuned.recorded_scores(), finetuned.scores)]
     told = finetuned.results.get("verdict", {}).get("label")
-    checks += [_compare({"verdict": told}, lambda: {"verdict": judge(finetuned.results).label})]
-    return [check for part in checks for check in part]
+
+    def then(*names: str) -> dict[str, Any]:
+        return {name: recorded.get(name) for name in names}
+
+    return [
+        (then("model_sha256"), finetuned.base),
+        (then(*data), lambda: finetuned.split.hashes),
+        (then("weights_sha256", "samples_sha256"), finetuned.made),
+        (finetuned.recorded_scores(), finetuned.scores),
+        ({"verdict": told}, lambda: {"verdict": judge(finetuned.results).label}),
+    ]
 
 
 class _Finetuned:
