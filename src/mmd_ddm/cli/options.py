@@ -139,11 +139,9 @@ def _parameter(name: str) -> str:
 def _field(kind: type, name: str) -> tuple[Any, Any]:
     """Type and default of a setting."""
     outer, dot, rest = name.partition(".")
-    hint = typing.get_type_hints(kind)[outer]
-    if dot:
-        return _field(hint, rest)
     (found,) = (f for f in dataclasses.fields(kind) if f.name == outer)
-    return hint, found.default
+    inner = typing.cast(type, found.type)
+    return _field(inner, rest) if dot else (inner, found.default)
 
 
 def _value(kind: type, name: str, given: Any) -> Any:
@@ -157,13 +155,20 @@ def _value(kind: type, name: str, given: Any) -> Any:
 @cache
 def comments(kind: type) -> dict[str, str]:
     """The comment behind every field of a config, by its dotted name."""
-    source = inspect.getsource(kind)
-    found = dict(re.findall(r"^    (\w+): .*?  # (.+)$", source, re.MULTILINE))
-    for name, hint in typing.get_type_hints(kind).items():
-        if dataclasses.is_dataclass(hint):
-            inner = comments(typing.cast(type, hint))
-            found |= {f"{name}.{key}": text for key, text in inner.items()}
+    found = dict(re.findall(r"^    (\w+): .*?  # (.+)$", _sources()[kind.__name__], re.MULTILINE))
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.type):
+            inner = comments(typing.cast(type, field.type))
+            found |= {f"{field.name}.{key}": text for key, text in inner.items()}
     return found
+
+
+@cache
+def _sources() -> dict[str, str]:
+    """Of every class of the settings; `inspect.getsource` would parse the file for each."""
+    text = Path(config.__file__).read_text(encoding="utf-8")
+    classes = re.split(r"^class (\w+)", text, flags=re.MULTILINE)[1:]
+    return dict(zip(classes[::2], classes[1::2], strict=True))
 
 
 def numbers(text: str) -> tuple[float, ...]:
