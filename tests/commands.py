@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,6 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mmd_ddm.cli import main
 from mmd_ddm.cli.console import console
@@ -70,6 +73,22 @@ def mmd_ddm(folder: Path, *words: object) -> Done:
         except SystemExit as end:
             return Done(end.code or 0, out.getvalue(), err.getvalue())
     raise AssertionError("the command line did not say how it ended")
+
+
+@contextlib.contextmanager
+def interrupted_after(steps: int) -> Iterator[None]:
+    """Within, Ctrl-C comes as soon as an optimiser has taken so many steps."""
+    taken = itertools.count(1)
+
+    def press(*_: object) -> None:
+        if next(taken) == steps:
+            signal.raise_signal(signal.SIGINT)
+
+    handle = register_optimizer_step_post_hook(press)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class Counting:

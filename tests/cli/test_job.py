@@ -8,9 +8,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from commands import CACHE, NETWORK, digits, mmd_ddm, pictures, read, save_encoder, save_model
+from commands import (
+    CACHE,
+    NETWORK,
+    digits,
+    interrupted_after,
+    mmd_ddm,
+    pictures,
+    read,
+    save_encoder,
+    save_model,
+)
 from PIL import Image
-from runs import PageReader
+from run_folders import PageReader
 from safetensors.torch import load_file
 
 from mmd_ddm.config import ChainConfig
@@ -81,21 +91,16 @@ class TestPretrain:
         assert len(losses) == 2
         assert losses[1] < 0.95 * losses[0]
 
-    def test_resumes_where_it_stopped(self, folder, monkeypatch):
-        write = RunLog.write
-
-        def interrupted(self, **event):
-            if event["step"] == 40:
-                raise KeyboardInterrupt
-            write(self, **event)
-
+    def test_resumes_where_it_stopped(self, folder):
         words = ("pretrain", *PRETRAIN, "--set", "save_every=10", "--out", "again")
-        with monkeypatch.context() as patch:
-            patch.setattr(RunLog, "write", interrupted)
+        with interrupted_after(33):
             done = mmd_ddm(folder, *words)
         assert done.code == 130
         command = shlex.join(["mmd-ddm", *map(str, words)])
-        assert done.err == f"mmd-ddm: interrupted; to go on, repeat: {command}\n"
+        assert done.err.splitlines() == [
+            "mmd-ddm: stopping after this iteration; again to stop at once",
+            f"mmd-ddm: interrupted; to go on, repeat: {command}",
+        ]
         assert not (folder / "again" / "model").exists()
         assert mmd_ddm(folder, *words).code == 0
         assert same(weights(folder / "again"), weights(folder / "base"))
@@ -183,17 +188,9 @@ class TestFinetune:
         assert len(events(folder / "run", "train")) == 2
         assert same(weights(folder / "run"), before)
 
-    def test_resumes_where_it_stopped(self, folder, monkeypatch):
-        write = RunLog.write
-
-        def interrupted(self, **event):
-            if event["event"] == "train" and event["step"] == 2:
-                raise KeyboardInterrupt
-            write(self, **event)
-
+    def test_resumes_where_it_stopped(self, folder):
         words = ("finetune", *FINETUNE, "--out", "again-finetuned")
-        with monkeypatch.context() as patch:
-            patch.setattr(RunLog, "write", interrupted)
+        with interrupted_after(1):
             assert mmd_ddm(folder, *words).code == 130
         assert mmd_ddm(folder, *words).code == 0
         again = folder / "again-finetuned"

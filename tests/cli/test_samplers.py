@@ -1,4 +1,4 @@
-"""``mmd-ddm finetune --sampler NAME``, two iterations of each; ``sample`` from given images."""
+"""Two iterations of finetuning through every sampler; ``sample`` from given images."""
 
 import math
 
@@ -17,6 +17,8 @@ from commands import (
 from diffusers import UNet2DModel
 from diffusers.schedulers import AysSchedules
 
+from mmd_ddm.config import ChainConfig, FinetuneConfig, ObjectiveConfig, SelectConfig
+from mmd_ddm.jobs.train import train
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.runs.folder import read_events
 from mmd_ddm.samplers.registry import SAMPLERS
@@ -39,14 +41,37 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    "sampler", [pytest.param(s, marks=pytest.mark.slow) if s == "genie" else s for s in SAMPLERS]
-)
-def test_every_sampler_can_be_finetuned(sampler, folder):
+ON_THE_COMMAND_LINE = ("ddim", "ddpm-small", "dpm-solver++-2m")
+
+
+@pytest.mark.parametrize("sampler", ON_THE_COMMAND_LINE)
+def test_a_sampler_is_finetuned_through_on_the_command_line(sampler, folder):
     words = ("finetune", "base", "--sampler", sampler, *TWO_ITERATIONS, "--out", sampler)
     done = mmd_ddm(folder, *words)
     assert done.code == 0, done.err
-    events = read_events(folder / sampler)
+    check_norms(folder / sampler)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        pytest.param(s, marks=pytest.mark.slow) if s == "genie" else s
+        for s in SAMPLERS
+        if s not in ON_THE_COMMAND_LINE
+    ],
+)
+def test_every_other_sampler_can_be_finetuned_through(sampler, folder):
+    config = FinetuneConfig(
+        str(folder / "base"), str(folder / "digits.npy"), chain=ChainConfig(4, sampler),
+        objective=ObjectiveConfig(("pixels",)), select=SelectConfig(every=0), judges=(),
+        iterations=2, batch_size=2, compare_steps=(),
+    )  # fmt: skip
+    train(config, folder / sampler)
+    check_norms(folder / sampler)
+
+
+def check_norms(run):
+    events = read_events(run)
     norms = [event["grad_norm"] for event in events if event["event"] == "train"]
     assert len(norms) == 2
     assert all(math.isfinite(norm) and norm > 0 for norm in norms)

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from runs import make_results
+from run_folders import make_results
 
 from mmd_ddm.evaluation.scores import Score, before_after, format_score, metric_name
 

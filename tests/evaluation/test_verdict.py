@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from runs import ROLES, PageReader, make_results, make_run
+from run_folders import ROLES, PageReader, make_results, make_run
 
 from mmd_ddm.evaluation.verdict import verdict
 from mmd_ddm.report import write_report

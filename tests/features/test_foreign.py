@@ -18,7 +18,7 @@ from torch import nn
 from mmd_ddm.data.images import ImageSet
 from mmd_ddm.features.bank import cached_features
 from mmd_ddm.features.base import normalised
-from mmd_ddm.features.inception import _SHA256, _layers
+from mmd_ddm.features.inception import SHA256, layers_of_inception
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.maths.pixels import from_uint8, to_uint8
 
@@ -55,7 +55,7 @@ def pixels(n, size=32, seed=0):
 def inception_file(tmp_path_factory):
     """Weights under the official file's names, such that activations neither die nor explode."""
     torch.manual_seed(0)
-    layers = _layers()
+    layers = layers_of_inception()
     for module in layers.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -207,7 +207,7 @@ def test_official_weights_come_from_a_folder_a_cache_or_the_net(
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv("MMD_DDM_WEIGHTS", raising=False)
-    said = rf"{INCEPTION_FILE} \(SHA-256 {_SHA256}\).*MMD_DDM_WEIGHTS.*hub/checkpoints.*:PATH"
+    said = rf"{INCEPTION_FILE} \(SHA-256 {SHA256}\).*MMD_DDM_WEIGHTS.*hub/checkpoints.*:PATH"
     with pytest.raises(ValueError, match=said):
         make_features("inception", 3)
     monkeypatch.setenv("MMD_DDM_WEIGHTS", str(tmp_path))

@@ -1,5 +1,6 @@
 """GENIE's head: learns the exact derivative; is kept, resumed, refused, exported."""
 
+import itertools
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from commands import SMALL, digits, forge_head, make_head, mmd_ddm, save_encoder, save_model
 from safetensors.torch import load_file
+from torch.nn.modules.module import register_module_forward_hook
 
 from mmd_ddm.config import HeadConfig
 from mmd_ddm.jobs.build import load_model
@@ -15,7 +17,8 @@ from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.models.genie_head import GenieHead, derivative, read_head
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.samplers.registry import make_sampler
-from mmd_ddm.training.genie_head import distil, distillation_loss
+from mmd_ddm.training.genie_head import distil
+from mmd_ddm.training.losses.derivative import distillation_loss
 
 TIMES = (900, 650, 400.5, 150)
 
@@ -112,7 +115,7 @@ def refused(done, said):
     assert said in done.err
 
 
-def test_the_verb_trains_resumes_and_is_used(folder, monkeypatch):
+def test_the_verb_trains_resumes_and_is_used(folder):
     """Stopped at its second checkpoint and repeated, it ends with the same head."""
     assert distilled(folder).code == 0
     kept = folder / "base" / "genie-head"
@@ -120,18 +123,17 @@ def test_the_verb_trains_resumes_and_is_used(folder, monkeypatch):
     assert any(value.abs().max() > 0 for key, value in whole.items() if "conv_out" in key)
     shutil.rmtree(kept)
 
-    from mmd_ddm.training import genie_head as distill
+    calls = itertools.count(1)
 
-    def stop(denoiser, head, x_0, draw):
-        stop.calls += 1
-        if stop.calls > 3:
+    def stop(module, *_):
+        if isinstance(module, GenieHead) and next(calls) > 3:
             raise ValueError("stopped")
-        return distillation_loss(denoiser, head, x_0, draw)
 
-    stop.calls = 0
-    with monkeypatch.context() as patch:
-        patch.setattr(distill, "distillation_loss", stop)
+    hook = register_module_forward_hook(stop)
+    try:
         refused(distilled(folder), "stopped")
+    finally:
+        hook.remove()
     assert not (kept / "head.safetensors").exists()
     assert distilled(folder).code == 0
     resumed = load_file(kept / "head.safetensors")

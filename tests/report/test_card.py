@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 from commands import mmd_ddm
 from huggingface_hub import ModelCard
-from runs import make_results, make_run
+from run_folders import make_results, make_run
 
 from mmd_ddm.models.find import check_upload, upload
 from mmd_ddm.report import write_base_card, write_card

@@ -7,7 +7,7 @@ import re
 import shutil
 
 import pytest
-from runs import KID, PageReader, make_results, make_run
+from run_folders import KID, PageReader, make_results, make_run
 
 from mmd_ddm.report import write_report
 

@@ -5,7 +5,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from runs import SHA, PageReader, make_results, make_run
+from run_folders import SHA, PageReader, make_results, make_run
 
 from mmd_ddm.report import write_report
 from mmd_ddm.report.record import loading_code

@@ -5,7 +5,7 @@ import io
 import subprocess
 import sys
 
-from runs import make_results
+from run_folders import make_results
 
 from mmd_ddm.report import short_names
 from mmd_ddm.report.figures import loss_chart

@@ -119,23 +119,31 @@ def test_an_iteration_that_runs_out_of_memory_is_repeated_in_halves(where, tmp_p
     assert (trained - whole).norm() <= 1e-5 * whole.norm()
 
 
-def test_too_little_memory_for_one_image_is_said(tmp_path, monkeypatch):
-    def never(*args, **options):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+class Failing(Pixels):
+    """Raises the same error for every image."""
 
-    monkeypatch.setattr("mmd_ddm.training.finetune.mmd_step", never)
+    def __init__(self, error):
+        super().__init__(1)
+        self.error = error
+
+    def forward(self, images):
+        raise self.error
+
+
+def fail(error, path):
+    sampler, (objective,) = make()
+    finetune(CONFIG, sampler, [replace(objective, phi=Failing(error))], path, ignore)
+
+
+def test_too_little_memory_for_one_image_is_said(tmp_path):
     with pytest.raises(ValueError, match="one image at a time needs more memory than cpu has"):
-        train(CONFIG, tmp_path / "c")
+        fail(torch.OutOfMemoryError("CUDA out of memory"), tmp_path / "c")
     assert saved(tmp_path / "c", "step") == 0
 
 
-def test_other_errors_are_not_taken_for_it(tmp_path, monkeypatch):
-    def wrong(*args, **options):
-        raise RuntimeError("shapes do not match")
-
-    monkeypatch.setattr("mmd_ddm.training.finetune.mmd_step", wrong)
+def test_other_errors_are_not_taken_for_it(tmp_path):
     with pytest.raises(RuntimeError, match="shapes"):
-        train(CONFIG, tmp_path / "c")
+        fail(RuntimeError("shapes do not match"), tmp_path / "c")
 
 
 # Resuming

@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from mmd_ddm.features.base import FeatureExtractor, to_channels
 from mmd_ddm.features.weights import read_tensors, torch_hub_file
 
-__all__ = ["Inception", "SpatialInception"]
+__all__ = ["SHA256", "Inception", "SpatialInception", "layers_of_inception"]
 
 _SIZE = 299
 _URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
     "weights-inception-2015-12-05-6726825d.pth"
 )
-_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
 class Inception(FeatureExtractor):
@@ -52,8 +52,8 @@ class Inception(FeatureExtractor):
         )
 
         self._resize = interpolate_bilinear_2d_like_tensorflow1x
-        self.layers = _layers()
-        path = path or torch_hub_file(_URL, _SHA256, "inception")
+        self.layers = layers_of_inception()
+        path = path or torch_hub_file(_URL, SHA256, "inception")
         state = read_tensors(path)
         try:
             self.register_buffer("class_weights", state.pop("fc.weight"))
@@ -90,7 +90,7 @@ class SpatialInception(Inception):
         return self.layers(self._scaled(images))[:, :7].flatten(1)
 
 
-def _layers() -> nn.Sequential:
+def layers_of_inception() -> nn.Sequential:
     """The network without its classifier, each layer under torch-fidelity's name."""
     from torch_fidelity import feature_extractor_inceptionv3 as source
 

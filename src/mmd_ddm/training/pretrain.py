@@ -1,9 +1,4 @@
-r"""The denoising loss (Eq. 5), for people who start without a base model.
-
-    min_theta E || target - network(alpha_t x_0 + sigma_t eps, t) ||^2
-
-with eps, v = alpha_t eps - sigma_t x_0 or x_0 as the target. It made the bundled base model.
-"""
+"""Training from scratch, for people who start without a base model; it made the bundled one."""
 
 import math
 import time
@@ -11,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from jaxtyping import UInt8
+from torch import Tensor
 
 from mmd_ddm.config import PretrainConfig
 from mmd_ddm.data.images import batch
@@ -21,31 +16,10 @@ from mmd_ddm.maths.random import generator
 from mmd_ddm.models.compile import compile_checked
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.training.loop import Update, train
+from mmd_ddm.training.losses.denoising import denoising_loss, mirrored_half
 from mmd_ddm.training.state import TrainingState
 
-__all__ = ["denoising_loss", "learning_rate", "pretrain"]
-
-
-def denoising_loss(
-    denoiser: Denoiser, network: nn.Module, x_0: Float[Tensor, "n c h w"], draw: torch.Generator
-) -> Float[Tensor, ""]:
-    """Eq. 5 on one batch, t uniform over 0 ... T-1.
-
-    Args:
-        denoiser: says what is predicted, with which schedule and precision.
-        network: the network to call: the denoiser's own, or its compiled twin.
-        x_0: images in [-1, 1].
-        draw: of t and eps, on the device of x_0.
-    """
-    t = torch.randint(len(denoiser.schedule), (len(x_0),), generator=draw, device=x_0.device)
-    eps = torch.randn(x_0.shape, generator=draw, device=x_0.device)
-    abar = denoiser.schedule.alpha_bar.to(x_0.device)[t][:, None, None, None].to(x_0.dtype)
-    alpha_t, sigma_t = abar.sqrt(), (1 - abar).sqrt()
-    targets = {"epsilon": eps, "sample": x_0, "v_prediction": alpha_t * eps - sigma_t * x_0}
-    with denoiser.precision():
-        output = network(alpha_t * x_0 + sigma_t * eps, t)
-    prediction = getattr(output, "sample", output).to(x_0.dtype)
-    return nn.functional.mse_loss(prediction, targets[denoiser.prediction])
+__all__ = ["learning_rate", "pretrain"]
 
 
 def learning_rate(config: PretrainConfig, step: int) -> float:
@@ -91,7 +65,9 @@ def pretrain(
         draw = generator(config.seed, 0, step, "pretrain", denoiser.device)
         rows = batch(len(pixels), config.batch_size, config.seed, step)
         x_0 = from_uint8(pixels[rows.to(pixels.device)])
-        return denoising_loss(denoiser, forward, _flip(x_0, draw) if config.flip else x_0, draw)
+        return denoising_loss(
+            denoiser, forward, mirrored_half(x_0, draw) if config.flip else x_0, draw
+        )
 
     def after(update: Update) -> bool:
         losses.append(update.loss)
@@ -111,9 +87,3 @@ def pretrain(
         state.finish()
         network.eval()
     return state.finished
-
-
-def _flip(x_0: Float[Tensor, "n c h w"], draw: torch.Generator) -> Float[Tensor, "n c h w"]:
-    """Mirror each image with probability 1/2."""
-    mirrored = torch.rand(len(x_0), generator=draw, device=x_0.device) < 0.5
-    return torch.where(mirrored[:, None, None, None], x_0.flip(3), x_0)
