@@ -9,7 +9,9 @@ from commands import Counting, make_denoiser, save_place
 from diffusers import DDPMPipeline, DDPMScheduler
 
 import mmd_ddm as mmd
+from mmd_ddm.evaluation.metrics.registry import METRICS
 from mmd_ddm.features.registry import FEATURES
+from mmd_ddm.report.results import results_table
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.samplers.registry import SAMPLERS
@@ -106,6 +108,19 @@ def test_a_feature_space_of_ones_own_is_optimised_in(place):
                 mmd.register_features(taken, Rows)
     finally:
         del FEATURES["rows"]
+
+
+def test_a_metric_of_ones_own_stands_in_the_tables(place):
+    mmd.register_metric("gap", lambda x, y: float((x.mean(0) - y.mean(0)).norm()))
+    try:
+        photos = mmd.images("digits.npy", (1, 8, 8))
+        options = {"features": ["pixels"], "metrics": ["kid", "gap"], "n": 4}
+        found = mmd.evaluate("base", photos, mmd.Chain(2), seeds=2, **options)
+        assert found.rows[0]["spaces"]["pixels"].keys() == {"kid", "kid_se", "gap", "gap_se"}
+        lines = results_table(found.record).lines
+        assert [line[2] for line in lines] == ["KID x1000", "GAP"]
+    finally:
+        del METRICS["gap"]
 
 
 def test_results_are_loaded_again_and_gone_on_from(place):

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
-    "METRICS",
     "Row",
     "Score",
     "before_after",
@@ -24,6 +23,7 @@ __all__ = [
     "format_percent",
     "format_score",
     "metric_name",
+    "metrics_in",
     "row_label",
     "score",
 ]
@@ -62,7 +62,7 @@ class Row:
     Attributes:
         space: the feature space.
         role: ``optimised``, ``selection`` or ``held-out``.
-        metric: one of `METRICS`, unscaled.
+        metric: one of `metrics_in`, unscaled.
         base: the base model at the K steps of the finetuned one.
         finetuned: the finetuned model.
         others: every other evaluated row, by its label.
@@ -140,6 +140,13 @@ def row_label(row: dict[str, Any], like: dict[str, Any] | None = None) -> str:
     return ", ".join([str(row.get("name", "?")), f"{row.get('steps', '?')} steps", *extras])
 
 
+def metrics_in(results: dict[str, Any]) -> list[str]:
+    """`METRICS`, and behind them those of one's own that any row has."""
+    spaces = [scores for row in results["rows"] for scores in (row.get("spaces") or {}).values()]
+    found = [key for scores in spaces for key in scores or () if not key.endswith(("_se", "_sd"))]
+    return list(dict.fromkeys([*METRICS, *found]))
+
+
 def before_after(results: dict[str, Any]) -> list[Row]:
     """One row per metric (KID first) and feature space that any evaluated row has.
 
@@ -163,7 +170,7 @@ def before_after(results: dict[str, Any]) -> list[Row]:
             others={row_label(row, finetuned): read(row, space, metric) for row in others},
             floor=score(about.get("floor") or {}, metric),
         )
-        for metric in METRICS
+        for metric in metrics_in(results)
         for space, about in results["spaces"].items()
     ]
     return [row for row in rows if any([row.base, row.finetuned, *row.others.values()])]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from mmd_ddm.evaluation.scores import (
-    METRICS,
     Row,
     before_after,
     contest,
@@ -17,6 +16,7 @@ from mmd_ddm.evaluation.scores import (
     format_percent,
     format_score,
     metric_name,
+    metrics_in,
     row_label,
     score,
 )
@@ -92,7 +92,7 @@ def numbers(run: Run) -> Iterator[list[object]]:
         drawn = [run.name, *(row.get(key) for key in _DRAWN)]
         for space, scores in (row.get("spaces") or {}).items():
             about = spaces.get(space, {})
-            for metric in METRICS:
+            for metric in metrics_in(run.results):
                 found, floor = score(scores, metric), score(about.get("floor") or {}, metric)
                 if found is not None:
                     cells = [space, about.get("role"), metric, found.value, found.se or None]
