@@ -159,7 +159,8 @@ def _train(job: Job) -> int:
             follow(**event)
             if event["event"] == "eval":
                 job.log.write(**event, space=config.select.features)
-                distance = standing(job.log.events())
+                # The first rank alone writes the log, and shows the bar.
+                distance = standing(job.log.events()) if is_first() else ""
             else:
                 job.log.write(**event)
             if event["event"] == "train":
