@@ -1,5 +1,6 @@
 """Two processes do what one does: the same loss, gradient, weights, images, features."""
 
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import mmd_ddm
+from commands import SMALL, mmd_ddm, save_place
 from rank_work import CONFIG, SAMPLERS, gradients, make, run
 
 from mmd_ddm.runs import ranks
@@ -29,11 +30,15 @@ def free_port():
         return s.getsockname()[1]
 
 
-def start(command, rank, world, port):
+def start(command, rank, world, port, cwd=None):
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     place |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     return subprocess.Popen(
-        [sys.executable, *command], env={**os.environ, **place}, stderr=subprocess.PIPE, text=True
+        [sys.executable, *command],
+        env={**os.environ, **place},
+        cwd=cwd,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -97,6 +102,24 @@ def test_a_killed_rank_ends_the_others_and_leaves_the_last_checkpoint(pair, tmp_
     assert TrainingState(CONFIG, make()[0].denoiser.network, checkpoint).step == 4
     resumed = run(checkpoint.parent)
     assert error(resumed["weights"], run(tmp_path)["weights"]) <= 1e-6
+
+
+@pytest.mark.slow
+def test_two_ranks_finetune_and_judge_on_the_command_line(tmp_path):
+    save_place(tmp_path, 80)
+    words = ("finetune", "base", "--data", "digits.npy", "--steps", 2, *SMALL)
+    words += ("--set", "judges=random", "--set", "select.features=encoder")
+    port, found = free_port(), []
+    command = ["-m", "mmd_ddm", *map(str, words), "--out", "shared"]
+    processes = [start(command, rank, 2, port, cwd=tmp_path) for rank in range(2)]
+    for process in processes:
+        assert process.wait(timeout=600) == 0, process.stderr.read()
+        process.stderr.close()
+    assert mmd_ddm(tmp_path, *words, "--out", "alone").code == 0
+    for run_folder in ("shared", "alone"):
+        record = json.loads((tmp_path / run_folder / "results.json").read_text(encoding="utf-8"))
+        found.append([row["spaces"]["random"]["kid"] for row in record["rows"]])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
