@@ -78,3 +78,11 @@ def test_a_walk_is_twelve_files_each_joined_to_one_before_it(title):
         joined = graph.find_modules_that_directly_import(room)
         joined |= graph.find_modules_directly_imported_by(room)
         assert joined & {*rooms[:i]}, room
+
+
+def test_what_is_to_be_extended_stands_where_the_table_says():
+    named = re.findall(r"`(\w+)`, `(src/[\w/]+\.py)` \|", DOCUMENT)
+    assert len(named) == 7
+    for name, path in named:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert re.search(rf"^ *(def )?{name}\b", text, re.MULTILINE), (name, path)
