@@ -74,6 +74,13 @@ def test_plan_notes_what_a_sampler_cannot_walk(base):
     assert notes == ["left out f-pndm at 3 steps: F-PNDM needs at least 4 steps; got 3"]
 
 
+def test_plan_notes_every_fault_of_a_sampler(base):
+    _, notes = plan_entries(base, [], ["ddim", "f-pndm"], ["leading"], [2, 3, 5])
+    assert notes == [
+        f"left out f-pndm at {k} steps: F-PNDM needs at least 4 steps; got {k}" for k in (2, 3)
+    ]
+
+
 def test_plan_notes_once_what_a_sampler_lacks_and_refuses_it_by_name(base):
     _, notes = plan_entries(base, [], ["all"], ["leading"], [5, 10])
     assert [note.partition(":")[0] for note in notes] == [

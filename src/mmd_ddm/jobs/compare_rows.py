@@ -64,20 +64,19 @@ def plan_entries(
             continue
         able.add(chain.sampler)
         entries.append(Entry("base", base.name, chain, sampler))
-    notes = {
-        name: f"left out {name} at {', '.join(map(str, which))} steps: {fault}"
+    notes = [
+        (name, f"left out {name} at {', '.join(map(str, which))} steps: {fault}")
         for (name, fault), which in faults.items()
-    }
-    for name, note in notes.items():
+    ]
+    for name, note in notes:
         if name in samplers and name not in able:
             raise ValueError(f"{note} (in none of the chains asked for)")
     if not entries:
-        raise ValueError(f"nothing to compare: {[*notes.values(), 'no sampler, no run'][0]}")
-    distinct = {
-        (e.name, e.model, e.chain.sampler, e.chain.steps, e.sampler.times): e
-        for e in reversed(entries)
-    }
-    return list(reversed(distinct.values())), list(notes.values())
+        raise ValueError(f"nothing to compare: {notes[0][1] if notes else 'no sampler, no run'}")
+    distinct: dict[tuple[object, ...], Entry] = {}
+    for e in entries:
+        distinct.setdefault((e.name, e.model, e.chain.sampler, e.chain.steps, e.sampler.times), e)
+    return list(distinct.values()), [note for _, note in notes]
 
 
 def _tuned(run: Model, base: Model) -> Entry:
