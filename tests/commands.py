@@ -141,11 +141,17 @@ def save_model(folder: Path, chain: ChainConfig | None = None, **options) -> Den
     return denoiser
 
 
-def save_place(folder: Path, n: int) -> None:
-    """Fill a folder to run commands in: n images, a base model, a space to judge in."""
+def save_data(folder: Path, n: int, spaces: tuple[str, ...] = ("judge",)) -> None:
+    """Fill a folder to train in: n images, spaces to judge and to select in."""
     np.save(folder / "digits.npy", digits(n))
-    save_model(folder / "base")
-    save_encoder(folder / "judge.safetensors", 0)
+    for seed, space in enumerate(spaces):
+        save_encoder(folder / f"{space}.safetensors", seed)
+
+
+def save_place(folder: Path, n: int, spaces: tuple[str, ...] = ("judge",)) -> Denoiser:
+    """Fill a folder to run commands in: the same, and a base model, which is given back."""
+    save_data(folder, n, spaces)
+    return save_model(folder / "base")
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:

@@ -10,6 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MMD_DDM_CACHE"] = tempfile.mkdtemp(prefix="mmd-ddm-tests-")
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,3 +66,14 @@ def denoiser(tiny_unet: MakeUnet, schedule: NoiseSchedule) -> Denoiser:
 def denoiser64(tiny_unet: MakeUnet, schedule: NoiseSchedule) -> Denoiser:
     """The same in float64, for comparisons to the last digit and finite differences."""
     return UNet2D(tiny_unet().double(), schedule, shape=(1, 8, 8))
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: 60 images, a base model, a space to judge in, a cache of its own."""
+    from commands import save_place  # only here, for it imports every verb
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / "cache"))
+    save_place(tmp_path, 60)
+    return tmp_path

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from commands import Counting, make_denoiser, save_place
+from commands import Counting, make_denoiser
 from diffusers import DDPMPipeline, DDPMScheduler
 
 import mmd_ddm as mmd
@@ -22,21 +22,13 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / "cache"))
-    save_place(tmp_path, 60)
-    return tmp_path
-
-
 def finetune(base, out="run", **options):
     photos = mmd.images("digits.npy").split()
     spaces = {"features": ["pixels"], "select": {"samples": 4, "features": "encoder"}}
     return mmd.finetune(base, photos, mmd.Chain(2), out=out, **{**SMALL, **spaces, **options})
 
 
-def test_a_live_pipeline_is_finetuned_and_stays_as_it_is(place, capsys):
+def test_a_live_pipeline_is_finetuned_and_stays_as_it_is(workplace, capsys):
     pipeline = DDPMPipeline(make_denoiser().network, DDPMScheduler())
     before = weights_sha256(pipeline.unet)
     base = mmd.load(pipeline)
@@ -55,7 +47,7 @@ def test_a_live_pipeline_is_finetuned_and_stays_as_it_is(place, capsys):
         finetune(mmd.load(other))
 
 
-def test_settings_are_checked_as_on_the_command_line(place):
+def test_settings_are_checked_as_on_the_command_line(workplace):
     for wrong, said in (
         ({"iteration": 3}, "unknown setting iteration; did you mean iterations"),
         ({"select": {"evry": 3}}, r"unknown setting select.evry; did you mean select.every"),
@@ -64,10 +56,10 @@ def test_settings_are_checked_as_on_the_command_line(place):
     ):
         with pytest.raises(ValueError, match=said):
             finetune("base", **wrong)
-    assert not (place / "run").exists()
+    assert not (workplace / "run").exists()
 
 
-def test_a_sampler_of_ones_own_is_drawn_with_and_told_from_others(place):
+def test_a_sampler_of_ones_own_is_drawn_with_and_told_from_others(workplace):
     class Halved(DDIM):
         """DDIM, and half of it."""
 
@@ -87,7 +79,7 @@ def test_a_sampler_of_ones_own_is_drawn_with_and_told_from_others(place):
         del SAMPLERS["halved"]
 
 
-def test_a_feature_space_of_ones_own_is_optimised_in(place):
+def test_a_feature_space_of_ones_own_is_optimised_in(workplace):
     class Rows(mmd.FeatureExtractor):
         """The mean of every row."""
 
@@ -110,7 +102,7 @@ def test_a_feature_space_of_ones_own_is_optimised_in(place):
         del FEATURES["rows"]
 
 
-def test_a_metric_of_ones_own_stands_in_the_tables(place):
+def test_a_metric_of_ones_own_stands_in_the_tables(workplace):
     mmd.register_metric("gap", lambda x, y: float((x.mean(0) - y.mean(0)).norm()))
     try:
         photos = mmd.images("digits.npy", (1, 8, 8))
@@ -123,13 +115,13 @@ def test_a_metric_of_ones_own_stands_in_the_tables(place):
         del METRICS["gap"]
 
 
-def test_results_are_loaded_again_and_gone_on_from(place):
+def test_results_are_loaded_again_and_gone_on_from(workplace):
     result = finetune("base")
     found = mmd.interpolate("run", n=1, frames=2)
     assert "1 pairs of noises, 2 images each, in 2 ddim steps" in found.record["sentence"]
-    mmd.sample(result.model, place / "images", n=2)
-    assert len(list((place / "images").glob("0*.png"))) == 2
-    assert {check.verdict for check in mmd.verify(place / "run")} == {"holds"}
+    mmd.sample(result.model, workplace / "images", n=2)
+    assert len(list((workplace / "images").glob("0*.png"))) == 2
+    assert {check.verdict for check in mmd.verify(workplace / "run")} == {"holds"}
     assert mmd.load("run").chain == result.chain
 
 

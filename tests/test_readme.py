@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import save_place
 from diffusers import DDIMPipeline
 
 import mmd_ddm
@@ -29,14 +28,6 @@ def smaller(code: str, changes: dict[str, str]) -> str:
         assert large in code
         code = code.replace(large, small)
     return code
-
-
-@pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / "cache"))
-    save_place(tmp_path, 60)
-    return tmp_path
 
 
 def test_python_runs(workplace):

@@ -6,7 +6,7 @@ import contextlib
 import numpy as np
 import pytest
 import torch
-from commands import CACHE, digits, mmd_ddm, read, save_encoder, save_model
+from commands import CACHE, mmd_ddm, read, save_place
 from torch.nn.modules.module import register_module_forward_hook
 
 from mmd_ddm.evaluation.metrics import density_coverage, precision_recall
@@ -19,10 +19,7 @@ SPACES = ("--features", "pixels", "--features", "encoder:one.safetensors")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
-    np.save(folder / "digits.npy", digits(60))
-    save_model(folder / "base")
-    for seed, name in enumerate(("one", "two")):
-        save_encoder(folder / f"{name}.safetensors", seed)
+    save_place(folder, 60, ("one", "two"))
     return folder
 
 

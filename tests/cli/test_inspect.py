@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from commands import contents, digits, make_denoiser, mmd_ddm, places, read, save_model
+from commands import contents, make_denoiser, mmd_ddm, places, read, save_model, save_place
 from PIL import Image
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig, SelectConfig, to_mapping
@@ -29,8 +29,7 @@ CONFIG = FinetuneConfig(model="base", data="digits.npy", chain=CHAIN, judges=("p
 def made(tmp_path_factory):
     """A run as finetuning leaves it, but not finetuned: its weights are the base's, shaken."""
     folder = tmp_path_factory.mktemp("made")
-    np.save(folder / "digits.npy", digits(60))
-    save_model(folder / "base")
+    save_place(folder, 60)
     shake(save_model(folder / "run" / "model", CHAIN), folder / "run" / "model")
     record = {"verb": "finetune", "settings": to_mapping(CONFIG)}
     (folder / "run" / "run.json").write_text(json.dumps(record))

@@ -11,12 +11,11 @@ import torch
 from commands import (
     CACHE,
     NETWORK,
-    digits,
     interrupted_after,
     mmd_ddm,
     pictures,
     read,
-    save_encoder,
+    save_data,
     save_model,
 )
 from PIL import Image
@@ -49,9 +48,7 @@ FINETUNE = (
 def place(tmp_path_factory):
     """digits.npy; base, pretrained for 40 iterations; run, finetuned from it for 2."""
     folder = tmp_path_factory.mktemp("place")
-    np.save(folder / "digits.npy", digits(100))
-    for seed, space in enumerate((JUDGE, SELECTION)):
-        save_encoder(folder / space.removeprefix("encoder:"), seed)
+    save_data(folder, 100, ("judge", "selection"))
     results = SimpleNamespace(folder=folder)
     results.pretrained = mmd_ddm(folder, "pretrain", *PRETRAIN, "--out", "base")
     results.finetuned = mmd_ddm(folder, "finetune", *FINETUNE, "--out", "run")

@@ -11,8 +11,7 @@ from commands import (
     mmd_ddm,
     pictures,
     read,
-    save_encoder,
-    save_model,
+    save_place,
 )
 from diffusers import UNet2DModel
 from diffusers.schedulers import AysSchedules
@@ -33,11 +32,9 @@ TWO_ITERATIONS = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("folder")
-    np.save(folder / "digits.npy", digits(12))
-    save_model(folder / "base")
+    save_place(folder, 12)
     forge_gamma(folder)
     forge_head(folder)
-    save_encoder(folder / "judge.safetensors", 0)
     return folder
 
 

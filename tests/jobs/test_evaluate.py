@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from commands import Counting, forge_gamma, forge_head, make_head, read, save_place
+from commands import Counting, forge_gamma, forge_head, make_head, read
 
 import mmd_ddm as mmd
 from mmd_ddm.jobs.build import load_model
@@ -14,13 +14,10 @@ from mmd_ddm.runs.fingerprint import weights_sha256
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / "cache"))
-    save_place(tmp_path, 12)
-    forge_gamma(tmp_path)
-    forge_head(tmp_path)
-    return tmp_path
+def place(workplace):
+    forge_gamma(workplace)
+    forge_head(workplace)
+    return workplace
 
 
 def drawn(sampler, verb="evaluate"):

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from commands import NETWORK, contents, digits, mmd_ddm, read, save_encoder, save_model
+from commands import NETWORK, contents, mmd_ddm, read, save_data, save_encoder, save_model
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.evaluation.metrics import kid
@@ -29,9 +29,7 @@ PRETRAIN = ("--data", "digits.npy", "--iterations", 1, "--batch-size", 4, *NETWO
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
-    np.save(folder / "digits.npy", digits(60))
-    for seed, space in enumerate((JUDGE, SELECTION)):
-        save_encoder(folder / space.removeprefix("encoder:"), seed)
+    save_data(folder, 60, ("judge", "selection"))
     for words in (
         ("pretrain", *PRETRAIN, "--out", "base"),
         ("finetune", *FINETUNE, "--out", "run"),

@@ -3,10 +3,18 @@
 import itertools
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from commands import SMALL, digits, forge_head, make_head, mmd_ddm, save_encoder, save_model
+from commands import (
+    SMALL,
+    digits,
+    forge_head,
+    make_head,
+    mmd_ddm,
+    save_encoder,
+    save_model,
+    save_place,
+)
 from safetensors.torch import load_file
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -93,8 +101,7 @@ def test_with_an_exact_head_it_is_genie(denoiser64):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("folder")
-    np.save(folder / "digits.npy", digits(12))
-    save_model(folder / "base")
+    save_place(folder, 12)
     return folder
 
 

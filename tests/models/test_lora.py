@@ -3,10 +3,9 @@
 import sys
 import warnings
 
-import numpy as np
 import pytest
 import torch
-from commands import digits, make_denoiser, mmd_ddm, save_encoder, save_model
+from commands import make_denoiser, mmd_ddm, save_place
 from diffusers import DiffusionPipeline, UNet2DModel
 
 from mmd_ddm.config import FinetuneConfig, SelectConfig
@@ -39,9 +38,7 @@ def state(network):
 def run(request, tmp_path_factory):
     """A run of two iterations, the weights before, and those of its model."""
     folder = tmp_path_factory.mktemp("adapters")
-    np.save(folder / "digits.npy", digits(40))
-    before = state(save_model(folder / "base").network)
-    save_encoder(folder / "judge.safetensors", 0)
+    before = state(save_place(folder, 40).network)
     done = mmd_ddm(
         folder, "finetune", "base", "--data", "digits.npy", "--out", "run", "--steps", 2,
         "--features", "pixels", "--set", "judges=encoder:judge.safetensors", "--iterations", 2,

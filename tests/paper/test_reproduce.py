@@ -6,9 +6,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from commands import contents, digits, mmd_ddm, read, save_encoder, save_model
+from commands import contents, mmd_ddm, read, save_place
 from PIL import Image
 
 import mmd_ddm as package
@@ -34,10 +33,7 @@ FIGURES = ("figure-1", "figure-8", "figure-9")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduction")
-    save_model(folder / "base")
-    np.save(folder / "digits.npy", digits(60))
-    for seed, name in enumerate(("clip", "judge")):
-        save_encoder(folder / f"{name}.safetensors", seed)
+    save_place(folder, 60, ("clip", "judge"))
     return folder
 
 

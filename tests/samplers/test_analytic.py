@@ -7,7 +7,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from commands import SMALL, digits, forge_gamma, mmd_ddm, pictures, read, save_encoder, save_model
+from commands import (
+    SMALL,
+    forge_gamma,
+    mmd_ddm,
+    pictures,
+    read,
+    save_encoder,
+    save_model,
+    save_place,
+)
 from gaussian import VARIANCE, GaussianDenoiser, noise
 
 from mmd_ddm.config import ChainConfig
@@ -122,8 +131,7 @@ def test_second_moments_are_those_of_the_images(schedule):
 
 @pytest.fixture
 def folder(tmp_path):
-    np.save(tmp_path / "digits.npy", digits(12))
-    save_model(tmp_path / "base")
+    save_place(tmp_path, 12)
     return tmp_path
 
 
