@@ -44,17 +44,14 @@ def evaluate(
     refuse_foreign_results(out)
 
     from mmd_ddm.cli.tables import print_results
-    from mmd_ddm.jobs.build import load_model
-    from mmd_ddm.jobs.chain import choose_chain
     from mmd_ddm.jobs.evaluate import evaluate as judge
     from mmd_ddm.runs import ranks
 
     ranks.join()
-    loaded = load_model(model, device)
-    chains = [choose_chain(loaded, steps=k, **given) for k in steps or (None,)]
+    chains = [{**given, "steps": k} for k in steps or (None,)]
     found = judge(
-        loaded, data, chains, features=features or (), metrics=metrics or (), n=n, seed=seed,
-        resize=resize, progress=bars,
+        model, data, chains, features=features or (), metrics=metrics or (), n=n, seed=seed,
+        resize=resize, device=device, progress=bars,
     )  # fmt: skip
     if is_first():
         write_json(out, found.record)

@@ -34,15 +34,12 @@ def sample(
 
     Example: mmd-ddm sample base --start-from drafts/ --times 200,150,100,50,0 --out images
     """
-    from mmd_ddm.jobs.build import load_model
-    from mmd_ddm.jobs.chain import choose_chain
     from mmd_ddm.jobs.sample import sample as draw
     from mmd_ddm.runs import ranks
 
     ranks.join()
-    loaded = load_model(model, device)
     draw(
-        loaded, out, choose_chain(loaded, **given), n=n, start_from=start_from, resize=resize,
-        trajectory=trajectory, seed=seed, batch_size=batch_size, progress=bars,
+        model, out, given, n=n, start_from=start_from, resize=resize, trajectory=trajectory,
+        seed=seed, batch_size=batch_size, device=device, progress=bars,
     )  # fmt: skip
     console.print(f"saved {out}")

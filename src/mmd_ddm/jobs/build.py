@@ -86,14 +86,16 @@ def load_model(
 
     Args:
         model: as a person names it: a bundled one, a run, a diffusers folder, a hub id; or a live
-            diffusers pipeline, which stays as it is.
+            diffusers pipeline, which stays as it is. What is loaded already is given back.
         device: where it computes; ``auto`` takes a GPU if there is one.
         precision: float32, or bfloat16: the network under autocast, weights in float32.
 
     Raises:
         ValueError: nothing of that name, or no diffusion model.
     """
-    autocast = precision_dtype(precision)
+    if isinstance(model, Model):
+        return model
+    place, autocast = build_device(device), precision_dtype(precision)
     named = isinstance(model, str)
     name = model if named else str(getattr(model, "name_or_path", None) or "pipeline")
     source = find_model(name) if named else model
@@ -114,7 +116,7 @@ def load_model(
     chain = scheduler_config.pop("_mmd_ddm", None)
     return Model(
         name,
-        denoiser.to(build_device(device)),
+        denoiser.to(place),
         scheduler_config,
         from_mapping(ChainConfig, chain) if chain else None,
     )

@@ -1,35 +1,41 @@
 """The chain that is meant for a model: its own, or what of another one a person named."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
-from mmd_ddm.config import ChainConfig
+from mmd_ddm.config import ChainConfig, from_mapping, to_mapping
 from mmd_ddm.jobs.build import Model, build_sampler, resolve_times
 
-__all__ = ["choose_chain", "describe_chain"]
+__all__ = ["ChainLike", "choose_chain", "describe_chain"]
+
+# A whole chain, or some fields of `ChainConfig`, None where a person named none.
+ChainLike = ChainConfig | Mapping[str, Any]
 
 
-def choose_chain(model: Model, chain: ChainConfig | None = None, **given: Any) -> ChainConfig:
+def choose_chain(model: Model, chain: ChainLike | None = None) -> ChainConfig:
     """The chain to draw with, its times filled in.
 
     Args:
         model: a finetuned one has a chain of its own, which holds where nothing else is given.
-        chain: in place of the model's.
-        given: fields of `ChainConfig` that the person named; None where they did not.
+        chain: in place of the model's, or of its fields.
 
     Raises:
-        ValueError: times together with steps or a spacing, or a chain that cannot be walked.
+        ValueError: times together with steps or a spacing, no such field, or a chain that cannot
+            be walked.
     """
-    asked = {key: value for key, value in given.items() if value is not None}
+    own, named = model.chain or ChainConfig(), chain or {}
+    if isinstance(named, ChainConfig):
+        own, named = named, {}
+    asked = {key: value for key, value in named.items() if value is not None}
     spaced = sorted(asked.keys() & {"steps", "spacing"})
     if "times" in asked and spaced:
         raise ValueError(f"--times and --{spaced[0]} contradict each other; give one of them")
     if spaced:
         asked["times"] = ()
-    chain = replace(chain or model.chain or ChainConfig(), **asked)
-    chain = resolve_times(chain, model.denoiser.schedule)
-    build_sampler(chain, model.denoiser)
-    return chain
+    changed = from_mapping(ChainConfig, {**to_mapping(own), **asked}, "chain.")
+    chosen = resolve_times(changed, model.denoiser.schedule)
+    build_sampler(chosen, model.denoiser)
+    return chosen
 
 
 def describe_chain(model: Model, chain: ChainConfig) -> str:

@@ -16,7 +16,7 @@ from mmd_ddm.data.images import ImageSet, load_images, say_skipped
 from mmd_ddm.evaluation.measure import SEED_STRIDE, Entry, measure, over_seeds, protocol
 from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.features.registry import make_features
-from mmd_ddm.jobs.build import Model, build_device, load_model
+from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.jobs.compare_rows import plan_entries
 from mmd_ddm.jobs.results import FinetuneResult, Results
 from mmd_ddm.jobs.roles import roles_to_runs
@@ -79,9 +79,9 @@ def compare(
         raise ValueError(
             f"--seeds must be at least 1 and --batch-size 0 or more; got {seeds} and {batch_size}"
         )
-    place, folder = build_device(device), Path(out) if out else None
-    base = _load(model, place, precision)
-    tuned = [_load(run, place, precision) for run in runs]
+    folder = Path(out) if out else None
+    base = load_model(model, device, precision)
+    tuned = [_load(run, device, precision) for run in runs]
     names = [samplers] if isinstance(samplers, str) else samplers
     entries, notes = plan_entries(base, tuned, names, spacings, steps, times)
     if isinstance(data, str):
@@ -102,6 +102,8 @@ def compare(
         "notes": notes,
     }
     _warm_up(entries, batch_size)
+    networks = dict.fromkeys(entry.sampler.denoiser.network for entry in entries)
+    weights = {network: weights_sha256(network) for network in networks}
     with progress.bar("images", n * seeds * len(entries)) as bar:
         for entry in entries:
             tell = partial(
@@ -111,8 +113,8 @@ def compare(
                 measure(entry, spaces, n, seed * SEED_STRIDE, tell, batch_size=batch_size)[0]
                 for seed in range(seeds)
             ]
-            weights = weights_sha256(entry.sampler.denoiser.network)
-            record["rows"].append({**over_seeds(found), "weights": weights})
+            network = entry.sampler.denoiser.network
+            record["rows"].append({**over_seeds(found), "weights": weights[network]})
             if folder:
                 write_json(folder / "bench.json", record)
                 write_bench_tables(record, folder)
@@ -121,12 +123,10 @@ def compare(
     return Results(record, folder)
 
 
-def _load(
-    model: str | Path | Model | FinetuneResult, device: torch.device, precision: str
-) -> Model:
-    if isinstance(model, FinetuneResult):
-        return model.model
-    return model if isinstance(model, Model) else load_model(str(model), device, precision)
+def _load(run: str | Path | Model | FinetuneResult, device: str, precision: str) -> Model:
+    if isinstance(run, FinetuneResult):
+        return run.model
+    return load_model(str(run) if isinstance(run, Path) else run, device, precision)
 
 
 def _spaces(

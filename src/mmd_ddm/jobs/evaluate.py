@@ -6,7 +6,7 @@ scores are remembered by what they were computed from, so that the same call, or
 or a space more, computes only what is new.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmd_ddm.config import ChainConfig, check_seed
@@ -15,8 +15,8 @@ from mmd_ddm.evaluation.measure import SEED_STRIDE, Entry, measure, over_seeds, 
 from mmd_ddm.evaluation.metrics.registry import METRICS, choose_metrics
 from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.features.registry import make_features
-from mmd_ddm.jobs.build import Model, build_device, build_sampler, load_model
-from mmd_ddm.jobs.chain import choose_chain, describe_chain
+from mmd_ddm.jobs.build import Model, build_sampler, load_model
+from mmd_ddm.jobs.chain import ChainLike, choose_chain, describe_chain
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.jobs.roles import roles_of_run
 from mmd_ddm.runs.progress import Progress, silent
@@ -30,7 +30,7 @@ _MOST = 3000  # images drawn unless more are asked for
 def evaluate(
     model: str | Model,
     data: str | ImageSet,
-    chain: ChainConfig | Sequence[ChainConfig] = (),
+    chain: ChainLike | Sequence[ChainLike] = (),
     *,
     features: Sequence[str] = (),
     metrics: Sequence[str] = (),
@@ -46,7 +46,8 @@ def evaluate(
     Args:
         model: a run, folder, hub id or bundled name, or what `load` gave.
         data: real images, by name or loaded.
-        chain: to draw with, one or several; by default the model's own.
+        chain: to draw with, one or several; by default the model's own, of which
+            ``{"steps": 10}`` names what is to differ.
         features: spaces; by default those of the model's run, or `DEFAULT_SPACES`.
         metrics: names of `METRICS`; by default all that the images are enough for.
         n: images to draw; by default as many as there are real ones, up to 3,000.
@@ -60,10 +61,9 @@ def evaluate(
         ValueError: an unknown model, space or metric, too few images, or an impossible chain.
     """
     check_seed(seed)
-    if isinstance(model, str):
-        model = load_model(model, build_device(device))
+    model = load_model(model, device)
     denoiser = model.denoiser
-    chains = [chain] if isinstance(chain, ChainConfig) else [*chain]
+    chains = [chain] if isinstance(chain, ChainConfig | Mapping) else [*chain]
     resolved = [choose_chain(model, one) for one in chains or (None,)]
     if isinstance(data, str):
         data = load_images(data, denoiser.shape, resize=resize)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmd_ddm.config import check_seed
 from mmd_ddm.data.images import load_images
-from mmd_ddm.jobs.build import Model, build_device, load_model
+from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
@@ -54,9 +54,7 @@ def estimate_gamma(
     if n < 1 or batch_size < 1:
         raise ValueError(f"-n and --batch-size must be at least 1; got {n} and {batch_size}")
     check_seed(seed)
-    if isinstance(model, str):
-        model = load_model(model, build_device(device))
-    denoiser = model.denoiser
+    denoiser = load_model(model, device).denoiser
     path = gamma_file(denoiser.source)
     images = load_images(data, denoiser.shape, resize=resize)
     wanted = Gamma(weights_sha256(denoiser.network), data, images.sha256, n, seed)

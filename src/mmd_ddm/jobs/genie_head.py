@@ -6,7 +6,7 @@ import torch
 
 from mmd_ddm.config import HeadConfig, to_mapping
 from mmd_ddm.data.images import load_images
-from mmd_ddm.jobs.build import Model, build_device, load_model
+from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.models.genie_head import GenieHead, head_folder
 from mmd_ddm.runs.fingerprint import weights_sha256
@@ -31,9 +31,7 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
     Raises:
         ValueError: a model that is in no folder, or a head that was made otherwise.
     """
-    if isinstance(model, str):
-        model = load_model(model, build_device(config.device))
-    denoiser = model.denoiser
+    denoiser = load_model(model, config.device).denoiser
     folder, weights = head_folder(denoiser.source), weights_sha256(denoiser.network)
     images = load_images(config.data, denoiser.shape, resize=config.resize)
     inputs = {"data_sha256": images.sha256, "weights_sha256": weights}

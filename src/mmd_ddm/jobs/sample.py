@@ -10,10 +10,10 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from mmd_ddm.config import ChainConfig, check_seed
+from mmd_ddm.config import check_seed
 from mmd_ddm.data.images import load_images
-from mmd_ddm.jobs.build import Model, build_device, build_sampler, load_model
-from mmd_ddm.jobs.chain import choose_chain, describe_chain
+from mmd_ddm.jobs.build import Model, build_sampler, load_model
+from mmd_ddm.jobs.chain import ChainLike, choose_chain, describe_chain
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.report.sheets import grid, save_png, sheet, zoom
@@ -33,7 +33,7 @@ _STRIP, _STRIP_ROWS = 16, 8
 def sample(
     model: str | Model,
     out: str | Path,
-    chain: ChainConfig | None = None,
+    chain: ChainLike | None = None,
     *,
     n: int = 64,
     start_from: str = "",
@@ -49,7 +49,7 @@ def sample(
     Args:
         model: by name, or what `load` gave.
         out: folder of the images: new, empty, or drawn before.
-        chain: by default the model's own.
+        chain: by default the model's own, of which ``{"steps": 10}`` names what is to differ.
         n: how many.
         start_from: images to noise to the first time and begin with (ES-DDPM); empty is noise.
         resize: crop and scale those.
@@ -71,15 +71,14 @@ def sample(
         raise ValueError("--trajectory works in one process")
     check_seed(seed)
     out = Path(out)
-    if isinstance(model, str):
-        model = load_model(model, build_device(device))
-    chain = choose_chain(model, chain)
+    model = load_model(model, device)
+    chosen = choose_chain(model, chain)
     begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, resize)
-    settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chain)}
+    settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chosen)}
     settings |= begun_from
     RunLog(out, "sample", settings)
-    progress.say(f"{n} images in {describe_chain(model, chain)}")
-    walk = build_sampler(chain, model.denoiser)
+    progress.say(f"{n} images in {describe_chain(model, chosen)}")
+    walk = build_sampler(chosen, model.denoiser)
     shown: list[Tensor] = []
     with progress.bar("sampling", n) as bar:
         for start in range(0, n, batch_size * world()):
