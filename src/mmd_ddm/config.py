@@ -200,8 +200,13 @@ class HeadConfig:
         _check_training(self)
 
 
-def load(kind: type[T], path: Path | None = None, overrides: Sequence[str] = ()) -> T:
-    """Defaults, then a TOML file, then ``a.b=c`` overrides.
+def load(
+    kind: type[T],
+    path: Path | None = None,
+    overrides: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+) -> T:
+    """Defaults, then a TOML file, then ``a.b=c`` overrides, then values by their dotted names.
 
     Raises:
         ValueError: an unreadable file, an unknown key, a value of the wrong type.
@@ -213,6 +218,8 @@ def load(kind: type[T], path: Path | None = None, overrides: Sequence[str] = ())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"cannot read the config {path}: {error}") from error
     override(mapping, overrides)
+    for key, value in (given or {}).items():
+        _assign(mapping, key.split("."), value)
     return from_mapping(kind, mapping)
 
 

@@ -6,7 +6,6 @@ TOML file, or the dataclass, says.
 
 import dataclasses
 import inspect
-import json
 import re
 import typing
 from collections.abc import Callable
@@ -66,10 +65,8 @@ def settings_options(kind: type, settings: str, *, file: bool = True) -> Callabl
     own.append(_keyword("set_", _Set, None))
 
     def build(given: dict[str, Any]) -> Any:
-        path, overrides = given.pop("config_file", None), given.pop("set_") or []
-        values = {name: _value(kind, name, given[_parameter(name)]) for name in names}
-        own = [f"{key}={_toml(value)}" for key, value in values.items() if value is not None]
-        return config.load(kind, path, [*overrides, *own])
+        path, overrides = given.pop("config_file", None), given.pop("set_") or ()
+        return config.load(kind, path, overrides, _given(kind, names, given))
 
     return _with_options(own, build)
 
@@ -79,8 +76,7 @@ def chain_options(settings: str) -> Callable[..., Any]:
     kind, names = config.ChainConfig, settings.split()
 
     def build(given: dict[str, Any]) -> dict[str, Any]:
-        values = {name: _value(kind, name, given[_parameter(name)]) for name in names}
-        return {name: value for name, value in values.items() if value is not None}
+        return _given(kind, names, given)
 
     return _with_options([_option(kind, name) for name in names], build)
 
@@ -144,12 +140,14 @@ def _field(kind: type, name: str) -> tuple[Any, Any]:
     return _field(inner, rest) if dot else (inner, found.default)
 
 
-def _value(kind: type, name: str, given: Any) -> Any:
-    """What was given for a setting, a list of numbers parsed; None if nothing was."""
-    hint, _ = _field(kind, name)
-    if given is not None and hint == tuple[float, ...]:
-        return numbers(given)
-    return given or None if isinstance(given, list) else given
+def _given(kind: type, names: list[str], options: dict[str, Any]) -> dict[str, Any]:
+    """The settings that were given, lists of numbers parsed."""
+    found = {name: options[_parameter(name)] for name in names}
+    return {
+        name: numbers(value) if _field(kind, name)[0] == tuple[float, ...] else value
+        for name, value in found.items()
+        if value not in (None, [])
+    }
 
 
 @cache
@@ -192,13 +190,3 @@ def whole_numbers(text: str) -> list[int]:
         if not word.isdecimal():
             raise ValueError(f"--steps takes whole numbers, 5,10,15,20; got {word!r}")
     return [int(word) for word in words(text)]
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    # JSON's escapes are TOML's as well.
-    quoted = json.dumps(str(value), ensure_ascii=False)
-    return str(value) if isinstance(value, int | float) else quoted
