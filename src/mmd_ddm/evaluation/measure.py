@@ -9,7 +9,7 @@ the standard error it has.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.data.images import ImageSet
 from mmd_ddm.evaluation.metrics.registry import METRICS
+from mmd_ddm.evaluation.scores import Score, without_errors
 from mmd_ddm.evaluation.space import Space
 from mmd_ddm.runs.fingerprint import key_of
 from mmd_ddm.runs.progress import Update
@@ -149,11 +150,10 @@ def over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     if len(scores) == 1:
         return dict(scores[0])
-    merged = {}
-    for metric in (key for key in scores[0] if not key.endswith(("_se", "_sd"))):
-        values = [score[metric] for score in scores]
-        merged[metric] = mean(values)
-        merged[f"{metric}_se"] = stdev(values) / len(values) ** 0.5
+    merged: dict[str, float] = {}
+    for metric in without_errors(scores[0]):
+        found = Score.over([Score(score[metric]) for score in scores])
+        merged |= {metric: found.value, f"{metric}_se": found.se}
     return merged
 
 

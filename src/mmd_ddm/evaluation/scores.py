@@ -11,7 +11,9 @@ a number, `format_score` or a neighbour of it wrote it.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from statistics import mean, stdev
 from typing import Any
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "metrics_in",
     "row_label",
     "score",
+    "without_errors",
 ]
 
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -48,6 +51,14 @@ class Score:
     def above(self, other: "Score") -> "Score":
         """How far this lies above ``other``, with the combined standard error."""
         return Score(self.value - other.value, math.hypot(self.se, other.se))
+
+    @classmethod
+    def over(cls, scores: Sequence["Score"]) -> "Score":
+        """The mean over S seeds, with the standard error sd / sqrt(S); of one seed, as it is."""
+        if len(scores) == 1:
+            return scores[0]
+        values = [found.value for found in scores]
+        return cls(mean(values), stdev(values) / len(values) ** 0.5)
 
     @property
     def significant(self) -> bool:
@@ -143,8 +154,13 @@ def row_label(row: dict[str, Any], like: dict[str, Any] | None = None) -> str:
 def metrics_in(results: dict[str, Any]) -> list[str]:
     """`METRICS`, and behind them those of one's own that any row has."""
     spaces = [scores for row in results["rows"] for scores in (row.get("spaces") or {}).values()]
-    found = [key for scores in spaces for key in scores or () if not key.endswith(("_se", "_sd"))]
+    found = [metric for scores in spaces for metric in without_errors(scores or ())]
     return list(dict.fromkeys([*METRICS, *found]))
+
+
+def without_errors(keys: Iterable[str]) -> list[str]:
+    """The metrics among the keys of scores."""
+    return [key for key in keys if not key.endswith(("_se", "_sd"))]
 
 
 def before_after(results: dict[str, Any]) -> list[Row]:

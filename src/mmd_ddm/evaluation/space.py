@@ -22,7 +22,7 @@ from mmd_ddm.runs.fingerprint import code_sha256, key_of
 from mmd_ddm.runs.progress import Progress
 from mmd_ddm.runs.store import remembered
 
-__all__ = ["Space", "describe"]
+__all__ = ["Space", "describe", "metric_device"]
 
 Scores = dict[str, float]
 _CPU = torch.device("cpu")
@@ -95,9 +95,8 @@ class Space:
         return Real(self._features(self.real), self.phi)
 
     def _features(self, images: ImageSet) -> Tensor:
-        # Others than CUDA have no float64, or are no faster at it.
-        place = self.device if self.device.type == "cuda" else _CPU
-        return cached_features(images, self.phi, device=self.device).to(place)
+        features = cached_features(images, self.phi, device=self.device)
+        return features.to(metric_device(self.device))
 
     def _remembered(
         self, compute: Callable[[Callable[[Tensor, Real], Scores]], Scores], of: str
@@ -113,6 +112,11 @@ class Space:
             else:
                 found |= score()
         return found
+
+
+def metric_device(device: torch.device) -> torch.device:
+    """Where metrics of features are computed: others than CUDA have no fast float64."""
+    return device if device.type == "cuda" else _CPU
 
 
 def describe(spaces: list[Space], progress: Progress) -> dict[str, Any]:

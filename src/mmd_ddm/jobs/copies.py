@@ -13,6 +13,7 @@ from torch import Tensor
 from mmd_ddm.config import check_seed
 from mmd_ddm.data.images import ImageSet, say_skipped
 from mmd_ddm.evaluation.metrics.copies import Nearest, authentic, nearer, nearest
+from mmd_ddm.evaluation.space import metric_device
 from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.features.registry import FeatureExtractor, make_features
 from mmd_ddm.jobs.build import build_data, build_device
@@ -88,8 +89,7 @@ def find_copies(
     RunLog(out, "neighbors", settings, {**result.hashes, **split.hashes})
     say_skipped(progress, train)
     drawn = {name: _draw(name, sampler, n, seed, progress) for name, sampler in samplers.items()}
-    # Others than CUDA have no float64, or are no faster at it.
-    other = place if place.type == "cuda" else torch.device("cpu")
+    other = metric_device(place)
     bank = _features(train, phi, place, progress).to(other)
     with progress.bar("nearest training images", 3) as bar:
         found = {}

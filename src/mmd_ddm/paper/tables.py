@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from mmd_ddm.evaluation.scores import (
@@ -188,10 +187,7 @@ class _Block:
                 spaces = self.layout.records[cell.name]["row"]["spaces"]
                 found = score(spaces.get(self._space(cell), {}), self.metric)
                 scores += [found] if found else []
-        if len(scores) < 2:
-            return scores[0] if scores else None
-        values = [found.value for found in scores]
-        return Score(mean(values), stdev(values) / len(values) ** 0.5)
+        return Score.over(scores) if scores else None
 
     def _floor(self) -> Score | None:
         """The same metric between two sets of real images."""
