@@ -8,7 +8,14 @@ import torch
 from torch_fidelity.metric_kid import kernel_mmd
 
 from mmd_ddm.maths.kernels import Gaussian, Linear, Polynomial
-from mmd_ddm.maths.mmd import cross, landmark_weights, mmd2, mmd2_standard_error, within
+from mmd_ddm.maths.mmd import (
+    cross,
+    landmark_weights,
+    mmd2,
+    mmd2_standard_error,
+    off_diagonal_sums,
+    within,
+)
 
 KERNELS = [Linear(), Polynomial(), Gaussian(), Gaussian(sigma=0.8)]
 
@@ -160,11 +167,57 @@ def test_the_block_size_changes_nothing(kernel, block, sets):
     assert torch.allclose(error, mmd2_standard_error(x, y, kernel), rtol=1e-11)
 
 
-def test_the_diagonal_of_a_large_set_is_left_out_piece_by_piece():
-    x = draw(600, 2, 8)
-    k = Polynomial()(x, x)
-    expected = (k.sum() - k.trace()) / (600 * 599)
-    assert torch.allclose(within(x, Polynomial(), block=500), expected, rtol=1e-12)
+def dense_sums(x, kernel):
+    """Without the diagonal, from one dense matrix in float64."""
+    k = kernel(x.double(), x.double())
+    return (k * (1 - torch.eye(len(x)).double())).sum(1)
+
+
+def sums_and_gradient(sums_of, x):
+    """The sums, and the gradient of their squares, in which every row has another weight."""
+    x = x.clone().requires_grad_()
+    sums = sums_of(x)
+    return sums.detach(), torch.autograd.grad(sums.square().sum(), x)[0]
+
+
+def relative(a, b):
+    return float((a.double() - b.double()).norm() / b.double().norm())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("block", [7, 10, 23, 100])
+@pytest.mark.parametrize("kernel", [*KERNELS, Gaussian(sigma=5.0)], ids=repr)
+def test_off_diagonal_sums_are_the_dense_ones(kernel, block, dtype):
+    """Of 23 vectors, three of them equal; in float32 the Gaussian's k(x, x) is not exactly 1."""
+    x = draw(23, 6, 8, mean=1.0, scale=1.7).to(dtype)
+    x[11] = x[20] = x[2]
+    assert dtype == torch.float64 or bool((Gaussian(sigma=0.8)(x, x).diagonal() < 1).any())
+    found = sums_and_gradient(lambda x: off_diagonal_sums(x, kernel, block), x)
+    expected = sums_and_gradient(lambda x: dense_sums(x, kernel), x.double())
+    tolerance = 1e-13 if dtype == torch.float64 else 1e-5
+    assert relative(found[0], expected[0]) < tolerance
+    assert relative(found[1], expected[1]) < tolerance
+
+
+@pytest.mark.parametrize("block", [3, 100])
+def test_sums_far_below_the_diagonal_keep_their_digits(block):
+    """k is about 1e-12 off the diagonal, where float32 holds 1 + 1e-12 = 1."""
+    x, kernel = 5.3 * torch.eye(8), Gaussian(sigma=1.0)
+    found = sums_and_gradient(lambda x: off_diagonal_sums(x, kernel, block), x)
+    expected = sums_and_gradient(lambda x: dense_sums(x, kernel), x.double())
+    assert 1e-12 < float(expected[0].max()) < 1e-11
+    assert relative(found[0], expected[0]) < 1e-5
+    assert relative(found[1], expected[1]) < 1e-5
+
+
+@pytest.mark.parametrize(("n", "m"), [(20, 500), (500, 20), (300, 300)])
+def test_what_the_backward_pass_keeps_does_not_grow_with_the_blocks(n, m):
+    x, y, kept = draw(n, 3, 9).requires_grad_(), draw(m, 3, 10), []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.numel()) or t, lambda t: t
+    ):
+        cross(x, y, Gaussian(), block=10) + within(x, Gaussian(), block=10)
+    assert max(kept) <= 3 * max(n, m)  # vectors, but no block of kernel values
 
 
 @pytest.mark.parametrize(

@@ -130,8 +130,7 @@ def off_diagonal_sums(
     """
     if len(x) < 2:
         raise ValueError(f"the unbiased MMD needs at least 2 vectors in a set; got {len(x)}")
-    diagonal = [kernel(rows, rows).diagonal().clone() for rows in x.split(min(block, 256))]
-    return _row_sums(x, x, kernel, block) - torch.cat(diagonal)
+    return _row_sums(x, x, kernel, block, diagonal=False)
 
 
 def _row_sums(
@@ -140,26 +139,37 @@ def _row_sums(
     kernel: Kernel,
     block: int,
     weights: Float[Tensor, " m"] | None = None,
+    *,
+    diagonal: bool = True,
 ) -> Float[Tensor, " n"]:
-    """sum_j w_j k(x_i, y_j) for every i, w = 1 by default.
+    """sum_j w_j k(x_i, y_j) for every i, w = 1 by default; without j = i if not ``diagonal``.
 
     At most ``block`` rows and columns are held at once.
     """
     if isinstance(kernel, Linear):  # which is linear: one product with the sum of y
-        return x @ (y.sum(0) if weights is None else weights @ y)
-    if len(x) > block:
-        return torch.cat([_row_sums(rows, y, kernel, block, weights) for rows in x.split(block)])
+        products = x @ (y.sum(0) if weights is None else weights @ y)
+        return products if diagonal else products - (x * x).sum(1)
 
-    def of(rows: Tensor, w: Tensor | None) -> Tensor:
-        return kernel(x, rows).sum(1) if w is None else kernel(x, rows) @ w
+    def of(rows: Tensor, columns: Tensor, w: Tensor | None, own: bool) -> Tensor:
+        k = kernel(rows, columns)
+        if own and not diagonal:
+            # Zeroed, not subtracted: a sum far below the diagonal keeps its digits.
+            k = k.clone()  # the kernel's backward pass may read its own result
+            k.diagonal().zero_()
+        return k.sum(1) if w is None else k @ w
 
-    if len(y) <= block:
-        return of(y, weights)
-    # Recomputed in the backward pass, which would otherwise hold all the blocks.
-    parts = [None] * -(-len(y) // block) if weights is None else weights.split(block)
-    pairs = zip(y.split(block), parts, strict=True)
-    sums = (checkpoint(of, rows, w, use_reentrant=False) for rows, w in pairs)
-    return sum(sums, start=x.new_zeros(len(x)))
+    if max(len(x), len(y)) <= block:
+        return of(x, y, weights, True)
+    columns = y.split(block)
+    parts = [None] * len(columns) if weights is None else weights.split(block)
+    sums = []
+    for i, rows in enumerate(x.split(block)):
+        total = x.new_zeros(len(rows))
+        for j, (column, w) in enumerate(zip(columns, parts, strict=True)):
+            # Recomputed in the backward pass, which would otherwise hold all the blocks.
+            total = total + checkpoint(of, rows, column, w, i == j, use_reentrant=False)
+        sums.append(total)
+    return torch.cat(sums)
 
 
 def landmark_weights(
