@@ -63,6 +63,17 @@ def test_both_exact_ways_are_exact(bench, way):
     assert float(json.loads(printed)["gradient error"]) < 1e-6
 
 
+def test_both_clamps_start_from_the_same_noise(bench):
+    small = ("--iterations=1", "--samples=4", "--judge=pixels")
+    _, [clamp] = bench("clamp", *small)
+    rows = {row["trained with"]: row for row in clamp["rows"]}
+    assert rows.keys() == {"none", "straight-through", "hard"}
+    assert 0 < rows["none"]["saturated"] < 1
+    assert 0 < rows["none"]["gradient off"] < 1 > rows["none"]["cosine"]
+    less = rows["hard"]["KID"] - rows["straight-through"]["KID"]
+    assert clamp["paired"]["hard minus straight-through"] == less != 0
+
+
 def test_start_up_is_compared_with_another_tree(monkeypatch, tmp_path):
     """Against a package that does nothing; an interval lies about its median."""
     monkeypatch.syspath_prepend(str(FOLDER))

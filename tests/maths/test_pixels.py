@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmd_ddm.maths.pixels import clamp_straight_through, from_uint8, to_uint8
+from mmd_ddm.maths.pixels import clamp_hard, clamp_straight_through, from_uint8, to_uint8
 from mmd_ddm.report.sheets import grid, save_png
 
 
@@ -42,6 +42,13 @@ def test_straight_through_clamp_passes_the_gradient():
     (clamp_straight_through(images) * weights).sum().backward()
     assert images.grad is not None
     assert torch.equal(images.grad, weights)
+
+
+def test_hard_clamp_has_the_same_value_and_no_gradient_where_saturated():
+    images = torch.tensor([-5.0, -0.5, 0.5, 5.0], requires_grad=True)
+    assert torch.equal(clamp_hard(images), clamp_straight_through(images))
+    clamp_hard(images).sum().backward()
+    assert images.grad.tolist() == [0, 1, 1, 0]
 
 
 def test_grid_places_images_row_by_row():

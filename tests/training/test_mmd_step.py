@@ -11,6 +11,7 @@ from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.features.multilevel import MultiLevel
 from mmd_ddm.features.pixels import Pixels
 from mmd_ddm.maths.kernels import Gaussian, Linear, Polynomial
+from mmd_ddm.maths.pixels import clamp_hard, clamp_straight_through
 from mmd_ddm.samplers.registry import make_sampler
 from mmd_ddm.training.losses.mmd import mmd_step
 from mmd_ddm.training.objective import Objective
@@ -171,6 +172,23 @@ def test_the_loss_is_seen_without_gradients(denoiser64):
         loss = mmd_step(sampler, spaces, x_T, None, micro_batch=2)
     assert not loss.requires_grad
     assert error(loss, loss_and_gradient(sampler, spaces, x_T, None)[0]) < 1e-12
+
+
+@pytest.mark.parametrize("clamp", [clamp_hard, clamp_straight_through])
+def test_saturated_pixels_have_a_gradient_or_none(clamp, denoiser64):
+    """By finite differences: the hard clamp's is the derivative of the loss itself."""
+    sampler = make_sampler("ddim", denoiser64, TIMES)
+    spaces, (x_T, _) = objectives(), noise(sampler)
+    weight = denoiser64.network.conv_out.bias
+    loss_and_gradient(sampler, spaces, x_T, None, clamp=clamp)
+    values = []
+    for step in (1e-6, -2e-6):
+        with torch.no_grad():
+            weight += step
+            values.append(float(mmd_step(sampler, spaces, x_T, clamp=clamp)))
+    slope = (values[0] - values[1]) / 2e-6
+    assert bool((sampler(x_T).abs() > 1).any())
+    assert (float(weight.grad) == pytest.approx(slope, rel=1e-5)) == (clamp is clamp_hard)
 
 
 def test_one_image_is_refused(denoiser64):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-__all__ = ["clamp_straight_through", "from_uint8", "to_uint8"]
+__all__ = ["clamp_hard", "clamp_straight_through", "from_uint8", "to_uint8"]
 
 
 def from_uint8(images: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -20,6 +20,11 @@ def to_uint8(images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """Clamp to [-1, 1] and round to 0 ... 255, as diffusers' pipelines do."""
     unit = (images.detach().float() / 2 + 0.5).clamp(0, 1)
     return (unit * 255).round().to(torch.uint8)
+
+
+def clamp_hard(images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Clamp to [-1, 1], as the paper; saturated pixels have no gradient."""
+    return images.clamp(-1, 1)
 
 
 def clamp_straight_through(images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

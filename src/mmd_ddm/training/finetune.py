@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mmd_ddm.config import FinetuneConfig, SelectConfig
 from mmd_ddm.data.images import batch
+from mmd_ddm.maths.pixels import clamp_hard, clamp_straight_through
 from mmd_ddm.maths.random import generator
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.launch import world
@@ -69,11 +70,14 @@ def finetune(
     if evaluate is not None and state.first_kid is None:
         _evaluate(config.select, state, evaluate, on_event)
     micro_batch = config.micro_batch or -(-config.batch_size // world())
+    clamp = clamp_hard if config.objective.clamp == "hard" else clamp_straight_through
 
     def loss_at(step: int) -> Tensor:
         x_T, noise = _draw(config, sampler, step)
         rows = _reference_rows(config, len(objectives[0].bank), step)
-        return mmd_step(sampler, objectives, x_T, noise, rows=rows, micro_batch=micro_batch)
+        return mmd_step(
+            sampler, objectives, x_T, noise, rows=rows, micro_batch=micro_batch, clamp=clamp
+        )
 
     def shrink() -> str:
         nonlocal micro_batch

@@ -10,7 +10,7 @@ them, then a second pass a micro-batch with the same noise. At the same memory i
 once more (docs/performance.md has both measured), so it is not here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -34,6 +34,7 @@ def mmd_step(
     *,
     rows: Tensor | None = None,
     micro_batch: int = 0,
+    clamp: Callable[[Tensor], Tensor] = clamp_straight_through,
 ) -> Float[Tensor, ""]:
     """The loss of one iteration (Eq. 7), to be differentiated.
 
@@ -49,6 +50,7 @@ def mmd_step(
         noise: of each step, for stochastic samplers.
         rows: compare with these rows of the bank only; None is all.
         micro_batch: images at once; 0 is the whole batch.
+        clamp: of the images to [-1, 1], from `mmd_ddm.maths.pixels`.
     """
     of = ranks.shares(len(x_T))
     mine = ranks.own(of)
@@ -59,7 +61,7 @@ def mmd_step(
         for i in range(0, len(x_T), size):
             z = None if noise is None else noise[:, i : i + size]
             x_0 = sampler(x_T[i : i + size], z)
-            images = clamp_straight_through(sampler.denoiser.to_images(x_0))
+            images = clamp(sampler.denoiser.to_images(x_0))
             parts.append([_features(o, images, sampler.recompute) for o in objectives])
     except torch.OutOfMemoryError:
         for objective in objectives:  # the other ranks wait for these rows
