@@ -1,14 +1,12 @@
 """Peak memory of a finetuning iteration against the steps and against the batch.
 
 Every point is a process of its own, at one micro-batch, all network calls recomputed. On a CPU it
-is the peak resident set, with the interpreter and the libraries in it (the row of 0 steps), and
-``MALLOC_MMAP_THRESHOLD_=65536`` so that what is freed is given back: glibc's own heap fragments.
+is the peak resident set, with the interpreter and the libraries in it (the row of 0 steps).
 
     python benchmarks/memory.py --micro-batch 64
 """
 
 import json
-import os
 
 import torch
 from record import measure_apart, peak_memory, timed, write
@@ -27,7 +25,6 @@ def main() -> None:
     if settings.point:
         print(json.dumps(measure(settings)))
         return
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "65536")
     arguments = {k: v for k, v in vars(settings).items() if k != "point"}
     points = [(0, 2), *((k, settings.batch_size) for k in STEPS)]
     points += [(settings.steps, n) for n in BATCHES if n != settings.batch_size]

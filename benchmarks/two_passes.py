@@ -9,7 +9,6 @@ own; its gradient is compared with that of the plain batch.
 """
 
 import json
-import os
 from collections.abc import Callable
 
 import torch
@@ -79,7 +78,6 @@ def main() -> None:
     if settings.point:
         print(json.dumps(measure(settings)))
         return
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "65536")
     arguments = {k: v for k, v in vars(settings).items() if k != "point"}
     rows = [measure_apart(__file__, **{**arguments, "way": name}) for name in WAYS]
     write("two-passes", settings.out, settings, rows)

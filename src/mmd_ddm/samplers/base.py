@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmd_ddm.maths.pixels import clamp_straight_through
 from mmd_ddm.maths.times import check_times
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.fingerprint import code_sha256, key_of, source_sha256
+from mmd_ddm.samplers.recompute import recomputed
 
 __all__ = ["Sampler", "Walk"]
 
@@ -62,8 +62,7 @@ class Walk:
         """One network call of another kind: counted, and recomputed if the sampler says so."""
         self.nfe += 1
         if self._recompute and self.nfe > self._keep and torch.is_grad_enabled():
-            again: T = checkpoint(function, *inputs, use_reentrant=False)
-            return again
+            return recomputed(function, inputs, self._denoiser.parameters())
         return function(*inputs)
 
 

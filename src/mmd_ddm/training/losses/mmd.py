@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from mmd_ddm.maths.mmd import mmd2
 from mmd_ddm.maths.pixels import clamp_straight_through
 from mmd_ddm.runs import ranks
 from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.recompute import recomputed
 from mmd_ddm.training.objective import Objective
 
 __all__ = ["mmd_step"]
@@ -81,5 +81,5 @@ def mmd_step(
 
 def _features(objective: Objective, images: Tensor, recompute: bool) -> Tensor:
     if recompute and torch.is_grad_enabled():
-        return checkpoint(objective.features, images, use_reentrant=False)
+        return recomputed(objective.features, [images], objective.phi.parameters())
     return objective.features(images)
