@@ -7,7 +7,14 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
-from mmd_ddm.maths.kernels import KERNELS, Gaussian, Linear, Polynomial, make_kernel
+from mmd_ddm.maths.kernels import (
+    KERNELS,
+    Gaussian,
+    Linear,
+    Polynomial,
+    make_kernel,
+    median_sigma,
+)
 
 FORMULAS = {
     "linear": (Linear(), lambda dot, dist2, d: dot),
@@ -88,6 +95,25 @@ def test_names_make_kernels():
         "cubic": Polynomial(degree=3),
         "gaussian": Gaussian(sigma=None),
     }
+
+
+def test_a_gaussian_is_named_with_its_sigma():
+    assert make_kernel("gaussian:8.5") == Gaussian(sigma=8.5)
+    assert make_kernel("gaussian:1e-2") == Gaussian(sigma=0.01)
+
+
+@pytest.mark.parametrize("sigma", ["", "0", "-1", "nan", "inf", "wide", "1:2"])
+def test_a_sigma_that_is_none_is_refused(sigma):
+    with pytest.raises(
+        ValueError, match=rf"^kernel 'gaussian:{sigma}': sigma is a number above 0"
+    ):
+        make_kernel(f"gaussian:{sigma}")
+
+
+def test_the_median_heuristic_is_half_the_median_squared_distance(sets):
+    x, y = sets[0][:3], sets[1][:5]
+    distances2 = sorted(float((a - b).square().sum()) for a in x for b in y)
+    assert median_sigma(x, y) == pytest.approx(math.sqrt(distances2[7] / 2), rel=1e-12)
 
 
 def test_unknown_name_is_refused():

@@ -1,6 +1,7 @@
 """The training loop: what it optimises, keeps, refuses, and repeats when it is resumed."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 
 from mmd_ddm.config import FinetuneConfig, ObjectiveConfig, SelectConfig
 from mmd_ddm.features.pixels import Pixels
-from mmd_ddm.maths.kernels import Polynomial
+from mmd_ddm.maths.kernels import Gaussian, Polynomial, make_kernel
 from mmd_ddm.maths.random import generator
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.families.unet2d import UNet2D
@@ -96,6 +97,46 @@ def test_the_gradient_is_clipped_unless_the_limit_is_zero(clip, tmp_path):
     base = weights(make()[0].denoiser.network)
     _, trained = train(replace(CONFIG, grad_clip=clip), tmp_path / "c")
     assert ((trained - base).abs().max() > 1e-3) == (clip == 0)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm-small"])
+def test_a_kernel_that_sees_nothing_is_told_with_one_that_does(sampler, tmp_path):
+    """Features lie some 100 sigma away; the median is that of plain loops."""
+    chain, (objective,) = make(sampler)
+    blind, events = replace(objective, kernel=Gaussian(sigma=0.02)), []
+    base = weights(chain.denoiser.network)
+    z = torch.randn((chain.draws, 4, 1, 8, 8), generator=generator(0, 0, 0, "finetune"))
+    with torch.no_grad():
+        phi_x = objective.features(chain(z[0], z[1:]).clamp(-1, 1))
+    distances2 = sorted(float((x - y).square().sum()) for x in phi_x for y in objective.bank)
+    finetune(CONFIG, chain, [blind], tmp_path / "a", lambda **event: events.append(event))
+    assert torch.equal(weights(chain.denoiser.network), base)
+    (fault,) = [event for event in events if event["event"] == "fault"]
+    assert fault["step"] == 1
+    words = r'its gradient is exactly 0: .* objective\.kernel = "(gaussian:([\d.]+))" .* in pixels'
+    found = re.search(words, fault["message"])
+    assert float(found[2]) == pytest.approx(math.sqrt(distances2[39] / 2), rel=1e-3)
+    wide = replace(objective, kernel=make_kernel(found[1]))
+    finetune(CONFIG, chain, [wide], tmp_path / "b", lambda **event: events.append(event))
+    assert events[-1]["event"] == "train"
+    assert (weights(chain.denoiser.network) - base).norm() > 1e-2 * base.norm()
+
+
+@pytest.mark.parametrize("lr", [0.0, 1e-2])
+def test_a_gradient_that_is_zero_is_told_of_other_kernels_too(lr, tmp_path):
+    """Every pixel saturated, under the hard clamp; not if nothing was to move anyway."""
+    sampler, objectives = make()
+    with torch.no_grad():
+        sampler.denoiser.network.out.bias.fill_(1e4)
+    config, events = replace(CONFIG, objective=ObjectiveConfig(clamp="hard"), lr=lr), []
+    finetune(config, sampler, objectives, tmp_path / "c", lambda **event: events.append(event))
+    told = [event["message"] for event in events if event["event"] == "fault"]
+    assert told == ["iteration 1 moved nothing, its gradient is exactly 0"][: bool(lr)]
+    moving = make()[0]
+    moving.denoiser.network.load_state_dict(sampler.denoiser.network.state_dict())
+    config = replace(config, objective=ObjectiveConfig(), lr=1e-2)
+    finetune(config, moving, objectives, tmp_path / "d", ignore)
+    assert not torch.equal(weights(moving.denoiser.network), weights(sampler.denoiser.network))
 
 
 # Memory

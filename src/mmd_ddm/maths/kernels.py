@@ -8,6 +8,7 @@ References:
     Binkowski et al., "Demystifying MMD GANs", 2018 (the cubic kernel of KID).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["KERNELS", "Gaussian", "Kernel", "Linear", "Polynomial", "make_kernel"]
+__all__ = [
+    "KERNELS",
+    "Gaussian",
+    "Kernel",
+    "Linear",
+    "Polynomial",
+    "make_kernel",
+    "median_sigma",
+]
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
@@ -63,6 +72,11 @@ class Gaussian:
         return torch.exp(-distance2.clamp_min(0) / two_sigma2)
 
 
+def median_sigma(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
+    """The median heuristic: sigma^2 is half the median of ||x_i - y_j||^2."""
+    return float(torch.cdist(x, y).median()) / math.sqrt(2)
+
+
 KERNELS: dict[str, Callable[[], Kernel]] = {
     "linear": Linear,
     "cubic": Polynomial,
@@ -71,11 +85,20 @@ KERNELS: dict[str, Callable[[], Kernel]] = {
 
 
 def make_kernel(name: str) -> Kernel:
-    """The kernel of that name.
+    """The kernel of that name; ``gaussian:8.5`` is the Gaussian of that sigma.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or a sigma that is not above 0.
     """
+    kind, colon, text = name.partition(":")
+    if kind == "gaussian" and colon:
+        try:
+            sigma = float(text)
+        except ValueError:
+            sigma = math.nan
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"kernel {name!r}: sigma is a number above 0, as in gaussian:8.5")
+        return Gaussian(sigma)
     if name not in KERNELS:
         raise ValueError(f"unknown kernel {name!r}; choose one of {', '.join(KERNELS)}")
     return KERNELS[name]()

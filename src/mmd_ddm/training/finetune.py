@@ -28,6 +28,7 @@ from mmd_ddm.training.loop import Update, train
 from mmd_ddm.training.losses.mmd import mmd_step
 from mmd_ddm.training.objective import Objective
 from mmd_ddm.training.state import TrainingState
+from mmd_ddm.training.vanished import vanished_words
 
 __all__ = ["finetune"]
 
@@ -70,6 +71,7 @@ def finetune(
     if evaluate is not None and state.first_kid is None:
         _evaluate(config.select, state, evaluate, on_event)
     micro_batch = config.micro_batch or -(-config.batch_size // world())
+    blind = False  # which is said once
     clamp = clamp_hard if config.objective.clamp == "hard" else clamp_straight_through
 
     def loss_at(step: int) -> Tensor:
@@ -92,6 +94,7 @@ def finetune(
         return f"micro_batch {micro_batch}, {sampler.keep} network calls kept"
 
     def after(update: Update) -> None:
+        nonlocal blind
         on_event(
             event="train",
             step=update.step,
@@ -99,6 +102,13 @@ def finetune(
             grad_norm=update.grad_norm,
             seconds=update.seconds,
         )
+        if update.grad_norm == 0 and config.lr > 0 and not blind:
+            blind = True
+            x_T, noise = _draw(config, sampler, update.step - 1)
+            some = None if noise is None else noise[:, :micro_batch]
+            words = vanished_words(sampler, objectives, x_T[:micro_batch], some)
+            message = f"iteration {update.step} moved nothing, {words}"
+            on_event(event="fault", step=update.step, message=message)
         due = config.select.every > 0 and update.step % config.select.every == 0
         if evaluate is not None and (due or state.finished):
             _evaluate(config.select, state, evaluate, on_event)
