@@ -85,15 +85,16 @@ def main() -> None:
     parser = options(__doc__, batch_size=32, features="encoder,denoiser", repeats=10)
     parser.add_argument("--iterations", type=int, default=24)
     parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--config", type=Path, default=DEMO, help="of the finetuning")
     parser.add_argument("--judge", default="efficientnet-lite0")
     settings = parser.parse_args()
     torch.set_num_threads(settings.threads)
     given = {
-        "model": settings.model, "resize": True, "batch_size": settings.batch_size,
+        "model": settings.model, "batch_size": settings.batch_size,
         "chain.steps": settings.steps, "select.every": 0,
         "objective.features": settings.features.split(","),
     }  # fmt: skip
-    config = load(FinetuneConfig, DEMO, given=given)
+    config = load(FinetuneConfig, settings.config, given=given)
     denoiser = load_model(config.model, "cpu").denoiser
     data = build_data(config, denoiser.shape)
     phis = {name: make_features(name, denoiser.shape[0]) for name in config.objective.features}

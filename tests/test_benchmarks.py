@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler
@@ -63,8 +64,11 @@ def test_both_exact_ways_are_exact(bench, way):
     assert float(json.loads(printed)["gradient error"]) < 1e-6
 
 
-def test_both_clamps_start_from_the_same_noise(bench):
-    small = ("--iterations=1", "--samples=4", "--judge=pixels")
+def test_both_clamps_start_from_the_same_noise(bench, tmp_path):
+    pixels = torch.randint(0, 256, (20, 8, 8), generator=torch.Generator().manual_seed(0))
+    np.save(tmp_path / "images.npy", pixels.byte().numpy())
+    (tmp_path / "my.toml").write_text(f'data = "{tmp_path / "images.npy"}"')
+    small = ("--iterations=1", "--samples=4", "--judge=pixels", f"--config={tmp_path / 'my.toml'}")
     _, [clamp] = bench("clamp", *small)
     rows = {row["trained with"]: row for row in clamp["rows"]}
     assert rows.keys() == {"none", "straight-through", "hard"}

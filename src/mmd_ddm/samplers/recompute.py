@@ -56,7 +56,8 @@ class _Recomputed(torch.autograd.Function):
         with torch.enable_grad(), torch.random.fork_rng(devices):
             torch.set_rng_state(on_cpu)
             set_device_states(devices, on_devices)
-            output = ctx.function(*inputs)
+            # Views, for torch's module hooks (its FLOP counter's) refuse leaves here.
+            output = ctx.function(*(v.view_as(v) if isinstance(v, Tensor) else v for v in inputs))
         outputs = (output,) if isinstance(output, Tensor) else output
         pairs = ((o, g) for o, g in zip(outputs, gradients, strict=True) if o.requires_grad)
         outputs, gradients = zip(*pairs, strict=True)
