@@ -98,7 +98,7 @@ class Cell:
         if self.trained:
             words += [
                 self.config.objective.features[0].split(":")[0],
-                self.config.objective.kernel,
+                self.config.objective.kernel.replace(":", "-"),
             ]
         return "-".join([*words, hashlib.sha256(text.encode()).hexdigest()[:10]])
 
