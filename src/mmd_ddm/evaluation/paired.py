@@ -11,11 +11,12 @@ same images.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from mmd_ddm.evaluation.scores import SIGNIFICANT
+from mmd_ddm.evaluation.scores import ABOVE_BEST, SIGNIFICANT
 from mmd_ddm.maths.projections import Projections
 
-__all__ = ["above", "share_excess"]
+__all__ = ["above", "above_best", "share_excess"]
 
 Kid = Mapping[str, Projections]  # by the name of the space
 
@@ -32,6 +33,27 @@ def above(of: Kid, other: Kid) -> dict[str, dict[str, float]]:
         drawn = [name for name in less.parts if name != "real"]
         found[space] = {"kid": less.value, "kid_se": less.se, "kid_se_drawn": less.se_of(*drawn)}
     return {space: found[space] for space in of if space in found}
+
+
+def above_best(
+    rows: Sequence[Mapping[str, Any]], kids: Sequence[Kid], space: str
+) -> list[dict[str, Any]]:
+    """The rows, each with how far it lies above the best one of as many steps.
+
+    Args:
+        rows: of a comparison.
+        kids: of every row.
+        space: where the best has the lowest KID.
+    """
+    best: dict[int, Kid] = {}
+    for row, kid in zip(rows, kids, strict=True):
+        least = best.setdefault(row["steps"], kid)
+        if kid[space].value < least[space].value:
+            best[row["steps"]] = kid
+    return [
+        {**row, ABOVE_BEST: {} if kid is best[row["steps"]] else above(kid, best[row["steps"]])}
+        for row, kid in zip(rows, kids, strict=True)
+    ]
 
 
 def share_excess(

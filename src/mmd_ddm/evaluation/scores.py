@@ -19,6 +19,7 @@ from typing import Any
 
 __all__ = [
     "ABOVE",
+    "ABOVE_BEST",
     "SIGNIFICANT",
     "Row",
     "Score",
@@ -37,7 +38,8 @@ __all__ = [
 SIGNIFICANT = NormalDist().inv_cdf(0.975)  # standard errors above zero: 2.5 % by chance
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 METRICS = ("kid", "fd", "precision", "recall", "density", "coverage", "is", "cmmd")
-ABOVE = "above_finetuned"  # of a row: how far it lies above the finetuned one, see `paired`
+# Of a row: how far it lies above another one, with the error of the difference; see `paired`.
+ABOVE, ABOVE_BEST = "above_finetuned", "above_best"
 _SCALE = {"kid": 1000.0}
 _PROTOCOL = ("sampler", "spacing", "eta")
 

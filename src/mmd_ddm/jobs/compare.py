@@ -2,7 +2,7 @@ r"""Samplers, and finetuned runs, on one model in one table: what ``mmd-ddm benc
 
 Every row has the same images to be compared with and starts from the same noise. What a row draws
 and scores is remembered, so that the same call, or one that asks for more, draws only what is
-missing.
+missing. How far each lies above the best of as many steps is a paired difference.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,14 @@ import torch
 
 from mmd_ddm.data.images import ImageSet, load_images, say_skipped
 from mmd_ddm.evaluation.measure import Entry, measure, over_seeds, protocol
+from mmd_ddm.evaluation.paired import above_best
 from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.jobs.compare_rows import plan_entries
 from mmd_ddm.jobs.results import FinetuneResult, Results
 from mmd_ddm.jobs.roles import roles_to_runs
+from mmd_ddm.maths.projections import Projections
 from mmd_ddm.report import short_names
 from mmd_ddm.report.bench import write_bench_chart, write_bench_tables
 from mmd_ddm.runs.files import write_json
@@ -104,17 +106,21 @@ def compare(
     _warm_up(entries, batch_size)
     networks = dict.fromkeys(entry.sampler.denoiser.network for entry in entries)
     weights = {network: weights_sha256(network) for network in networks}
+    kids: list[dict[str, Projections]] = []
     with progress.bar("images", n * seeds * len(entries)) as bar:
         for entry in entries:
             tell = partial(
                 bar, note=f"{entry.name} {entry.chain.sampler}, {entry.chain.steps} steps"
             )
-            found = [
-                measure(entry, spaces, n, seed, tell, batch_size=batch_size)
-                for seed in range(seeds)
-            ]
-            network = entry.sampler.denoiser.network
-            record["rows"].append({**over_seeds(found).row, "weights": weights[network]})
+            found = over_seeds(
+                [
+                    measure(entry, spaces, n, seed, tell, batch_size=batch_size)
+                    for seed in range(seeds)
+                ]
+            )
+            kids.append(found.kid)
+            row = {**found.row, "weights": weights[entry.sampler.denoiser.network]}
+            record["rows"] = above_best([*record["rows"], row], kids, spaces[0].name)
             if folder:
                 write_json(folder / "bench.json", record)
                 write_bench_tables(record, folder)
