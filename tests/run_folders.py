@@ -49,7 +49,8 @@ def make_results(**finetuned):
         },
         "rows": rows,
         "speedup": {
-            "space": "lite0", "base_steps": 20, "finetuned_steps": 5, "searched": [5, 10, 20, 50],
+            "space": "lite0", "finetuned_steps": 5, "searched": [5, 10, 20, 50],
+            "beaten_steps": 10, "base_steps": 20,
         },
     }  # fmt: skip
 

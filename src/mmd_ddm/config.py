@@ -99,7 +99,7 @@ class FinetuneConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)  # what is minimised
     select: SelectConfig = field(default_factory=SelectConfig)  # what is kept
     judges: tuple[str, ...] = ("efficientnet-lite0",)  # spaces of the verdict, never optimised
-    judge_samples: int = 3000  # images drawn for the verdict, or as many as held-out ones
+    judge_samples: int = 3000  # images drawn for the verdict; more resolve smaller gains
     compare_steps: tuple[int, ...] = (10, 20)  # more steps of the base, for the equal-quality row
     trained: str = "all"  # or no-convolutions, or lora: which weights; see mmd_ddm.models.lora
     lora_rank: int = 8  # of lora's additions to each layer

@@ -13,7 +13,7 @@ from PIL import Image
 from mmd_ddm.config import ChainConfig, FinetuneConfig, SelectConfig, to_mapping
 from mmd_ddm.jobs.build import build_sampler, load_model
 from mmd_ddm.maths.pixels import to_uint8
-from mmd_ddm.maths.random import sample_noise
+from mmd_ddm.maths.random import COPIES, sample_noise
 from mmd_ddm.maths.slerp import slerp
 from mmd_ddm.report.runs import companions
 from mmd_ddm.report.sheets import grid
@@ -47,7 +47,8 @@ def shake(denoiser, folder):
 
 
 def drawn(folder, model, n):
-    return draw(build_sampler(CHAIN, load_model(str(folder / model)).denoiser), n)[0]
+    walk = build_sampler(CHAIN, load_model(str(folder / model)).denoiser)
+    return draw(walk, n, purpose=COPIES)[0]
 
 
 @pytest.fixture

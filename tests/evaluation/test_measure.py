@@ -4,12 +4,20 @@ from statistics import stdev
 
 import pytest
 import torch
+from estimates import estimate
 
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.data.images import ImageSet
-from mmd_ddm.evaluation.measure import Entry, equal_quality_steps, measure, over_seeds
+from mmd_ddm.evaluation.measure import (
+    Entry,
+    Measured,
+    equal_quality_steps,
+    measure,
+    over_seeds,
+)
 from mmd_ddm.evaluation.space import Space
 from mmd_ddm.features.pixels import Pixels
+from mmd_ddm.maths.random import JUDGE
 from mmd_ddm.samplers.draw import draw
 from mmd_ddm.samplers.registry import make_sampler
 
@@ -40,8 +48,9 @@ def spaces():
 @pytest.mark.parametrize(("name", "nfe"), [("ddim", 2), ("dpm-solver-2", 4), ("heun", 3)])
 def test_a_row_says_how_it_was_drawn_and_what_it_scored(name, nfe, denoiser, spaces):
     bar, one = Bar(), entry(denoiser, name)
-    row, images = measure(one, spaces, 4, 7, bar)
-    assert torch.equal(images.pixels, draw(one.sampler, 4, seed=7)[0])
+    found = measure(one, spaces, 4, 7, bar)
+    row, images = found.row, found.images
+    assert torch.equal(images.pixels, draw(one.sampler, 4, seed=7, purpose=JUDGE)[0])
     assert row == {
         "name": "base", "model": "fashion-mnist", "sampler": name, "spacing": "trailing",
         "times": [600, 20], "eta": 0.0, "clip": True, "steps": 2, "nfe": nfe,
@@ -54,9 +63,9 @@ def test_a_row_says_how_it_was_drawn_and_what_it_scored(name, nfe, denoiser, spa
 
 def test_the_same_row_is_drawn_once_and_another_one_is_drawn(denoiser, spaces):
     bar, times = Bar(), (610.0, 21.0)
-    first, _ = measure(entry(denoiser, times=times), spaces, 4, 7, bar)
-    again, _ = measure(entry(denoiser, times=times), spaces, 4, 7, bar)
-    assert again == first
+    first = measure(entry(denoiser, times=times), spaces, 4, 7, bar)
+    again = measure(entry(denoiser, times=times), spaces, 4, 7, bar)
+    assert again.row == first.row
     assert bar.drawn == 4
     measure(entry(denoiser, times=times), spaces, 4, 8, bar)
     measure(entry(denoiser, times=(610.0, 22.0)), spaces, 4, 7, bar)
@@ -66,51 +75,51 @@ def test_the_same_row_is_drawn_once_and_another_one_is_drawn(denoiser, spaces):
     assert bar.drawn == 16
 
 
-def row_of(kid, speed):
-    scores = {"kid": kid, "kid_se": 0.25, "fd": 10 * kid}
-    return {"name": "base", "images_per_second": speed, "spaces": {"pixels": scores}}
+def measured(kid, speed=1.0, seed=0, steps=5, se=0.25):
+    scores = {"kid": kid, "kid_se": se, "fd": 10 * kid}
+    row = {"name": "base", "steps": steps, "images_per_second": speed, "spaces": {"a": scores}}
+    images = ImageSet(torch.zeros((2, 1, 1, 1), dtype=torch.uint8), "drawn")
+    return Measured(row, images, {"a": estimate(kid, se, f"noise of seed {seed}")})
 
 
-def test_over_seeds_is_mean_and_standard_error():
-    merged = over_seeds([row_of(1.0, 1.0), row_of(2.0, 2.0), row_of(6.0, 6.0)])
-    error = stdev([1.0, 2.0, 6.0]) / 3**0.5
-    assert (merged["name"], merged["seeds"], merged["images_per_second"]) == ("base", 3, 3.0)
-    assert merged["spaces"]["pixels"] == pytest.approx(
-        {"kid": 3.0, "kid_se": error, "fd": 30.0, "fd_se": 10 * error}
+def test_over_seeds_is_the_mean_with_the_error_of_all_images():
+    merged = over_seeds([measured(kid, kid, seed) for seed, kid in enumerate([1.0, 2.0, 6.0])])
+    row = merged.row
+    assert (row["name"], row["seeds"], row["images_per_second"]) == ("base", 3, 3.0)
+    assert row["spaces"]["a"] == pytest.approx(
+        # Three independent errors of 0.25 in KID; FD has none of its own.
+        {"kid": 3.0, "kid_se": 0.25 / 3**0.5, "fd": 30.0, "fd_se": stdev([10, 20, 60]) / 3**0.5}
     )
+    assert merged.kid["a"].value == pytest.approx(3.0)
 
 
 def test_one_seed_keeps_the_error_it_has():
-    one = row_of(4.0, 2.0)
-    assert over_seeds([one]) == {**one, "seeds": 1}
-
-
-def rows(finetuned, **base):
-    made = [{"name": "finetuned", "steps": 5, "spaces": {"a": {"kid": finetuned}}}]
-    for steps, value in base.items():
-        scores = {"a": {"kid": value}, "b": {"kid": 0.0}}
-        made.insert(0, {"name": "base", "steps": int(steps[1:]), "spaces": scores})
-    return made
+    one = measured(4.0, 2.0)
+    assert over_seeds([one]).row == {**one.row, "seeds": 1}
 
 
 @pytest.mark.parametrize(
-    ("finetuned", "base", "steps"),
+    ("finetuned", "base", "beaten", "better"),
     [
-        (2.0, {"k5": 9.0, "k10": 4.0, "k20": 2.0, "k50": 1.0}, 20),  # as good is enough
-        (1.9, {"k5": 9.0, "k10": 4.0, "k20": 2.0, "k50": 1.0}, 50),
-        (0.5, {"k5": 9.0, "k10": 4.0, "k20": 2.0, "k50": 1.0}, None),
-        (9.5, {"k5": 9.0, "k10": 4.0}, 5),
-        (3.0, {"k5": 9.0, "k10": 2.0, "k20": 4.0}, 10),  # the fewest, though more are worse
-        (3.0, {"k20": 2.0, "k10": 2.5, "k5": 9.0}, 10),  # in whatever order they come
-        (-0.1, {"k5": 0.2, "k10": -0.2}, 10),
-        (1.0, {}, None),
+        (2.0, {5: 9.0, 10: 4.0, 20: 1.0}, 10, 20),
+        (2.0, {5: 9.0, 10: 2.0, 20: 2.0}, 5, None),  # as good is neither
+        (0.5, {5: 9.0, 10: 4.0}, 10, None),
+        (9.5, {5: 9.0, 10: 4.0}, None, 5),
+        (3.0, {5: 9.0, 10: 2.0, 20: 4.0}, 5, 10),  # the search ends where one is not beaten
+        (3.0, {20: 4.0, 10: 2.0, 5: 9.0}, 5, 10),  # in whatever order they come
     ],
 )
-def test_equal_quality_is_the_fewest_steps_of_the_base(finetuned, base, steps):
-    found = equal_quality_steps(rows(finetuned, **base), "a")
+def test_steps_are_beaten_or_better_for_certain(finetuned, base, beaten, better):
+    rows = [measured(kid, steps=steps) for steps, kid in base.items()]
+    found = equal_quality_steps(rows, measured(finetuned), "a")
     assert found == {
-        "space": "a",
-        "base_steps": steps,
-        "finetuned_steps": 5,
-        "searched": sorted(int(key[1:]) for key in base),
-    }
+        "space": "a", "finetuned_steps": 5, "searched": sorted(base),
+        "beaten_steps": beaten, "base_steps": better,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("seed", "beaten"), [(0, 5), (1, None)])
+def test_only_shared_noise_makes_a_small_difference_certain(seed, beaten):
+    """A difference of one standard error: nothing between strangers, certain between pairs."""
+    found = equal_quality_steps([measured(4.25, seed=seed)], measured(4.0), "a")
+    assert (found["beaten_steps"], found["base_steps"]) == (beaten, None)

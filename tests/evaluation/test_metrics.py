@@ -6,7 +6,7 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from mmd_ddm.evaluation.metrics import Moments, frechet_distance, kid, kid_sums
+from mmd_ddm.evaluation.metrics import Moments, frechet_distance, kid, kid_projections, kid_sums
 
 # Asymmetric counts, more dimensions than vectors, a single dimension.
 SIZES = [(40, 60, 6), (60, 40, 6), (12, 30, 20), (9, 7, 20), (50, 50, 1)]
@@ -142,8 +142,9 @@ def test_kept_sums_stand_for_their_set():
         float(sum((y[i] @ y[j] / 5 + 1) ** 3 for j in range(35) if j != i)) for i in range(35)
     ]
     assert kid_sums(y).tolist() == pytest.approx(by_hand, rel=1e-10)
-    assert kid(x, y, y_sums=kid_sums(y)) == pytest.approx(kid(x, y), rel=1e-12)
-    assert kid(x, y, y_sums=kid_sums(y) + 1) != pytest.approx(kid(x, y), rel=1e-6)
+    kept, others = (kid_projections(x, y, y_sums=kid_sums(y) + i) for i in (0, 1))
+    assert (kept.value, kept.se) == pytest.approx(kid(x, y), rel=1e-12)
+    assert others.value != pytest.approx(kid(x, y)[0], rel=1e-6)
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 5), (5, 1)])

@@ -11,7 +11,6 @@ from commands import Counting
 from mmd_ddm.cli import main
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.data.images import ImageSet, load_images
-from mmd_ddm.evaluation.measure import SEED_STRIDE
 from mmd_ddm.evaluation.metrics import Moments, frechet_distance
 from mmd_ddm.evaluation.space import Space
 from mmd_ddm.features.multilevel import BUNDLED_ENCODER
@@ -19,6 +18,7 @@ from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.jobs.compare import compare
 from mmd_ddm.jobs.compare_rows import choose_samplers, plan_entries
+from mmd_ddm.maths.random import JUDGE
 from mmd_ddm.models.export import export
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.models.gamma import Gamma
@@ -207,7 +207,7 @@ def test_another_noise_schedule_is_drawn_again(change, workplace, tmp_path):
 def test_numbers_are_those_of_the_images_against_all_real_ones(workplace):
     found = compare("base", "real.npy", samplers=["ddim"], steps=[2], n=4, features=["pixels"])
     (entry,), _ = plan_entries(load_model("base"), [], ["ddim"], ["leading"], [2])
-    pixels, _ = draw(entry.sampler, 4, seed=0)
+    pixels, _ = draw(entry.sampler, 4, seed=0, purpose=JUDGE)
     space = Space("pixels", "held-out", make_features("pixels", 1), load_images("real.npy"))
     expected = space.scores(ImageSet(pixels, "drawn"))
     assert found.rows[0]["spaces"]["pixels"] == pytest.approx(expected, rel=1e-5)
@@ -218,7 +218,7 @@ def test_seeds_share_no_noise(workplace):
     one, two = (compare("base", "real.npy", seeds=k, **options).rows[0] for k in (1, 2))
     (entry,), _ = plan_entries(load_model("base"), [], ["ddim"], ["leading"], [2])
     space = Space("pixels", "held-out", make_features("pixels", 1), load_images("real.npy"))
-    pixels, _ = draw(entry.sampler, 4, seed=SEED_STRIDE)
+    pixels, _ = draw(entry.sampler, 4, seed=1, purpose=JUDGE)
     second = space.scores(ImageSet(pixels, "drawn"))["kid"]
     mean = (one["spaces"]["pixels"]["kid"] + second) / 2
     assert two["spaces"]["pixels"]["kid"] == pytest.approx(mean, rel=1e-5)
@@ -243,7 +243,7 @@ def test_seeds_share_no_noise(workplace):
         (("--run", "base"), "base is not a finetuned model"),
         (("--run", "nowhere"), "no model at"),
         (("--features", "taste"), "unknown feature space 'taste'"),
-        (("-n", "1"), "-n must be from 2"),
+        (("-n", "1"), "-n must be at least 2"),
         (("--seeds", "0"), "--seeds must be at least 1"),
         (("--precision", "float8"), "unknown precision 'float8'"),
         (("--data", "nowhere"), "no data at"),

@@ -54,6 +54,7 @@ def change_schedule(place):
     ("sampler", "change"),
     [
         ("genie-head", distil_anew),
+        ("analytic-dpm", change_gamma),
         ("analytic-ddim", change_gamma),
         ("ddim", change_schedule),
     ],

@@ -14,6 +14,7 @@ from mmd_ddm.evaluation.metrics import kid
 from mmd_ddm.features.bank import extract
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import build_data, build_sampler, load_model
+from mmd_ddm.maths.random import SELECT
 from mmd_ddm.runs.folder import read_events
 from mmd_ddm.samplers.draw import draw
 
@@ -47,7 +48,7 @@ def folder(made, tmp_path):
 
 def test_runs_hold(made):
     before = contents(made)
-    for run, checks in {"base": 2, "run": 16}.items():
+    for run, checks in {"base": 2, "run": 32}.items():
         done = mmd_ddm(made, "verify", run)
         assert done.code == 0, done.out + done.err
         assert done.out.rstrip().endswith(f"{checks} holds")
@@ -60,7 +61,7 @@ def test_checkpoints_are_selected_by_images_of_their_own(made, monkeypatch):
     assert read(made / "run/run.json")["inputs"].items() >= parts.hashes.items()
     (event,) = (e for e in read_events(made / "run") if e["event"] == "eval" and e["step"] == 0)
     chain = build_sampler(ChainConfig(steps=2), load_model("base").denoiser)
-    drawn, real = draw(chain, 8, seed=10**9)[0], parts.selection.pixels
+    drawn, real = draw(chain, 8, seed=0, purpose=SELECT)[0], parts.selection.pixels
     phi = make_features(SELECTION, 1)
     expected = kid(extract(drawn, phi), extract(real, phi))
     assert [event["kid"], event["kid_se"]] == pytest.approx(expected, rel=1e-3)
@@ -86,6 +87,30 @@ def spoil_score(folder):
     (folder / "run/results.json").write_text(json.dumps(results))
 
 
+def spoil_base(folder):
+    """A base made worse, and floors made perfect: what a run would be judged by."""
+    results = read(folder / "run/results.json")
+    for row in results["rows"][:-1]:
+        for scores in row["spaces"].values():
+            scores["kid"] *= 50
+    for about in results["spaces"].values():
+        about["floor"] = {"kid": 0.0, "kid_se": 1e-6, "fd": 0.0}
+    (folder / "run/results.json").write_text(json.dumps(results))
+
+
+def spoil_differences(folder):
+    results = read(folder / "run/results.json")
+    results["rows"][0]["above_finetuned"]["pixels"]["kid_se"] /= 100
+    results["speedup"]["beaten_steps"] = 50
+    (folder / "run/results.json").write_text(json.dumps(results))
+
+
+def spoil_rows(folder):
+    results = read(folder / "run/results.json")
+    del results["rows"][1]
+    (folder / "run/results.json").write_text(json.dumps(results))
+
+
 def spoil_verdict(folder):
     results = read(folder / "run/results.json")
     results["verdict"]["label"] = "boundless gain"
@@ -98,7 +123,10 @@ def spoil_verdict(folder):
         (spoil_verdict, {"verdict"}),
         (spoil_weights, {"weights_sha256"}),
         (spoil_data, {"data_sha256", "heldout_sha256", "selection_sha256"}),
-        (spoil_score, {"pixels kid"}),
+        (spoil_score, {"finetuned, 2 steps: pixels"}),
+        (spoil_base, {"base, 2 steps: pixels", "base, 3 steps: pixels", "pixels floor"}),
+        (spoil_differences, {"base, 2 steps: pixels, above finetuned", "speedup"}),
+        (spoil_rows, {"base, 3 steps: pixels"}),
         (lambda folder: save_model(folder / "base"), {"model_sha256"}),
         (lambda folder: save_encoder(folder / "judge.safetensors", 7), {f"{JUDGE} weights"}),
     ],

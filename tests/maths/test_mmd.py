@@ -12,7 +12,7 @@ from mmd_ddm.maths.mmd import (
     cross,
     landmark_weights,
     mmd2,
-    mmd2_standard_error,
+    mmd2_projections,
     off_diagonal_sums,
     within,
 )
@@ -111,7 +111,7 @@ def test_linear_mmd2_is_the_distance_of_means(sets):
 def test_linear_mmd2_between_gaussians_has_its_closed_form():
     """E of the unbiased value is ||mu_x - mu_y||^2 = 3 * 0.4^2, whatever the covariances."""
     x, y = draw(3000, 3, 4, scale=0.5), draw(2000, 3, 5, mean=0.4, scale=2.0)
-    error = float(mmd2_standard_error(x, y, Linear()))
+    error = mmd2_projections(x, y, Linear()).se
     assert abs(float(mmd2(x, y, Linear())) - 3 * 0.4**2) < 3 * error < 0.4
 
 
@@ -130,7 +130,7 @@ def test_gaussian_mmd2_between_gaussians_has_its_closed_form():
         + expected_k(2 * b**2, 0)
     )
     kernel = Gaussian(sigma=sigma)
-    error = float(mmd2_standard_error(x, y, kernel))
+    error = mmd2_projections(x, y, kernel).se
     assert abs(float(mmd2(x, y, kernel)) - expected) < 3 * error < 0.2 * expected
 
 
@@ -163,8 +163,9 @@ def test_the_block_size_changes_nothing(kernel, block, sets):
     values = cross(x, y, kernel, block=block), cross(x, y, kernel)
     gradients = [torch.autograd.grad(value, x)[0] for value in values]
     assert torch.allclose(*gradients, rtol=1e-11)
-    error = mmd2_standard_error(x, y, kernel, block=block)
-    assert torch.allclose(error, mmd2_standard_error(x, y, kernel), rtol=1e-11)
+    found, whole = mmd2_projections(x, y, kernel, block=block), mmd2_projections(x, y, kernel)
+    assert found.value == pytest.approx(float(mmd2(*sets, kernel)), rel=1e-11)
+    assert found.se == pytest.approx(whole.se, rel=1e-11)
 
 
 def dense_sums(x, kernel):
@@ -230,7 +231,7 @@ def test_standard_error_is_the_spread_over_replicates(kernel, n, m):
     for seed in range(0, 500, 2):
         x, y = draw(n, 3, seed, scale=0.8), draw(m, 3, seed + 1, mean=1.0, scale=1.2)
         values.append(float(mmd2(x, y, kernel)))
-        errors.append(float(mmd2_standard_error(x, y, kernel)))
+        errors.append(mmd2_projections(x, y, kernel).se)
     assert 0.85 < np.sqrt(np.mean(np.square(errors))) / np.std(values) < 1.2
 
 
@@ -238,7 +239,7 @@ def test_standard_error_is_not_too_small_between_equal_distributions():
     """There the first order vanishes; the estimate must err on the safe side."""
     pairs = [(draw(50, 3, s), draw(50, 3, s + 1)) for s in range(0, 400, 2)]
     values = [float(mmd2(x, y, Polynomial())) for x, y in pairs]
-    errors = [float(mmd2_standard_error(x, y, Polynomial())) for x, y in pairs]
+    errors = [mmd2_projections(x, y, Polynomial()).se for x, y in pairs]
     assert 1 < np.sqrt(np.mean(np.square(errors))) / np.std(values) < 2
 
 

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
 
 from mmd_ddm.maths.pixels import to_uint8
-from mmd_ddm.maths.random import generator, sample_noise
+from mmd_ddm.maths.random import JUDGE, SAMPLE, SELECT, generator, image_seeds, sample_noise
 from mmd_ddm.maths.times import select_times
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.samplers.ddim import DDIM
@@ -36,6 +36,15 @@ def test_an_image_is_its_seeds_randn():
     for i in range(3):
         expected = torch.randn((1, 3, 8, 8), generator=torch.Generator().manual_seed(7 + i))
         assert torch.equal(noise[0, i], expected[0])
+
+
+def test_no_seed_and_no_purpose_shares_an_image():
+    names = product([0, 1, 2, 10**6], [JUDGE, SELECT, "copies"])
+    drawn = [seed for name in names for seed in image_seeds(*name, 200)]
+    assert len(set(drawn)) == len(drawn) == 4 * 3 * 200
+    assert max(drawn) < 2**63  # what a generator takes
+    assert list(image_seeds(1, JUDGE, 200)) == list(image_seeds(1, JUDGE, 900))[:200]
+    assert list(image_seeds(7, SAMPLE, 3)) == [7, 8, 9]  # which a person names
 
 
 def test_an_image_does_not_depend_on_its_batch():

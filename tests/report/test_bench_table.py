@@ -20,6 +20,7 @@ def results() -> dict:
             "spaces": {"pixels": scores, "encoder": {**scores, "kid": 2 * kid}}, **more,
         }  # fmt: skip
 
+    above = {"pixels": {"kid": 0.022, "kid_se": 0.0005}}
     floor = {"fd": 1.0, "kid": -0.0001, "kid_se": 0.0002}
     return {
         "model": "some/base",
@@ -29,7 +30,7 @@ def results() -> dict:
             "encoder": {"role": "optimised", "floor": floor},
         },
         "rows": [
-            row("finetuned", "ddim", 5, 5, 0.02),
+            row("finetuned", "ddim", 5, 5, 0.02, above_best=above),
             row("base", "ddim", 10, 10, 0.03),
             row("base", "ddim", 5, 5, 0.05),
             row("base", "heun", 5, 9, 0.01),
@@ -42,8 +43,9 @@ def results() -> dict:
 def test_lines_are_sorted_by_steps_then_quality():
     table = comparison_table(results())
     assert table.columns == [
-        "sampler", "spacing", "steps", "NFE", "pixels KID x1000", "pixels FD",
-        "encoder KID x1000", "encoder FD", "s/image",
+        "sampler", "spacing", "steps", "NFE",
+        "pixels KID x1000", "pixels KID x1000 above best", "pixels FD",
+        "encoder KID x1000", "encoder KID x1000 above best", "encoder FD", "s/image",
     ]  # fmt: skip
     assert list(table.groups) == ["5 steps", "10 steps", ""]
     *lines, floor = table.lines
@@ -54,7 +56,15 @@ def test_lines_are_sorted_by_steps_then_quality():
         (False, "ddim", "5", "5"),
         (False, "ddim", "10", "10"),
     ]
-    assert lines[2][4:] == ["20.0 ± 1.0", "2.00", "40.0 ± 1.0", "2.00", "0.0833"]
+    assert lines[2][4:] == [
+        "20.0 ± 1.0",
+        "22.0 ± 0.5",
+        "2.00",
+        "40.0 ± 1.0",
+        "\N{EN DASH}",
+        "2.00",
+        "0.0833",
+    ]
     assert floor[0] == "real vs real"
     assert {len(line) for line in table.lines} == {len(table.columns)}
 
@@ -72,11 +82,12 @@ def test_markdown_latex_and_csv_say_the_same(tmp_path):
     latex = (tmp_path / "bench.tex").read_text(encoding="utf-8")
     assert latex.count(r"\\") == len(table) - 1
     assert latex.count(r"\midrule") == 3
-    assert r"\textbf{20.0 $\pm$ 1.0} & \textbf{2.00}" in latex
+    assert r"\textbf{20.0 $\pm$ 1.0} & \textbf{22.0 $\pm$ 0.5} & \textbf{2.00}" in latex
     with (tmp_path / "bench.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["sampler"] for row in rows] == ["unipc", "heun", "ddim", "ddim", "ddim"]
     assert float(rows[1]["encoder kid"]) == 0.02
+    assert [row["pixels kid above best"] for row in rows] == ["", "", "0.022", "", ""]
     assert float(rows[1]["seconds_per_image"]) == pytest.approx(1 / 12, abs=1e-6)
     assert rows[1]["encoder fd_se"] == ""
 

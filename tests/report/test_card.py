@@ -31,7 +31,7 @@ def test_a_card_has_what_a_reader_needs(tmp_path):
     assert {"few-step", "mmd-ddm"} <= set(card.data.tags)
     for phrase in (
         "# google/ddpm-cifar10-32 in 5 steps",
-        "**Real gain: of the gap to real images,",
+        "**Real gain: held-out lite0 improves (KID x1000 3272 ± 30 to 1120 ± 20, gain 2152 ± 36,",
         "| lite0 | held-out | KID x1000 | 3272 ± 30 | **1120 ± 20** |",
         "| real vs real |",
         "| data | cifar10:c.zip |",

@@ -112,15 +112,18 @@ def test_what_the_run_names_is_not_markup(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("base_steps", "finding"),
+    ("beaten", "better", "finding"),
     [
-        (5, "The base draws as well in 5 steps: no speed-up"),
-        (None, "5 steps now beat the base at every count tried, up to 50"),
+        (None, 5, "The base draws better in 5 steps: no speed-up"),
+        (None, 20, "5 steps draw about as well as the base's 5: no speed-up"),
+        (None, None, "5 steps draw about as well as the base's 5: no speed-up"),
+        (10, None, "5 steps now beat the base's 10, about as good as its 20"),
+        (50, None, "5 steps now beat the base at every count tried, up to 50"),
     ],
 )
-def test_the_headline_claims_no_more_than_was_measured(base_steps, finding, tmp_path):
+def test_the_headline_claims_no_more_than_was_measured(beaten, better, finding, tmp_path):
     results = make_results()
-    results["speedup"]["base_steps"] = base_steps
+    results["speedup"] |= {"beaten_steps": beaten, "base_steps": better}
     write_report([make_run(tmp_path / "run", results)], tmp_path / "page.html")
     reader = PageReader(tmp_path / "page.html")
     assert finding in reader.words

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from estimates import estimate
 from rank_work import Hungry
 from small_net import SmallNet
 from torch import nn
@@ -205,7 +206,7 @@ def kill_at(step):
 def scripted(values):
     """An evaluation that answers with these KIDs in turn."""
     remaining = list(values)
-    return lambda: (remaining.pop(0), 0.1)
+    return lambda: estimate(float(remaining.pop(0)), of=f"noise {len(remaining)}")
 
 
 @pytest.mark.parametrize("reference", ["bank", "minibatch"])
@@ -263,7 +264,7 @@ def test_the_best_averaged_weights_are_kept(kids, best, tmp_path):
 
     def evaluate():
         seen[2 * len(seen)] = weights(network)
-        return float(next(answers)), 0.1
+        return estimate(float(next(answers)), of=f"noise {len(seen)}")
 
     kept = finetune(
         CONFIG, sampler, objectives, tmp_path / "c", lambda **e: events.append(e), evaluate

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from estimates import estimate
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
@@ -185,7 +186,7 @@ def test_what_is_saved_is_all_that_matters(path, tmp_path):
     """A state that is loaded and saved again is the same to the bit."""
     run(CONFIG, path, pause_at=5)
     state = TrainingState(CONFIG, network(), path)
-    state.consider(0.25, 0.1)
+    state.consider(estimate(0.25))
     state.save()
     again = TrainingState(CONFIG, network(), path)
     again.path = tmp_path / "again.pt"

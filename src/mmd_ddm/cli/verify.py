@@ -19,7 +19,7 @@ def verify(
     ],
     device: Device = "auto",
 ) -> None:
-    """Recompute what RUN recorded: hashes of data and weights, samples, scores. Writes nothing.
+    """Recompute all that RUN recorded: data, weights, every row, floors, verdict. Writes nothing.
 
     Exit code 0 if all that could be recomputed holds, 1 if anything differs. Samples are the same
     to the bit on the same machine with the same versions; scores are compared to 0.1 percent.
@@ -32,7 +32,7 @@ def verify(
 
     checks = recompute(run, device, progress=bars)
     lines = [
-        [c.name, c.recorded[:16], c.found[: 16 if c.verdict == "holds" else 60], c.verdict]
+        [c.name, c.recorded[:40], c.found[: 12 if c.verdict == "holds" else 60], c.verdict]
         for c in checks
     ]
     print_table(Table(["check", "recorded", "found", ""], {"": lines}, words=4))

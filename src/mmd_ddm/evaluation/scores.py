@@ -5,18 +5,22 @@ real-versus-real floor,
 
     change = 100 (f - b) / b  %,        share of the gap closed = (b - f) / (b - r).
 
-Neither is stated where its denominator is not positive, nor a share where b lies within two
-combined standard errors of r: there is no gap to close. Wherever a person reads
-a number, `format_score` or a neighbour of it wrote it.
+Neither is stated where its denominator is not positive, nor a share where b is not above r for
+certain: there is no gap to close. The error of b - f is that of the difference where the results
+hold it (`mmd_ddm.evaluation.paired`). Wherever a person reads a number, `format_score` or a
+neighbour of it wrote it.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from statistics import mean, stdev
+from statistics import NormalDist, mean, stdev
 from typing import Any
 
 __all__ = [
+    "ABOVE",
+    "ABOVE_BEST",
+    "SIGNIFICANT",
     "Row",
     "Score",
     "before_after",
@@ -31,8 +35,11 @@ __all__ = [
     "without_errors",
 ]
 
+SIGNIFICANT = NormalDist().inv_cdf(0.975)  # standard errors above zero: 2.5 % by chance
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 METRICS = ("kid", "fd", "precision", "recall", "density", "coverage", "is", "cmmd")
+# Of a row: how far it lies above another one, with the error of the difference; see `paired`.
+ABOVE, ABOVE_BEST = "above_finetuned", "above_best"
 _SCALE = {"kid": 1000.0}
 _PROTOCOL = ("sampler", "spacing", "eta")
 
@@ -46,7 +53,7 @@ class Score:
 
     def times(self, factor: float) -> "Score":
         """In another unit."""
-        return Score(self.value * factor, self.se * factor)
+        return Score(self.value * factor, self.se * abs(factor))
 
     def above(self, other: "Score") -> "Score":
         """How far this lies above ``other``, with the combined standard error."""
@@ -62,8 +69,8 @@ class Score:
 
     @property
     def significant(self) -> bool:
-        """More than two standard errors above zero."""
-        return self.value > 2 * self.se
+        """Above zero, with 2.5 % by chance."""
+        return self.value > SIGNIFICANT * self.se
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,9 @@ class Row:
         metric: one of `metrics_in`, unscaled.
         base: the base model at the K steps of the finetuned one.
         finetuned: the finetuned model.
+        paired: how far the score fell, b - f, with the error of that difference, if it is known.
+        paired_se_drawn: what of that error the drawn images have.
+        excess: the share closed less half of what the optimised spaces close, if it is known.
         others: every other evaluated row, by its label.
         floor: the same metric between two disjoint sets of real images.
     """
@@ -85,15 +95,18 @@ class Row:
     metric: str
     base: Score | None
     finetuned: Score | None
+    paired: Score | None = None
+    paired_se_drawn: float | None = None
+    excess: Score | None = None
     others: dict[str, Score | None] = field(default_factory=dict)
     floor: Score | None = None
 
     @property
     def gain(self) -> Score | None:
-        """How far the score fell: b - f."""
+        """How far the score fell, b - f; as of independent scores where no pairs are known."""
         if self.base is None or self.finetuned is None:
             return None
-        return self.base.above(self.finetuned)
+        return self.paired or self.base.above(self.finetuned)
 
     @property
     def change(self) -> float | None:
@@ -172,9 +185,10 @@ def before_after(results: dict[str, Any]) -> list[Row]:
     finetuned, base = contest(results)
     others = [row for row in results["rows"] if row is not finetuned and row is not base]
 
-    def read(row: dict[str, Any] | None, space: str, metric: str) -> Score | None:
-        spaces = (row or {}).get("spaces") or {}
-        return score(spaces.get(space) or {}, metric)
+    def read(
+        row: dict[str, Any] | None, space: str, metric: str, of: str = "spaces"
+    ) -> Score | None:
+        return score(_in(row, of, space), metric)
 
     rows = [
         Row(
@@ -183,6 +197,9 @@ def before_after(results: dict[str, Any]) -> list[Row]:
             metric=metric,
             base=read(base, space, metric),
             finetuned=read(finetuned, space, metric),
+            paired=read(base, space, metric, ABOVE),
+            paired_se_drawn=_finite(_in(base, ABOVE, space).get(f"{metric}_se_drawn")),
+            excess=read(base, space, "share_excess", ABOVE),
             others={row_label(row, finetuned): read(row, space, metric) for row in others},
             floor=score(about.get("floor") or {}, metric),
         )
@@ -190,6 +207,10 @@ def before_after(results: dict[str, Any]) -> list[Row]:
         for space, about in results["spaces"].items()
     ]
     return [row for row in rows if any([row.base, row.finetuned, *row.others.values()])]
+
+
+def _in(row: dict[str, Any] | None, of: str, space: str) -> dict[str, Any]:
+    return ((row or {}).get(of) or {}).get(space) or {}
 
 
 def metric_name(metric: str) -> str:

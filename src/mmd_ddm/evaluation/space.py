@@ -2,25 +2,29 @@
 
 Beside every score stands the *floor*: the same score between two sets of real images, which no
 model can honestly beat. Scores are remembered by what they were computed from, and features are
-asked for only where a score is not: the same images are compared twice for nothing.
+asked for only where a score is not: the same images are compared twice for nothing. Of KID the
+projections are remembered, so that the differences of two rows can be paired.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmd_ddm.data.images import ImageSet
+from mmd_ddm.evaluation.metrics.kid import kid_projections
 from mmd_ddm.evaluation.metrics.registry import METRICS, Real
 from mmd_ddm.features.bank import cached_features
 from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.maths.projections import Projections
 from mmd_ddm.maths.random import generator
 from mmd_ddm.runs.fingerprint import code_sha256, key_of
 from mmd_ddm.runs.progress import Progress
-from mmd_ddm.runs.store import remembered
+from mmd_ddm.runs.store import remembered, remembered_arrays
 
 __all__ = ["Space", "describe", "metric_device"]
 
@@ -57,7 +61,31 @@ class Space:
         Raises:
             ValueError: a space that gives them vectors of another dimension.
         """
-        return self._remembered(partial(self._score, images), images.sha256)
+        others = [name for name in self.metrics if name != "kid"]
+        found = self._remembered(partial(self._score, images), images.sha256, others)
+        if "kid" in self.metrics:
+            kid = self.kid(images)
+            found |= {"kid": kid.value, "kid_se": kid.se}
+        return found
+
+    def kid(self, images: ImageSet, name: str = "generated") -> Projections:
+        """KID of these images, as what each of them and each real one adds to it.
+
+        Args:
+            images: to compare with the real ones.
+            name: of their noise: estimates of one noise pair.
+
+        Raises:
+            ValueError: a space that gives them vectors of another dimension.
+        """
+
+        def compute() -> dict[str, np.ndarray]:
+            found = kid_projections(*self._compared(images), y_sums=self._real.kid_sums)
+            return {part: values.cpu().numpy() for part, values in found.parts.items()}
+
+        kept = remembered_arrays("projections", key_of(*self._about, images.sha256), compute)
+        parts = {part: torch.from_numpy(values) for part, values in kept.items()}
+        return Projections({name: parts["generated"], "real": parts["real"]})
 
     def floor(self) -> Scores:
         """Every metric between two sets of real images."""
@@ -70,7 +98,7 @@ class Space:
             features = self._real.features
             return metric(features[order[half:]], Real(features[order[:half]], self.phi))
 
-        return self._remembered(between_halves, "halves")
+        return self._remembered(between_halves, "halves", self.metrics)
 
     def describe(self) -> dict[str, Any]:
         """For ``results.json``: the role, the weights, the floor."""
@@ -82,13 +110,23 @@ class Space:
         }
 
     def _score(self, images: ImageSet, metric: Callable[[Tensor, Real], Scores]) -> Scores:
+        features, _ = self._compared(images)
+        return metric(features, self._real)
+
+    def _compared(self, images: ImageSet) -> tuple[Tensor, Tensor]:
+        """Their features, and those of the real ones."""
         features, real = self._features(images), self._real
         if features.shape[1] != real.features.shape[1]:
             raise ValueError(
                 f"features of {self.name} have dimension {features.shape[1]}, those of the real "
                 f"images {real.features.shape[1]}"
             )
-        return metric(features, real)
+        return features, real.features
+
+    @property
+    def _about(self) -> list[str]:
+        """All that decides a comparison, but for the images that are compared."""
+        return [code_sha256(), self.phi.sha256, self.real.sha256, self.device.type]
 
     @cached_property
     def _real(self) -> Real:
@@ -99,16 +137,18 @@ class Space:
         return features.to(metric_device(self.device))
 
     def _remembered(
-        self, compute: Callable[[Callable[[Tensor, Real], Scores]], Scores], of: str
+        self,
+        compute: Callable[[Callable[[Tensor, Real], Scores]], Scores],
+        of: str,
+        names: Sequence[str],
     ) -> Scores:
-        """The numbers of every metric, each remembered on its own."""
-        about = [code_sha256(), self.phi.sha256, self.real.sha256, self.device.type, of]
+        """The numbers of these metrics, each remembered on its own."""
         found: Scores = {}
-        for name in self.metrics:
+        for name in names:
             metric = METRICS[name]
             score = partial(compute, metric.score)
             if metric.ours:
-                found |= remembered("scores", key_of(name, *about), score)
+                found |= remembered("scores", key_of(name, *self._about, of), score)
             else:
                 found |= score()
         return found

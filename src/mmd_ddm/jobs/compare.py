@@ -1,8 +1,8 @@
 r"""Samplers, and finetuned runs, on one model in one table: what ``mmd-ddm bench`` runs.
 
-Every row has the same images to be compared with and starts from the same noise: image i of seed s
-is drawn from the generator of s * `SEED_STRIDE` + i. What a row draws and scores is remembered, so
-that the same call, or one that asks for more, draws only what is missing.
+Every row has the same images to be compared with and starts from the same noise. What a row draws
+and scores is remembered, so that the same call, or one that asks for more, draws only what is
+missing. How far each lies above the best of as many steps is a paired difference.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,15 @@ from typing import Any
 import torch
 
 from mmd_ddm.data.images import ImageSet, load_images, say_skipped
-from mmd_ddm.evaluation.measure import SEED_STRIDE, Entry, measure, over_seeds, protocol
+from mmd_ddm.evaluation.measure import Entry, measure, over_seeds, protocol
+from mmd_ddm.evaluation.paired import above_best
 from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.jobs.compare_rows import plan_entries
 from mmd_ddm.jobs.results import FinetuneResult, Results
 from mmd_ddm.jobs.roles import roles_to_runs
+from mmd_ddm.maths.projections import Projections
 from mmd_ddm.report import short_names
 from mmd_ddm.report.bench import write_bench_chart, write_bench_tables
 from mmd_ddm.runs.files import write_json
@@ -73,8 +75,8 @@ def compare(
         ValueError: whatever cannot be: an unknown name, a run that is no finetuned model or draws
             other images than the base, times that no chain can have.
     """
-    if not 2 <= n <= SEED_STRIDE:
-        raise ValueError(f"-n must be from 2 to {SEED_STRIDE:,}; got {n}")
+    if n < 2:
+        raise ValueError(f"-n must be at least 2; got {n}")
     if seeds < 1 or batch_size < 0:
         raise ValueError(
             f"--seeds must be at least 1 and --batch-size 0 or more; got {seeds} and {batch_size}"
@@ -104,17 +106,21 @@ def compare(
     _warm_up(entries, batch_size)
     networks = dict.fromkeys(entry.sampler.denoiser.network for entry in entries)
     weights = {network: weights_sha256(network) for network in networks}
+    kids: list[dict[str, Projections]] = []
     with progress.bar("images", n * seeds * len(entries)) as bar:
         for entry in entries:
             tell = partial(
                 bar, note=f"{entry.name} {entry.chain.sampler}, {entry.chain.steps} steps"
             )
-            found = [
-                measure(entry, spaces, n, seed * SEED_STRIDE, tell, batch_size=batch_size)[0]
-                for seed in range(seeds)
-            ]
-            network = entry.sampler.denoiser.network
-            record["rows"].append({**over_seeds(found), "weights": weights[network]})
+            found = over_seeds(
+                [
+                    measure(entry, spaces, n, seed, tell, batch_size=batch_size)
+                    for seed in range(seeds)
+                ]
+            )
+            kids.append(found.kid)
+            row = {**found.row, "weights": weights[entry.sampler.denoiser.network]}
+            record["rows"] = above_best([*record["rows"], row], kids, spaces[0].name)
             if folder:
                 write_json(folder / "bench.json", record)
                 write_bench_tables(record, folder)
@@ -164,8 +170,8 @@ def _protocol(
     half = len(data) // 2
     return {
         **protocol(data, n, 0),
-        "seeds": f"{seeds}; image i of seed s has the noise of {SEED_STRIDE} s + i",
-        "standard_error": "over seeds" if seeds > 1 else "of KID, first-order",
+        "seeds": seeds,
+        "standard_error": "first-order for KID" + ", over seeds otherwise" * (seeds > 1),
         "floor": f"two random halves of the real images, {len(data) - half} and {half}",
         "precision": precision,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

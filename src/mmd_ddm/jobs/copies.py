@@ -18,6 +18,7 @@ from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.features.registry import FeatureExtractor, make_features
 from mmd_ddm.jobs.build import build_data, build_device
 from mmd_ddm.jobs.results import Results, load_result
+from mmd_ddm.maths.random import COPIES
 from mmd_ddm.report.sheets import grid, sheet, zoom
 from mmd_ddm.runs.files import write_json
 from mmd_ddm.runs.folder import RunLog, check_folder
@@ -114,7 +115,7 @@ def find_copies(
 
 def _draw(name: str, sampler: Sampler, n: int, seed: int, progress: Progress) -> Tensor:
     with progress.bar(f"{name}, {len(sampler.times)} steps", n) as bar:
-        return draw(sampler, n, seed=seed, on_batch=lambda k: bar(advance=k))[0]
+        return draw(sampler, n, seed=seed, purpose=COPIES, on_batch=lambda k: bar(advance=k))[0]
 
 
 def _features(

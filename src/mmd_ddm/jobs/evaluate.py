@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmd_ddm.config import ChainConfig, check_seed
 from mmd_ddm.data.images import ImageSet, load_images, say_skipped
-from mmd_ddm.evaluation.measure import SEED_STRIDE, Entry, measure, over_seeds, protocol
+from mmd_ddm.evaluation.measure import Entry, measure, over_seeds, protocol
 from mmd_ddm.evaluation.metrics.registry import METRICS, choose_metrics
 from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.features.registry import make_features
@@ -51,8 +51,8 @@ def evaluate(
         features: spaces; by default those of the model's run, or `DEFAULT_SPACES`.
         metrics: names of `METRICS`; by default all that the images are enough for.
         n: images to draw; by default as many as there are real ones, up to 3,000.
-        seed: of the first image.
-        seeds: how many draws of n images; more than one gives standard errors over them.
+        seed: of the noise, which no other seed shares.
+        seeds: how many, from that one on; more than one gives standard errors over them.
         resize: crop and scale real images of another size.
         device: where to compute, for a model that is named.
         progress: told what is done.
@@ -77,9 +77,8 @@ def evaluate(
     for one in resolved:
         entry = Entry(name, model.name, one, build_sampler(one, denoiser))
         with progress.bar(f"{len(one.times)} steps", n * seeds) as bar:
-            firsts = [seed + i * SEED_STRIDE for i in range(seeds)]
-            found = [measure(entry, spaces, n, first, bar)[0] for first in firsts]
-        rows.append(found[0] if seeds == 1 else over_seeds(found))
+            found = [measure(entry, spaces, n, seed + i, bar) for i in range(seeds)]
+        rows.append((found[0] if seeds == 1 else over_seeds(found)).row)
     used = [metric for metric in METRICS if any(metric in space.metrics for space in spaces)]
     half = len(data) // 2
     floor = f"two random halves of the real images, {half} and {len(data) - half}"

@@ -13,12 +13,12 @@ from typing import Any
 from mmd_ddm.config import ChainConfig, FinetuneConfig, from_mapping, to_mapping
 from mmd_ddm.data.images import ImageSet, Split, say_skipped
 from mmd_ddm.data.split import split_images
-from mmd_ddm.evaluation.measure import Entry, equal_quality_steps, measure, protocol
-from mmd_ddm.evaluation.space import Space, describe
+from mmd_ddm.evaluation.measure import protocol
+from mmd_ddm.evaluation.space import describe
 from mmd_ddm.evaluation.verdict import verdict
-from mmd_ddm.jobs.build import Model, build_sampler
+from mmd_ddm.jobs.build import Model
+from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces
 from mmd_ddm.jobs.results import FinetuneResult
-from mmd_ddm.jobs.roles import roles_of
 from mmd_ddm.jobs.train import Job, longer_chains, prepare, train_and_export
 from mmd_ddm.report import write_card, write_report
 from mmd_ddm.report.sheets import grid, pairs, save_png
@@ -101,35 +101,26 @@ def run(
     """
     job = prepare(config, out, model=model, data=data, trackers=trackers, progress=progress)
     _announce(job)
-    samples = min(config.judge_samples, len(job.data.heldout))
-    other = job.data.matched.subset(samples)
-    spaces = [
-        Space(name, role, job.phis[name], job.data.heldout, other, device=job.device)
-        for name, role in roles_of(config).items()
-    ]
+    spaces = judge_spaces(config, job.phis, job.data, job.device)
     about = describe(spaces, progress)
-    before, base_images = _row(job, "base", job.chain, spaces, samples)
-    longer = [
-        _row(job, "base", chain, spaces, samples)[0] for chain in longer_chains(config, job.model)
-    ]
+    chains = [job.chain, *longer_chains(config, job.model)]
+    before = [judge_chain("base", job.model, c, spaces, config, progress) for c in chains]
     kept = train_and_export(job)
-    after, images = _row(job, "finetuned", job.chain, spaces, samples)
+    after = judge_chain("finetuned", job.model, job.chain, spaces, config, progress)
     weights = weights_sha256(job.model.denoiser.network)
-    job.log.write(event="done", weights_sha256=weights, samples_sha256=images.sha256)
-    rows = [before, *longer, after]
+    job.log.write(event="done", weights_sha256=weights, samples_sha256=after.images.sha256)
     results: dict[str, Any] = {
         "protocol": {
-            **protocol(job.data.heldout, samples, config.seed),
+            **protocol(job.data.heldout, config.judge_samples, config.seed),
             "heldout_dropped": job.data.dropped,
             **selection_record(config, job.data.selection, job.log.events(), kept),
         },
         "spaces": about,
-        "rows": rows,
-        "speedup": equal_quality_steps(rows, [*config.judges, *config.objective.features][0]),
+        **compare_to_base(before, after, spaces),
     }
     results["verdict"] = verdict(results).record()
     if is_first():
-        _write(job, results, base_images, images)
+        _write(job, results, before[0].images, after.images)
     return FinetuneResult(out, config, replace(job.model, name=str(out), chain=job.chain), results)
 
 
@@ -143,15 +134,6 @@ def _announce(job: Job) -> None:
     say_skipped(job.progress, data.matched, data.heldout)
     if data.dropped:
         job.progress.say(f"{data.dropped:,} more were among the images to match: left out")
-
-
-def _row(
-    job: Job, name: str, chain: ChainConfig, spaces: list[Space], samples: int
-) -> tuple[dict[str, Any], ImageSet]:
-    sampler = build_sampler(chain, job.model.denoiser)
-    entry = Entry(name, job.model.name, chain, sampler)
-    with job.progress.bar(f"{name}, {len(chain.times)} steps", samples) as bar:
-        return measure(entry, spaces, samples, job.config.seed, bar)
 
 
 def _write(job: Job, results: dict[str, Any], base: ImageSet, finetuned: ImageSet) -> None:

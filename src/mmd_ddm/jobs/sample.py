@@ -1,7 +1,7 @@
 """Images from a model, one file each: what ``mmd-ddm sample`` runs."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,9 @@ def sample(
     return Results(settings, out)
 
 
-def _strip(walk: Sampler, n: int, seed: int, begin: Callable[[range], Tensor] | None) -> Image:
+def _strip(
+    walk: Sampler, n: int, seed: int, begin: Callable[[Sequence[int]], Tensor] | None
+) -> Image:
     """A column for every network call, or for some of many, and one for the images themselves."""
     with predictions(walk) as found:
         pixels, _ = draw(walk, n, seed=seed, start=begin)
@@ -109,7 +111,7 @@ def _strip(walk: Sampler, n: int, seed: int, begin: Callable[[range], Tensor] | 
 
 def _drafts(
     source: str, n: int, seed: int, shape: tuple[int, int, int], resize: bool
-) -> tuple[Callable[[range], Tensor] | None, dict[str, Any]]:
+) -> tuple[Callable[[Sequence[int]], Tensor] | None, dict[str, Any]]:
     """Where the walks of these seeds begin, and how the run's settings say it."""
     if not source:
         return None, {}
@@ -118,4 +120,4 @@ def _drafts(
         raise ValueError(f"{source} holds {len(images)} images; -n {n} takes as many")
     x_0 = from_uint8(images.pixels[:n])
     about = {"start_from": source, "start_sha256": images.sha256}
-    return lambda seeds: x_0[seeds.start - seed : seeds.stop - seed], about
+    return lambda seeds: x_0[[one - seed for one in seeds]], about

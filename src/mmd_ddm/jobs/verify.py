@@ -1,33 +1,36 @@
 """What a run recorded against what is found now: the work of ``mmd-ddm verify``."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from mmd_ddm.config import FinetuneConfig, PretrainConfig, from_mapping
-from mmd_ddm.data.images import ImageSet, Split
+from mmd_ddm.config import ChainConfig, FinetuneConfig, PretrainConfig, from_mapping
+from mmd_ddm.data.images import Split
+from mmd_ddm.evaluation.measure import Measured
+from mmd_ddm.evaluation.scores import ABOVE, row_label, without_errors
 from mmd_ddm.evaluation.space import Space
-from mmd_ddm.evaluation.verdict import verdict as judge
+from mmd_ddm.evaluation.verdict import verdict
 from mmd_ddm.features.registry import make_features
-from mmd_ddm.jobs.build import build_data, build_device, build_sampler, load_model
+from mmd_ddm.jobs.build import Model, build_data, build_device, load_model, resolve_times
+from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces
 from mmd_ddm.jobs.pretrain import base_images
+from mmd_ddm.jobs.roles import roles_of
+from mmd_ddm.jobs.train import longer_chains
 from mmd_ddm.runs.cache_folder import afresh
 from mmd_ddm.runs.files import read_json
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import read_events
 from mmd_ddm.runs.progress import Progress, silent
-from mmd_ddm.samplers.draw import draw
 
 __all__ = ["Check", "verify"]
 
 # What was recorded, and how it is found again.
 _Part = tuple[Mapping[str, Any], Callable[[], Mapping[str, Any]]]
+_MISSING = "nothing"
 _TOLERANCE = 1e-3  # of a score, where another machine has rounded a pixel the other way
 
 
@@ -107,11 +110,12 @@ def _finetune(
         return {name: recorded.get(name) for name in names}
 
     return [
-        (then("model_sha256"), finetuned.base),
+        (then("model_sha256"), finetuned.base_weights),
         (then(*data), lambda: finetuned.split.hashes),
         (then("weights_sha256", "samples_sha256"), finetuned.made),
-        (finetuned.recorded_scores(), finetuned.scores),
-        ({"verdict": told}, lambda: {"verdict": judge(finetuned.results).label}),
+        (_about_spaces(finetuned.results["spaces"]), finetuned.spaces_again),
+        (_scores_of(finetuned.results["rows"], "finetuned"), finetuned.after_again),
+        (_against_base(finetuned.results, told), finetuned.comparison_again),
     ]
 
 
@@ -122,67 +126,135 @@ class _Finetuned:
         self.config = config
         self.device = device
         self.results = read_json(run / "results.json")
-        self.samples = self.results["protocol"]["samples"]
-        self.model = load_model(str(run), device, config.precision)
-        self.model.denoiser.use_fast_layout()  # as in the run: layouts round differently
+        self.model = self._load(str(run))
+
+    def _load(self, name: str) -> Model:
+        model = load_model(name, self.device, self.config.precision)
+        model.denoiser.use_fast_layout()  # as in the run: layouts round differently
+        return model
+
+    @cached_property
+    def base(self) -> Model:
+        return self._load(self.config.model)
 
     @cached_property
     def split(self) -> Split:
         return build_data(self.config, self.model.denoiser.shape)
 
     @cached_property
-    def pixels(self) -> Tensor:
-        sampler = build_sampler(self.model.chain or self.config.chain, self.model.denoiser)
-        return draw(sampler, self.samples, seed=self.config.seed)[0]
+    def spaces(self) -> list[Space]:
+        channels = self.model.denoiser.shape[0]
+        phis = {
+            name: make_features(name, channels).to(self.device) for name in roles_of(self.config)
+        }
+        return judge_spaces(self.config, phis, self.split, self.device)
 
-    def base(self) -> dict[str, Any]:
-        return {"model_sha256": weights_sha256(load_model(self.config.model).denoiser.network)}
+    @cached_property
+    def after(self) -> Measured:
+        return self._judged("finetuned", self.model, self.chain)
+
+    @property
+    def chain(self) -> ChainConfig:
+        return resolve_times(self.config.chain, self.model.denoiser.schedule)
+
+    def _judged(self, name: str, model: Model, chain: ChainConfig) -> Measured:
+        return judge_chain(name, model, chain, self.spaces, self.config, silent)
+
+    def base_weights(self) -> dict[str, Any]:
+        return {"model_sha256": weights_sha256(self.base.denoiser.network)}
 
     def made(self) -> dict[str, Any]:
         return {
             "weights_sha256": weights_sha256(self.model.denoiser.network),
-            "samples_sha256": ImageSet(self.pixels, "samples").sha256,
+            "samples_sha256": self.after.images.sha256,
         }
 
-    def scores(self) -> dict[str, Any]:
-        channels, drawn = self.model.denoiser.shape[0], ImageSet(self.pixels, "samples")
-        judged, hashes = {}, {}
-        for name, about in self.results["spaces"].items():
-            phi = make_features(name, channels).to(self.device)
-            space = Space(name, about["role"], phi, self.split.heldout, device=self.device)
-            judged[name], hashes[name] = space.scores(drawn), phi.sha256
-        return _scores(judged, hashes)
+    def spaces_again(self) -> dict[str, Any]:
+        return _about_spaces({space.name: space.describe() for space in self.spaces})
 
-    def recorded_scores(self) -> dict[str, Any]:
-        (row,) = (row for row in self.results["rows"] if row["name"] == "finetuned")
-        hashes = {name: space["sha256"] for name, space in self.results["spaces"].items()}
-        return _scores(row["spaces"], hashes)
+    def after_again(self) -> dict[str, Any]:
+        return _scores_of([self.after.row], "finetuned")
+
+    def comparison_again(self) -> dict[str, Any]:
+        chains = [self.chain, *longer_chains(self.config, self.base)]
+        before = [self._judged("base", self.base, chain) for chain in chains]
+        found = {**self.results, **compare_to_base(before, self.after, self.spaces)}
+        found["spaces"] = {space.name: space.describe() for space in self.spaces}
+        return _against_base(found, verdict(found).label)
 
 
-def _scores(
-    spaces: Mapping[str, Mapping[str, float]], hashes: Mapping[str, str]
-) -> dict[str, Any]:
-    """Every number by space and metric, and the weights of the space."""
-    found: dict[str, Any] = {f"{name} weights": sha256 for name, sha256 in hashes.items()}
-    for name, scores in spaces.items():
-        found |= {f"{name} {metric}": scores[metric] for metric in ("kid", "fd")}
+def _about_spaces(spaces: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Role, weights and floor of every space."""
+    found: dict[str, Any] = {}
+    for name, about in spaces.items():
+        found |= {
+            f"{name} weights": about["sha256"],
+            f"{name} role": about["role"],
+            f"{name} floor": _Scores(about["floor"]),
+        }
     return found
 
 
+def _scores_of(rows: Sequence[dict[str, Any]], name: str, key: str = "spaces") -> dict[str, Any]:
+    """The numbers of these rows by space; a base row is named by its steps."""
+    return {
+        f"{row_label(row)}: {space}": _Scores(scores)
+        for row in rows
+        if row["name"] == name
+        for space, scores in (row.get(key) or {}).items()
+    }
+
+
+def _against_base(results: Mapping[str, Any], label: str | None) -> dict[str, Any]:
+    """The rows of the base, how far they lie above, and what follows."""
+    higher = _scores_of(results["rows"], "base", ABOVE)
+    return {
+        **_scores_of(results["rows"], "base"),
+        **{f"{name}, above finetuned": scores for name, scores in higher.items()},
+        "speedup": results.get("speedup"),
+        "verdict": label,
+    }
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Numbers of one row in one space, each with its error where it has one."""
+
+    values: Mapping[str, float]
+
+    def __str__(self) -> str:
+        parts = []
+        for name in without_errors(self.values):
+            error = self.values.get(f"{name}_se")
+            parts.append(f"{name} {self.values[name]:.5g}" + (f" ± {error:.3g}" if error else ""))
+        return ", ".join(parts)
+
+    def near(self, other: "_Scores") -> bool:
+        """To a thousandth, or to a thousandth of the error, which is nothing near zero."""
+        return self.values.keys() == other.values.keys() and all(
+            abs(value - self.values[name])
+            <= _TOLERANCE * max(abs(value), other.values.get(f"{name}_se", 0.0))
+            for name, value in other.values.items()
+        )
+
+
 def _compare(recorded: Mapping[str, Any], compute: Callable[[], Mapping[str, Any]]) -> list[Check]:
-    """A check a name; what cannot be computed any more, or was not recorded, is no difference."""
+    """A check a name; what is missing differs, what cannot be computed any more does not."""
     try:
         found = compute()
     except (ValueError, OSError) as error:
         return [Check(name, str(then), str(error), "unchecked") for name, then in recorded.items()]
     return [
-        Check(name, str(then), str(found[name]), _verdict(then, found[name]))
-        for name, then in recorded.items()
+        Check(name, str(then), str(now), _verdict(then, now))
+        for name in dict.fromkeys([*recorded, *found])
+        for then, now in [(recorded.get(name, _MISSING), found.get(name, _MISSING))]
     ]
 
 
 def _verdict(then: Any, now: Any) -> str:
     if then is None:
         return "unchecked"
-    same = math.isclose(then, now, rel_tol=_TOLERANCE) if isinstance(then, float) else then == now
+    same = then == now
+    if isinstance(then, _Scores) and isinstance(now, _Scores):
+        same = then.near(now)
     return "holds" if same else "differs"

@@ -8,7 +8,6 @@ the last term as the constant c. The finetuning loss and the KID metric both com
 
 References:
     Gretton et al., "A Kernel Two-Sample Test", 2012.
-    Sutherland et al., "Generative Models and Model Criticism via Optimized MMD", 2017 (variance).
 """
 
 from collections.abc import Iterable
@@ -19,13 +18,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmd_ddm.maths.kernels import Kernel, Linear
+from mmd_ddm.maths.projections import Projections
 
 __all__ = [
     "cross",
     "landmark_weights",
     "mmd2",
+    "mmd2_projections",
     "mmd2_standard_error",
-    "mmd2_with_error",
     "off_diagonal_sums",
     "within",
 ]
@@ -84,30 +84,23 @@ def mmd2(
     return within(x, kernel, unbiased=unbiased) - 2 * cross(x, y, kernel, weights=weights) + c
 
 
-def mmd2_standard_error(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel, *, block: int = 4096
-) -> Float[Tensor, ""]:
-    """The standard error of the unbiased `mmd2`; see `mmd2_with_error`."""
-    return mmd2_with_error(x, y, kernel, block=block)[1]
-
-
-def mmd2_with_error(
+@torch.no_grad()
+def mmd2_projections(
     x: Float[Tensor, "n d"],
     y: Float[Tensor, "m d"],
     kernel: Kernel,
     *,
+    names: tuple[str, str] = ("x", "y"),
     y_sums: Float[Tensor, " m"] | None = None,
     block: int = 4096,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    r"""The unbiased `mmd2` and its standard error, from its first Hoeffding projections.
-
-    With u_i = E_x' k(x_i, x') - E_y k(x_i, y) and v_j likewise from the other side, the variance
-    is 4 Var(u) / n + 4 Var(v) / m to first order.
+) -> Projections:
+    """The unbiased `mmd2` with its error, as what each vector adds to it.
 
     Args:
         x: generated features.
         y: real features.
         kernel: a kernel of `mmd_ddm.maths.kernels`.
+        names: of the two samples, by which estimates pair.
         y_sums: ``off_diagonal_sums(y, kernel)``, if known already.
         block: rows and columns of a kernel matrix held at once.
     """
@@ -116,8 +109,15 @@ def mmd2_with_error(
     of_y = (off_diagonal_sums(y, kernel, block) if y_sums is None else y_sums) / (m - 1)
     x_to_y = _row_sums(x, y, kernel, block) / m
     y_to_x = _row_sums(y, x, kernel, block) / n
-    u, v = of_x - x_to_y, of_y - y_to_x
-    return u.mean() + v.mean(), torch.sqrt(4 * u.var() / n + 4 * v.var() / m)
+    of_sample, of_real = names
+    return Projections({of_sample: of_x - x_to_y, of_real: of_y - y_to_x})
+
+
+def mmd2_standard_error(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], kernel: Kernel, *, block: int = 4096
+) -> float:
+    """The standard error of the unbiased `mmd2`; see `Projections`."""
+    return mmd2_projections(x, y, kernel, block=block).se
 
 
 def off_diagonal_sums(

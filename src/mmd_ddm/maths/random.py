@@ -1,28 +1,41 @@
 """Random generators, derived and never shared.
 
 A training draw is named by (seed, rank, step, purpose): a run that resumes at step 137 draws what
-the uninterrupted run drew there. A *sample* is named by its own seed alone, so that image i of
-seed s is the same picture at any batch size and on any number of processes, and is the picture
-that ``torch.Generator().manual_seed(s + i)`` gives in a diffusers pipeline.
+the uninterrupted run drew there. An image is named by (seed, purpose, i), so that it is the same
+picture at any batch size and on any number of processes, and that no two seeds and no two purposes
+share noise: what selects a checkpoint never judges it. Images for people alone are named by
+``seed + i``, which is the picture that ``torch.Generator().manual_seed(seed + i)`` gives in a
+diffusers pipeline.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["generator", "sample_noise"]
+__all__ = ["COPIES", "JUDGE", "SAMPLE", "SELECT", "generator", "image_seeds", "sample_noise"]
+
+SAMPLE, JUDGE, SELECT, COPIES = "sample", "judge", "select", "copies"  # what images are for
 
 
 def generator(
     seed: int, rank: int, step: int, purpose: str, device: torch.device | str = "cpu"
 ) -> torch.Generator:
     """The generator of one draw; different for any difference in its name."""
-    name = f"{seed}/{rank}/{step}/{purpose}".encode()
-    digest = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1
-    return torch.Generator(device=device).manual_seed(digest)
+    return torch.Generator(device=device).manual_seed(_digest(f"{seed}/{rank}/{step}/{purpose}"))
+
+
+def image_seeds(seed: int, purpose: str, n: int) -> Sequence[int]:
+    """One seed an image: a hash of (seed, purpose, i), or ``seed + i`` for `SAMPLE`."""
+    if purpose == SAMPLE:
+        return range(seed, seed + n)
+    return [_digest(f"{seed}/{purpose}/{i}") for i in range(n)]
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
 def sample_noise(

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from mmd_ddm.data.images import Split
-from mmd_ddm.evaluation.measure import SEED_STRIDE, Entry, drawn, measure
+from mmd_ddm.evaluation.measure import Entry, drawn, measure
 from mmd_ddm.evaluation.metrics.registry import METRICS
 from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.features.registry import FEATURES, make_features
@@ -84,9 +84,9 @@ class CellWork:
         began = time.monotonic()
         entry = self._entry(cell)
         trained = time.monotonic()
-        n, seed = config.judge_samples, config.seed * SEED_STRIDE
+        n = config.judge_samples
         with self.progress.bar(f"{entry.name}, {len(chain.times)} steps", n) as bar:
-            row, _ = measure(entry, bench.spaces, n, seed, bar)
+            row = measure(entry, bench.spaces, n, config.seed, bar).row
         return {
             "identity": cell.identity,
             "inputs": bench.inputs,
@@ -102,9 +102,9 @@ class CellWork:
     def images(self, cell: Cell) -> Tensor:
         """What the cell drew: uint8, [n, c, h, w]."""
         config, entry = cell.config, self._entry(cell)
-        n, seed = config.judge_samples, config.seed * SEED_STRIDE
+        n = config.judge_samples
         with self.progress.bar(f"{entry.name}, {len(entry.chain.times)} steps", n) as bar:
-            return drawn(entry, n, seed, bar)[0].pixels
+            return drawn(entry, n, config.seed, bar)[0].pixels
 
     def model(self, cell: Cell) -> Model:
         """The network of a cell, finetuned if that is not done."""

@@ -47,7 +47,7 @@ def headline(results: dict[str, Any]) -> Headline:
     speedup = results.get("speedup") or {}
     row = _carrier(before_after(results), speedup.get("space"))
     finding, ratio = _finding(speedup)
-    if verdict(results).label in ("gamed", "no gain"):
+    if verdict(results).label in ("gamed", "worse"):
         finding, ratio = f"No real gain at {steps} steps", ""
     return Headline(
         model=model,
@@ -72,21 +72,22 @@ def _carrier(rows: list[Row], wanted: str | None) -> Row:
 
 
 def _finding(speedup: dict[str, Any]) -> tuple[str, str]:
-    """One line, and the ratio of steps."""
-    steps, base_steps = speedup.get("finetuned_steps"), speedup.get("base_steps")
-    searched = speedup.get("searched") or []
-    if not steps:
+    """One line, and the ratio of steps: the truth lies between what was beaten and what beats."""
+    steps, searched = speedup.get("finetuned_steps"), speedup.get("searched") or []
+    if not steps or not searched:
         return "", ""
-    if base_steps is None:
-        if not searched:
-            return "", ""
-        return f"{steps} steps now beat the base at every count tried, up to {max(searched)}", ""
-    if base_steps <= steps:
-        return f"The base draws as well in {base_steps} steps: no speed-up", ""
-    # The truth lies between two counts that were tried: neither end alone is claimed.
-    below = max((tried for tried in searched if tried < base_steps), default=0)
-    finding = f"{steps} steps now draw what takes the base more than {below}, at most {base_steps}"
-    return finding, f"{max(below / steps, 1):g} to {base_steps / steps:g}"
+    beaten, better = speedup.get("beaten_steps"), speedup.get("base_steps")
+    if beaten is None:
+        if better is not None and better <= steps:
+            return f"The base draws better in {better} steps: no speed-up", ""
+        return f"{steps} steps draw about as well as the base's {min(searched)}: no speed-up", ""
+    if beaten == max(searched):
+        return f"{steps} steps now beat the base at every count tried, up to {beaten}", ""
+    after = min(tried for tried in searched if tried > beaten)
+    if better is None:
+        return f"{steps} steps now beat the base's {beaten}, about as good as its {after}", ""
+    finding = f"{steps} steps now draw what takes the base more than {beaten}, at most {better}"
+    return finding, f"{max(beaten / steps, 1):g} to {better / steps:g}"
 
 
 def _measured(speedup: dict[str, Any]) -> str:
@@ -94,9 +95,7 @@ def _measured(speedup: dict[str, Any]) -> str:
     if not searched or not space:
         return ""
     tried = ", ".join(map(str, searched))
-    if speedup.get("base_steps") is None:
-        return f"The base, tried at {tried} steps, never reached the finetuned KID in {space}."
     return (
-        f"Of the step counts tried with the base ({tried}), {speedup['base_steps']} is the "
-        f"smallest whose KID in {space} is as low as the finetuned model's."
+        f"The base was tried at {tried} steps; what is said of a count is a difference of KID in "
+        f"{space}, paired over the same noise and real images, that would be 2.5 % by chance."
     )

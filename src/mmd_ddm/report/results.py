@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmd_ddm.evaluation.scores import (
+    ABOVE_BEST,
     Row,
     before_after,
     contest,
@@ -34,7 +35,8 @@ __all__ = [
 ]
 
 _DASH = "\N{EN DASH}"
-_COMPARED = ("kid", "fd")
+_COMPARED = (("kid", "spaces"), ("kid", ABOVE_BEST), ("fd", "spaces"))  # metric, where it stands
+_SAID = {"spaces": "", ABOVE_BEST: " above best"}
 _DRAWN = ("name", "model", "sampler", "spacing", "eta", "clip", "steps", "nfe")
 NUMBERS = (
     "run", *_DRAWN, "space", "role", "metric", "value", "standard_error", "real_vs_real",
@@ -105,14 +107,17 @@ def comparison_table(results: dict[str, Any]) -> Table:
     Args:
         results: the content of ``bench.json``.
     """
-    found = [(space, metric) for space in results["spaces"] for metric in _COMPARED]
+    found = [(space, *metric) for space in results["spaces"] for metric in _COMPARED]
     columns = ["sampler", "spacing", "steps", "NFE"]
-    columns += [f"{space} {metric_name(metric)}" for space, metric in found]
+    columns += [f"{space} {metric_name(metric)}{_SAID[key]}" for space, metric, key in found]
     groups = {
         f"{steps} steps": [_compared(row, found) for row in rows]
         for steps, rows in groupby(_sorted_rows(results), lambda row: row["steps"])
     }
-    floors = [_cell(results["spaces"][space].get("floor"), metric) for space, metric in found]
+    floors = [
+        _cell(results["spaces"][space].get("floor"), metric) if key == "spaces" else _DASH
+        for space, metric, key in found
+    ]
     groups[""] = [["real vs real", _DASH, _DASH, _DASH, *floors, _DASH]]
     caption = f"Samplers on {results['model']}: KID in thousandths, FD, and seconds an image"
     return Table([*columns, "s/image"], groups, words=2, caption=caption)
@@ -121,13 +126,19 @@ def comparison_table(results: dict[str, Any]) -> Table:
 def comparison_numbers(results: dict[str, Any]) -> tuple[list[str], list[list[object]]]:
     """The same for CSV, unscaled and without the floor: the columns and the lines."""
     keys = ["name", "model", "sampler", "spacing", "steps", "nfe", "seeds"]
-    found = [(s, f"{m}{se}") for s in results["spaces"] for m in _COMPARED for se in ("", "_se")]
-    columns = [*keys, "seconds_per_image", *(f"{space} {metric}" for space, metric in found)]
+    found = [
+        (space, f"{metric}{se}", key)
+        for space in results["spaces"]
+        for metric, key in _COMPARED
+        for se in ("", "_se")
+    ]
+    titles = [f"{space} {metric}{_SAID[key]}" for space, metric, key in found]
+    columns = [*keys, "seconds_per_image", *titles]
     lines = [
         [
             *(row[key] for key in keys),
             round(1 / row["images_per_second"], 6),
-            *(row["spaces"].get(space, {}).get(metric) for space, metric in found),
+            *(row.get(key, {}).get(space, {}).get(metric) for space, metric, key in found),
         ]
         for row in _sorted_rows(results)
     ]
@@ -146,9 +157,9 @@ def _sorted_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(results["rows"], key=lambda row: (row["steps"], row["spaces"][space]["kid"]))
 
 
-def _compared(row: dict[str, Any], found: list[tuple[str, str]]) -> list[str]:
+def _compared(row: dict[str, Any], found: list[tuple[str, str, str]]) -> list[str]:
     cells = [sampler_label(row), *(str(row[key]) for key in ("spacing", "steps", "nfe"))]
-    cells += [_cell(row["spaces"].get(space), metric) for space, metric in found]
+    cells += [_cell(row.get(key, {}).get(space), metric) for space, metric, key in found]
     cells.append(format_number(1 / row["images_per_second"]))
     return [Strong(cell) for cell in cells] if row["name"] == "finetuned" else cells
 

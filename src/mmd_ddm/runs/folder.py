@@ -31,7 +31,8 @@ __all__ = [
 ]
 
 _PACKAGES = ("mmd-ddm", "torch", "diffusers", "timm", "torch-fidelity", "numpy")
-_WITHOUT_EFFECT = {"keep", "save_every"}  # on the result: a resumed run may change them
+# What a resumed run may change, since the weights do not depend on it.
+_WITHOUT_EFFECT = {"compare_steps", "judge_samples", "keep", "save_every"}
 
 
 class OutputError(ValueError):
@@ -63,12 +64,14 @@ class RunLog:
         if not is_first():
             return
         inputs = dict(inputs or {})
-        if (folder / "run.json").is_file():
-            _refuse_other_inputs(folder / "run.json", inputs)
+        record = {"verb": verb, "settings": dict(settings), "inputs": inputs}
+        path = folder / "run.json"
+        if path.is_file():
+            _refuse_other_inputs(path, inputs)
             self._end_line()
+            write_json(path, {**read_json(path), **record})  # those that may change have
         else:
-            record = {"verb": verb, "settings": dict(settings), "inputs": inputs}
-            write_json(folder / "run.json", {**record, **describe_environment()})
+            write_json(path, {**record, **describe_environment()})
 
     def write(self, **event: Any) -> None:
         """Append one event, with the wall-clock time."""

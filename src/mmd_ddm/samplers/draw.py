@@ -1,14 +1,14 @@
 """Draw images through a chain, each from a generator of its own; uint8, as files hold them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from mmd_ddm.maths.pixels import to_uint8
-from mmd_ddm.maths.random import sample_noise
+from mmd_ddm.maths.random import SAMPLE, image_seeds, sample_noise
 from mmd_ddm.maths.slerp import slerp
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.launch import world
@@ -23,18 +23,20 @@ def draw(
     n: int,
     *,
     seed: int = 0,
+    purpose: str = SAMPLE,
     batch_size: int = 0,
-    start: Callable[[range], Tensor] | None = None,
+    start: Callable[[Sequence[int]], Tensor] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> tuple[UInt8[Tensor, "n c h w"], float]:
-    """Draw n images, image i from the generator of ``seed + i``, and the images drawn a second.
+    """Draw n images, each from a generator of its own, and the images drawn a second.
 
     Of several ranks each draws a share of the batches, and all get all the images.
 
     Args:
         sampler: the chain, on its device.
         n: how many.
-        seed: of the first image.
+        seed: of the images, as `image_seeds` has it.
+        purpose: what they are drawn for; other purposes have other noise.
         batch_size: images at once; the pictures do not depend on it. 0 takes what is fast: 64 on
             a CPU, whose caches hold no more, 512 on a GPU.
         start: gives the images in [-1, 1] to noise and begin with, of these seeds (ES-DDPM); None
@@ -46,7 +48,7 @@ def draw(
     images, seconds = [torch.empty((0, *shape), dtype=torch.uint8)], 0.0
     batch_size = batch_size or (64 if device.type == "cpu" else 512)
     of = ranks.shares(n, batch_size)
-    mine = range(seed, seed + n)[ranks.own(of)]
+    mine = image_seeds(seed, purpose, n)[ranks.own(of)]
     for i in range(0, len(mine), batch_size):
         seeds = mine[i : i + batch_size]
         z = sample_noise(seeds, shape, sampler.draws).to(device)

@@ -20,6 +20,7 @@ from torch import Tensor
 from mmd_ddm.config import FinetuneConfig, SelectConfig
 from mmd_ddm.data.images import batch
 from mmd_ddm.maths.pixels import clamp_hard, clamp_straight_through
+from mmd_ddm.maths.projections import Projections
 from mmd_ddm.maths.random import generator
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.launch import world
@@ -39,7 +40,7 @@ def finetune(
     objectives: Sequence[Objective],
     checkpoint_path: Path,
     on_event: Callable[..., None],
-    evaluate: Callable[[], tuple[float, float]] | None = None,
+    evaluate: Callable[[], Projections] | None = None,
 ) -> int:
     """Finetune the sampler's denoiser in place; resumes from ``checkpoint_path`` if there.
 
@@ -54,7 +55,7 @@ def finetune(
             iteration, with ``event="eval", step=, kid=, kid_se=, kid_ci95=, best=`` after each
             evaluation, with ``event="stop", step=, message=`` when patience ends, with
             ``event="fault", step=, message=`` when something went wrong.
-        evaluate: ``(KID, standard error)`` of the sampler as it stands; called every
+        evaluate: KID of the sampler as it stands, from the same noise every time; called every
             ``config.select.every`` iterations with the averaged weights in place.
 
     Returns:
@@ -127,13 +128,13 @@ def _learning_rate(config: FinetuneConfig, step: int) -> float:
 def _evaluate(
     config: SelectConfig,
     state: TrainingState,
-    evaluate: Callable[[], tuple[float, float]],
+    evaluate: Callable[[], Projections],
     on_event: Callable[..., None],
 ) -> None:
     """Judge the averaged weights; stop if they went astray or get no better."""
     with state.averaged():
-        kid, kid_se = ranks.first_says(evaluate())
-    best = state.consider(kid, kid_se)
+        found = ranks.first_says(evaluate())
+    best, kid, kid_se = state.consider(found), found.value, found.se
     interval = [kid - 1.96 * kid_se, kid + 1.96 * kid_se]
     on_event(event="eval", step=state.step, kid=kid, kid_se=kid_se, kid_ci95=interval, best=best)
     if state.first_kid is None:

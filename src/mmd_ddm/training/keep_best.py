@@ -1,8 +1,8 @@
 """Which checkpoint is kept: KID of the samples as training goes on, and what is told of it.
 
 The space is neither optimised nor a judge, the real images are neither matched nor judged by.
-Every evaluation draws from the same noise and meets the same real images, so that two of them
-differ by far less than the interval of either.
+Every evaluation draws from the same noise, which is not the verdict's, and meets the same real
+images: two of them are compared by the error of their difference.
 """
 
 import math
@@ -11,20 +11,20 @@ from typing import Any
 
 from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.data.images import ImageSet
-from mmd_ddm.evaluation.metrics import kid, kid_sums
+from mmd_ddm.evaluation.metrics import kid_projections, kid_sums
 from mmd_ddm.evaluation.scores import Score, format_score
 from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.features.registry import FeatureExtractor
+from mmd_ddm.maths.projections import Projections
+from mmd_ddm.maths.random import SELECT
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.draw import draw
 
 __all__ = ["Selection", "kept_words", "selection_record", "standing"]
 
-_SEED = 10**9  # other images than the verdict's
-
 
 class Selection:
-    """Judges the sampler as it stands: ``(KID, standard error)``.
+    """Judges the sampler as it stands: its KID, from the same noise every time.
 
     Args:
         config: the settings.
@@ -36,16 +36,16 @@ class Selection:
     def __init__(
         self, config: FinetuneConfig, sampler: Sampler, phi: FeatureExtractor, reals: ImageSet
     ) -> None:
-        self._n, self._seed = config.select.samples, _SEED + config.seed
+        self._n, self._seed = config.select.samples, config.seed
         self._sampler, self._phi = sampler, phi
         self._bank = cached_features(reals, phi, device=sampler.denoiser.device)
         self._bank_sums = kid_sums(self._bank)
 
-    def __call__(self) -> tuple[float, float]:
+    def __call__(self) -> Projections:
         """Draw, and compare."""
-        pixels, _ = draw(self._sampler, self._n, seed=self._seed)
+        pixels, _ = draw(self._sampler, self._n, seed=self._seed, purpose=SELECT)
         features = extract(pixels, self._phi, device=self._sampler.denoiser.device)
-        return kid(features, self._bank, y_sums=self._bank_sums)
+        return kid_projections(features, self._bank, y_sums=self._bank_sums)
 
 
 def standing(events: Sequence[Mapping[str, Any]]) -> str:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmd_ddm.config import FinetuneConfig, HeadConfig, PretrainConfig
+from mmd_ddm.maths.projections import Projections
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.files import atomic_write
 from mmd_ddm.runs.launch import is_first
@@ -36,8 +37,8 @@ class TrainingState:
 
     Attributes:
         step: iterations done.
-        best: the lowest KID, its standard error and step (``lowest_at``); step and averaged
-            weights of what is kept.
+        best: the lowest KID, its projections (``parts``) and step (``lowest_at``); step and
+            averaged weights of what is kept.
         first_kid: of the network as it was given; None if it was not judged.
         rate_scale: what rollbacks have made of the learning rate.
         stopped: why training ends before its last iteration; empty if it does not.
@@ -65,7 +66,7 @@ class TrainingState:
         self.ema = EMAModel(self.trained, decay=config.ema_decay, foreach=True)
         self.step = 0
         self.best: dict[str, Any] = {
-            "kid": math.inf, "kid_se": 0.0, "lowest_at": 0, "step": 0, "weights": None,
+            "kid": math.inf, "parts": None, "lowest_at": 0, "step": 0, "weights": None,
         }  # fmt: skip
         self.first_kid: float | None = None
         self.rate_scale = 1.0
@@ -191,18 +192,21 @@ class TrainingState:
         finally:
             self.ema.restore(self.trained)
 
-    def consider(self, kid: float, kid_se: float) -> bool:
+    def consider(self, kid: Projections) -> bool:
         """Keep the averaged weights, unless their KID is above the lowest so far.
 
-        By more than the standard error of the difference, that is: between equals the longer
-        training wins, not the luckier draw.
+        By more than the standard error of the paired difference, that is: between equals the
+        longer training wins, not the luckier draw.
         """
-        better: bool = kid <= self.best["kid"] + math.hypot(kid_se, self.best["kid_se"])
+        better = math.isfinite(kid.value)
+        if self.best["parts"] is not None:
+            above = kid - Projections(self.best["parts"])
+            better = above.value <= above.se
         if better:
             weights = [p.detach().clone() for p in self.ema.shadow_params]
             self.best |= {"step": self.step, "weights": weights}
-        if kid < self.best["kid"]:
-            self.best |= {"kid": kid, "kid_se": kid_se, "lowest_at": self.step}
+        if kid.value < self.best["kid"]:
+            self.best |= {"kid": kid.value, "parts": dict(kid.parts), "lowest_at": self.step}
         return better
 
     def finish(self) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmd_ddm.evaluation.metrics.cmmd import cmmd
 from mmd_ddm.evaluation.metrics.frechet import Moments, frechet_distance
 from mmd_ddm.evaluation.metrics.inception_score import inception_score
-from mmd_ddm.evaluation.metrics.kid import kid, kid_sums
+from mmd_ddm.evaluation.metrics.kid import kid_projections, kid_sums
 from mmd_ddm.evaluation.metrics.manifold import density_coverage, precision_recall
 from mmd_ddm.features.base import FeatureExtractor
 
@@ -68,8 +68,8 @@ class Metric:
 
 
 def _kid(x: Tensor, real: Real) -> Scores:
-    distance, error = kid(x, real.features, y_sums=real.kid_sums)
-    return {"kid": distance, "kid_se": error}
+    found = kid_projections(x, real.features, y_sums=real.kid_sums)
+    return {"kid": found.value, "kid_se": found.se}
 
 
 def _fd(x: Tensor, real: Real) -> Scores:
