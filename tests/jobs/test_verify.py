@@ -19,9 +19,9 @@ from mmd_ddm.samplers.draw import draw
 
 JUDGE, SELECTION = "encoder:judge.safetensors", "encoder:selection.safetensors"
 FINETUNE = (
-    "base", "--data", "digits.npy", "--steps", 2, "--iterations", 1, "--batch-size", 4,
+    "base", "--data", "digits.npy", "--steps", 3, "--iterations", 1, "--batch-size", 4,
     "--features", "pixels", "--set", f"judges={JUDGE}", "--set", f"select.features={SELECTION}",
-    "--set", "select.samples=8", "--set", "judge_samples=8", "--set", "compare_steps=3",
+    "--set", "select.samples=8", "--set", "judge_samples=8", "--set", "compare_steps=4",
 )  # fmt: skip
 PRETRAIN = ("--data", "digits.npy", "--iterations", 1, "--batch-size", 4, *NETWORK)
 
@@ -59,7 +59,7 @@ def test_checkpoints_are_selected_by_images_of_their_own(made, monkeypatch):
     parts = build_data(FinetuneConfig(data="digits.npy"), (1, 8, 8))
     assert read(made / "run/run.json")["inputs"].items() >= parts.hashes.items()
     (event,) = (e for e in read_events(made / "run") if e["event"] == "eval" and e["step"] == 0)
-    chain = build_sampler(ChainConfig(steps=2), load_model("base").denoiser)
+    chain = build_sampler(ChainConfig(steps=3), load_model("base").denoiser)
     drawn, real = draw(chain, 8, seed=10**9)[0], parts.selection.pixels
     phi = make_features(SELECTION, 1)
     expected = kid(extract(drawn, phi), extract(real, phi))
