@@ -25,7 +25,7 @@ SMALL = {
 def finetune(base, out="run", **options):
     photos = mmd.images("digits.npy").split()
     spaces = {"features": ["pixels"], "select": {"samples": 4, "features": "encoder"}}
-    return mmd.finetune(base, photos, mmd.Chain(2), out=out, **{**SMALL, **spaces, **options})
+    return mmd.finetune(base, photos, mmd.Chain(3), out=out, **{**SMALL, **spaces, **options})
 
 
 def test_a_live_pipeline_is_finetuned_and_stays_as_it_is(workplace, capsys):
@@ -35,7 +35,7 @@ def test_a_live_pipeline_is_finetuned_and_stays_as_it_is(workplace, capsys):
     result = finetune(base)
     assert weights_sha256(pipeline.unet) == weights_sha256(base.denoiser.network) == before
     assert weights_sha256(result.model.denoiser.network) != before
-    assert result.model.chain.steps == 2
+    assert result.model.chain.steps == 3
     assert [row["name"] for row in result.rows] == ["base", "finetuned"]
     assert capsys.readouterr() == ("", "")  # nothing is printed
     again = finetune(mmd.load(pipeline))  # the same call finds it done
@@ -74,7 +74,7 @@ def test_a_sampler_of_ones_own_is_drawn_with_and_told_from_others(workplace):
     try:
         photos = mmd.images("digits.npy", (1, 8, 8))
         options = {"n": 4, "features": ["pixels"], "progress": Counting()}
-        found = mmd.compare("base", photos, samplers=["ddim", "halved"], steps=[2], **options)
+        found = mmd.compare("base", photos, samplers=["ddim", "halved"], steps=[3], **options)
         assert options["progress"].drawn == 8
         assert len({row["spaces"]["pixels"]["kid"] for row in found.rows}) == 2
         with pytest.raises(ValueError, match="there is a sampler 'halved' already"):
@@ -111,7 +111,7 @@ def test_a_metric_of_ones_own_stands_in_the_tables(workplace):
     try:
         photos = mmd.images("digits.npy", (1, 8, 8))
         options = {"features": ["pixels"], "metrics": ["kid", "gap"], "n": 4}
-        found = mmd.evaluate("base", photos, mmd.Chain(2), seeds=2, **options)
+        found = mmd.evaluate("base", photos, mmd.Chain(3), seeds=2, **options)
         assert found.rows[0]["spaces"]["pixels"].keys() == {"kid", "kid_se", "gap", "gap_se"}
         lines = results_table(found.record).lines
         assert [line[2] for line in lines] == ["KID x1000", "GAP"]
@@ -122,7 +122,7 @@ def test_a_metric_of_ones_own_stands_in_the_tables(workplace):
 def test_results_are_loaded_again_and_gone_on_from(workplace):
     result = finetune("base")
     found = mmd.interpolate("run", n=1, frames=2)
-    assert "1 pairs of noises, 2 images each, in 2 ddim steps" in found.record["sentence"]
+    assert "1 pairs of noises, 2 images each, in 3 ddim steps" in found.record["sentence"]
     mmd.sample(result.model, workplace / "images", n=2)
     assert len(list((workplace / "images").glob("0*.png"))) == 2
     assert {check.verdict for check in mmd.verify(workplace / "run")} == {"holds"}

@@ -42,10 +42,10 @@ def test_python_runs(workplace):
             '"encoder"': '"encoder:judge.safetensors"',
             '"efficientnet-lite0"': '"pixels"',
             '"iterations": 140, "batch_size": 32': '"iterations": 1, "batch_size": 2, '
-            '"judge_samples": 4, "select": {"samples": 4}, "compare_steps": [2]',
+            '"judge_samples": 4, "select": {"samples": 4}, "compare_steps": [3]',
             "draw(64": "draw(2",
             "seeds=3": 'seeds=3, n=4, features=["pixels"]',
-            'samplers="all", steps=[5, 10]': 'samplers=["ddim"], steps=[2], n=4, '
+            'samplers="all", steps=[5, 10]': 'samplers=["ddim"], steps=[3], n=4, '
             'features=["pixels"]',
         },
     )

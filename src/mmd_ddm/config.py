@@ -41,7 +41,7 @@ class ChainConfig:
 
     steps: int = 5  # K, the budget of sampling steps; with custom times, their number
     sampler: str = "ddim"  # by name: ddim, ddpm-small, dpm-solver++-2m ... (docs/samplers.md)
-    spacing: str = "leading"  # which K of the T times: leading, trailing, quadratic-code ...
+    spacing: str = "midpoint"  # which K of the T times: midpoint, leading, quadratic-code ...
     times: tuple[float, ...] = ()  # a custom list, noisiest first: 999,640,320,80
     eta: float = 0.0  # noise that DDIM adds; 0, as in the paper, is none
     clip: bool = False  # clamp every prediction of x_0 to [-1, 1]

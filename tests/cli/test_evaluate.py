@@ -29,7 +29,7 @@ def run(place, tmp_path):
 
     def call(*words, data="digits.npy"):
         out = tmp_path / "results.json"
-        steps = ("--steps", 2, "-n", 24, *words)
+        steps = ("--steps", 3, "-n", 24, *words)
         done = mmd_ddm(place, "evaluate", "base", "--data", data, "--out", out, *steps)
         return done, read(out) if out.exists() else None
 
@@ -83,7 +83,7 @@ def test_a_second_run_computes_nothing(run):
     assert more["rows"][0]["spaces"]["pixels"]["fd"] == first["rows"][0]["spaces"]["pixels"]["fd"]
     with network_calls() as calls:
         run(*SPACES, "--seed", 5)
-    assert calls["UNet2DModel"] == 2
+    assert calls["UNet2DModel"] == 3
 
 
 def test_damaged_caches_are_computed_again(run, place):

@@ -21,7 +21,7 @@ from mmd_ddm.samplers.draw import draw
 from mmd_ddm.samplers.predictions import predictions
 from mmd_ddm.samplers.registry import make_sampler
 
-CHAIN = ChainConfig(steps=2)
+CHAIN = ChainConfig(steps=3)
 CONFIG = FinetuneConfig(model="base", data="digits.npy", chain=CHAIN, judges=("pixels",))
 
 
@@ -131,7 +131,7 @@ def test_rows_are_drawn_between_the_noises_of_the_samples(chain, folder):
             tops.append(top)
     assert tops == sorted(tops)
     (shown,) = companions(folder / "run")
-    assert "2 pairs of noises, 3 images each, in 2 ddim steps" in shown.sentence
+    assert "2 pairs of noises, 3 images each, in 3 ddim steps" in shown.sentence
 
 
 # Trajectories

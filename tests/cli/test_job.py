@@ -157,7 +157,7 @@ class TestFinetune:
         assert [(row["name"], row["steps"]) for row in rows] == [
             ("base", 3), ("base", 4), ("base", 6), ("finetuned", 3),
         ]  # fmt: skip
-        assert rows[0]["times"] == rows[3]["times"] == [666, 333, 0]
+        assert rows[0]["times"] == rows[3]["times"] == [833, 500, 166]
         roles = {name: space["role"] for name, space in results["spaces"].items()}
         assert roles["pixels"] == "optimised"
         assert roles[JUDGE] == "held-out"
@@ -179,7 +179,7 @@ class TestFinetune:
 
     def test_the_model_knows_its_chain(self, folder):
         chain = load_model(str(folder / "run")).chain
-        assert (chain.steps, chain.times, chain.sampler) == (3, (666, 333, 0), "ddim")
+        assert (chain.steps, chain.times, chain.sampler) == (3, (833, 500, 166), "ddim")
 
     def test_the_same_command_again_trains_nothing(self, folder):
         before = weights(folder / "run")
@@ -223,7 +223,7 @@ class TestSample:
     def test_draws_with_the_chain_it_was_finetuned_for(self, folder):
         done = mmd_ddm(folder, "sample", "run", "-n", 5, "--out", "five")
         assert done.code == 0, done.err
-        assert "3 ddim steps at 666, 333, 0 (what it was finetuned for)" in done.out
+        assert "3 ddim steps at 833, 500, 166 (what it was finetuned for)" in done.out
         names = sorted(p.name for p in (folder / "five").iterdir())
         assert names == [*(f"0000{i}.png" for i in range(5)), "grid.png", "run.json"]
         loaded = load_model(str(folder / "run"))
@@ -231,7 +231,7 @@ class TestSample:
             x = build_sampler(loaded.chain, loaded.denoiser)(sample_noise(range(5), (1, 8, 8))[0])
         expected = ((x.clamp(-1, 1) + 1) * 127.5).round().byte()[:, 0].numpy()
         assert (pictures(folder / "five") == expected).all()
-        assert read(folder / "five" / "run.json")["settings"]["chain"]["times"] == [666, 333, 0]
+        assert read(folder / "five" / "run.json")["settings"]["chain"]["times"] == [833, 500, 166]
 
     def test_image_i_depends_on_its_own_seed_alone(self, folder):
         for out, words in {"a": ("-n", 7, "--batch-size", 3), "b": ("-n", 4, "--seed", 3)}.items():
@@ -262,12 +262,12 @@ class TestSample:
     @pytest.mark.parametrize(
         ("model", "words", "said"),
         [
-            ("run", ("--steps", 2), "2 ddim steps at 500, 0 (not what it was finetuned for)"),
-            ("run", ("--steps", 3), "3 ddim steps at 666, 333, 0 (what it was finetuned for)"),
-            ("base", (), "5 ddim steps at 800, 600, 400, 200, 0 (a base model"),
+            ("run", ("--steps", 4), "4 ddim steps at 875, 625, 375, 125 (not what it was fine"),
+            ("run", ("--steps", 3), "3 ddim steps at 833, 500, 166 (what it was finetuned for)"),
+            ("base", (), "5 ddim steps at 900, 700, 500, 300, 100 (a base model"),
             ("base", ("--times", "900,10.5"), "2 ddim steps at 900, 10.5 (a base model"),
-            ("base", ("--steps", 20), "20 ddim steps at 950, 900, 850, ..., 50, 0 (a base"),
-            ("base", ("--sampler", "ddpm-small", "--steps", 2), "2 ddpm-small steps at 500, 0"),
+            ("base", ("--steps", 20), "20 ddim steps at 975, 925, 875, ..., 75, 25 (a base"),
+            ("base", ("--sampler", "ddpm-small", "--steps", 3), "3 ddpm-small steps at 833, 500"),
             ("base/model", ("--spacing", "trailing", "--clip"), "999, 799, 599, 399, 199"),
         ],
     )
@@ -331,12 +331,12 @@ class TestEvaluate:
         assert abs(space["floor"]["kid"]) < 5 * space["floor"]["kid_se"]
 
     def test_compares_several_numbers_of_steps(self, folder):
-        words = ("-n", 4, "--features", "pixels", "--steps", 2, "--steps", 5)
+        words = ("-n", 4, "--features", "pixels", "--steps", 3, "--steps", 5)
         done = evaluate(folder, "base", "several.json", *words)
         assert done.code == 0, done.err
         results = read(folder / "several.json")
         assert [(row["name"], row["times"]) for row in results["rows"]] == [
-            ("base", [500, 0]), ("base", [800, 600, 400, 200, 0]),
+            ("base", [833, 500, 166]), ("base", [900, 700, 500, 300, 100]),
         ]  # fmt: skip
         assert results["spaces"]["pixels"]["role"] == "held-out"
 

@@ -51,7 +51,7 @@ def test_options_reach_the_config_and_outrank_the_file(tmp_path):
 
 def test_what_is_not_given_of_a_chain_stays_the_models_own(tmp_path):
     save_place(tmp_path, 12)
-    done = mmd_ddm(tmp_path, "sample", "base", "-n", 1, "--out", "a", "--steps", 2, "--no-clip")
-    assert "1 images in 2 ddim steps at 500, 0 (a base model" in done.out
+    done = mmd_ddm(tmp_path, "sample", "base", "-n", 1, "--out", "a", "--steps", 3, "--no-clip")
+    assert "1 images in 3 ddim steps at 833, 500, 166 (a base model" in done.out
     done = mmd_ddm(tmp_path, "sample", "base", "-n", 1, "--out", "b", "--times", "90,ten")
     assert (done.code, "times are numbers with commas between" in done.err) == (2, True)

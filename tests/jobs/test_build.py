@@ -10,6 +10,7 @@ import torch
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, SelectConfig
 from mmd_ddm.jobs.build import (
+    Model,
     build_data,
     build_device,
     build_network,
@@ -18,6 +19,7 @@ from mmd_ddm.jobs.build import (
     precision_dtype,
     resolve_times,
 )
+from mmd_ddm.jobs.chain import choose_chain
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.export import export
 from mmd_ddm.models.find import BUNDLED_MODELS
@@ -76,7 +78,7 @@ def test_a_folder_and_a_run_are_the_same_model(folder, denoiser, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "chain", [ChainConfig(steps=4), ChainConfig(times=(700.0, 30.5), sampler="heun", clip=True)]
+    "chain", [ChainConfig(steps=4), ChainConfig(times=(900.0, 30.5), sampler="heun", clip=True)]
 )
 def test_a_finetuned_model_knows_its_chain(chain, denoiser, tmp_path):
     resolved = resolve_times(chain, denoiser.schedule)
@@ -160,18 +162,32 @@ def test_times_and_their_number_are_filled_in():
     schedule = NoiseSchedule.linear()
     spaced = resolve_times(ChainConfig(steps=4, spacing="trailing"), schedule)
     assert spaced.times == (999, 749, 499, 249)
-    custom = resolve_times(ChainConfig(steps=9, times=(700.0, 30.5)), schedule)
-    assert (custom.steps, custom.times) == (2, (700, 30.5))
+    custom = resolve_times(ChainConfig(steps=9, times=(900.0, 30.5)), schedule)
+    assert (custom.steps, custom.times) == (2, (900, 30.5))
     assert resolve_times(custom, schedule) == custom
     with pytest.raises(ValueError, match="must decrease"):
         resolve_times(ChainConfig(times=(1.0, 2.0)), schedule)
+
+
+@pytest.mark.parametrize(
+    "chain", [ChainConfig(times=(700.0, 30.5)), ChainConfig(steps=600, spacing="leading")]
+)
+def test_only_a_walk_from_images_starts_anywhere(chain, denoiser):
+    for resolve in (
+        lambda **how: resolve_times(chain, denoiser.schedule, **how).times,
+        lambda **how: build_sampler(chain, denoiser, **how).times,
+        lambda **how: choose_chain(Model("base", denoiser, {}, None), chain, **how).times,
+    ):
+        with pytest.raises(ValueError, match=rf"starts at t = {599 if not chain.times else 700}"):
+            resolve()
+        assert resolve(truncated=True)[0] in (599, 700)
 
 
 def test_a_chain_becomes_its_sampler(denoiser):
     chain = ChainConfig(steps=3, eta=0.5, clip=True)
     sampler = build_sampler(chain, denoiser, recompute=True)
     assert isinstance(sampler, DDIM)
-    assert (sampler.times, sampler.eta, sampler.clip) == ((666, 333, 0), 0.5, True)
+    assert (sampler.times, sampler.eta, sampler.clip) == ((833, 500, 166), 0.5, True)
     assert sampler.recompute
     assert sampler.denoiser is denoiser
     assert not build_sampler(chain, denoiser).recompute

@@ -25,9 +25,9 @@ def drawn(sampler, verb="evaluate"):
     progress = Counting()
     options = {"n": 4, "features": ["pixels"], "progress": progress}
     if verb == "evaluate":
-        mmd.evaluate("base", "digits.npy", mmd.Chain(2, sampler), **options)
+        mmd.evaluate("base", "digits.npy", mmd.Chain(3, sampler), **options)
     else:
-        mmd.compare("base", "digits.npy", samplers=[sampler], steps=[2], **options)
+        mmd.compare("base", "digits.npy", samplers=[sampler], steps=[3], **options)
     return progress.drawn
 
 
@@ -82,25 +82,25 @@ def test_what_one_verb_drew_the_other_knows(place):
 def test_seeds_give_means_with_errors_over_them(place):
     photos = mmd.images("digits.npy", (1, 8, 8))
     options = {"n": 4, "features": ["pixels"], "metrics": ["kid", "fd"]}
-    found = mmd.evaluate("base", photos, mmd.Chain(2), seeds=3, **options)
+    found = mmd.evaluate("base", photos, mmd.Chain(3), seeds=3, **options)
     (row,) = found.rows
     assert row["seeds"] == 3
     scores = row["spaces"]["pixels"]
     assert scores.keys() == {"kid", "kid_se", "fd", "fd_se"}
-    one = mmd.evaluate("base", photos, mmd.Chain(2), **options).rows[0]
+    one = mmd.evaluate("base", photos, mmd.Chain(3), **options).rows[0]
     assert one["spaces"]["pixels"]["kid"] != scores["kid"]
 
 
 @pytest.mark.slow
 def test_two_processes_that_ask_the_same_at_once_both_end_well(place):
-    question = "evaluate base --data digits.npy --steps 2 -n 8 --features pixels --out r.json"
+    question = "evaluate base --data digits.npy --steps 3 -n 8 --features pixels --out r.json"
     command = [sys.executable, "-m", "mmd_ddm", *question.split()]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
     ends = [(process.wait(), process.stderr.read()) for process in both]
     for process in both:
         process.stderr.close()
     assert ends == [(0, b"")] * 2
-    assert read(place / "r.json")["rows"][0]["steps"] == 2
+    assert read(place / "r.json")["rows"][0]["steps"] == 3
     for kind in ("samples", "features", "scores"):
         files = [path.name for path in (place / "cache" / kind).iterdir()]
         assert not [name for name in files if ".tmp" in name or ".lock" in name]

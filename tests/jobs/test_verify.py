@@ -20,9 +20,9 @@ from mmd_ddm.samplers.draw import draw
 
 JUDGE, SELECTION = "encoder:judge.safetensors", "encoder:selection.safetensors"
 FINETUNE = (
-    "base", "--data", "digits.npy", "--steps", 2, "--iterations", 1, "--batch-size", 4,
+    "base", "--data", "digits.npy", "--steps", 3, "--iterations", 1, "--batch-size", 4,
     "--features", "pixels", "--set", f"judges={JUDGE}", "--set", f"select.features={SELECTION}",
-    "--set", "select.samples=8", "--set", "judge_samples=8", "--set", "compare_steps=3",
+    "--set", "select.samples=8", "--set", "judge_samples=8", "--set", "compare_steps=4",
 )  # fmt: skip
 PRETRAIN = ("--data", "digits.npy", "--iterations", 1, "--batch-size", 4, *NETWORK)
 
@@ -60,7 +60,7 @@ def test_checkpoints_are_selected_by_images_of_their_own(made, monkeypatch):
     parts = build_data(FinetuneConfig(data="digits.npy"), (1, 8, 8))
     assert read(made / "run/run.json")["inputs"].items() >= parts.hashes.items()
     (event,) = (e for e in read_events(made / "run") if e["event"] == "eval" and e["step"] == 0)
-    chain = build_sampler(ChainConfig(steps=2), load_model("base").denoiser)
+    chain = build_sampler(ChainConfig(steps=3), load_model("base").denoiser)
     drawn, real = draw(chain, 8, seed=0, purpose=SELECT)[0], parts.selection.pixels
     phi = make_features(SELECTION, 1)
     expected = kid(extract(drawn, phi), extract(real, phi))
@@ -123,10 +123,10 @@ def spoil_verdict(folder):
         (spoil_verdict, {"verdict"}),
         (spoil_weights, {"weights_sha256"}),
         (spoil_data, {"data_sha256", "heldout_sha256", "selection_sha256"}),
-        (spoil_score, {"finetuned, 2 steps: pixels"}),
-        (spoil_base, {"base, 2 steps: pixels", "base, 3 steps: pixels", "pixels floor"}),
-        (spoil_differences, {"base, 2 steps: pixels, above finetuned", "speedup"}),
-        (spoil_rows, {"base, 3 steps: pixels"}),
+        (spoil_score, {"finetuned, 3 steps: pixels"}),
+        (spoil_base, {"base, 3 steps: pixels", "base, 4 steps: pixels", "pixels floor"}),
+        (spoil_differences, {"base, 3 steps: pixels, above finetuned", "speedup"}),
+        (spoil_rows, {"base, 4 steps: pixels"}),
         (lambda folder: save_model(folder / "base"), {"model_sha256"}),
         (lambda folder: save_encoder(folder / "judge.safetensors", 7), {f"{JUDGE} weights"}),
     ],

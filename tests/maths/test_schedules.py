@@ -1,7 +1,9 @@
 """Noise levels against diffusers and closed forms; always K distinct times."""
 
+import re
 from fractions import Fraction
 from itertools import pairwise
+from math import floor
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.maths.times import (
     SCHEDULE_SPACINGS,
     SPACINGS,
+    check_start,
     check_times,
     log_snr_times,
     select_times,
@@ -127,7 +130,7 @@ class TestSelectTimes:
     @pytest.mark.parametrize("spacing", [*SPACINGS, *SCHEDULE_SPACINGS])
     def test_always_k_distinct_decreasing_times(self, spacing, schedule):
         for steps in (*range(1, 101), 1000):
-            times = select_times(spacing, steps, 1000, schedule)
+            times = select_times(spacing, steps, 1000, schedule, truncated=True)
             assert len(times) == steps
             assert all(t > s for t, s in pairwise(times))
             assert times[-1] >= 0
@@ -141,6 +144,11 @@ class TestSelectTimes:
                 times = select_times(spacing, steps, train)
                 assert len(set(times)) == steps
                 assert set(times) <= set(range(train))
+
+    @pytest.mark.parametrize("steps", [3, 7, 334, 501, 600, 999])
+    def test_midpoints_are_in_the_middle_of_equal_strides(self, steps):
+        middles = [(i + Fraction(1, 2)) * 1000 / steps for i in reversed(range(steps))]
+        assert select_times("midpoint", steps, 1000) == tuple(map(floor, middles))
 
     def test_repeated_quadratic_times_move_up(self):
         squares = np.floor(np.linspace(0, 80**0.5, 40) ** 2)
@@ -157,6 +165,7 @@ class TestSelectTimes:
         assert (times[0], times[-1]) == (999, 0)
         assert np.allclose(gaps, gaps[0], rtol=1e-3)
         assert len(set(np.round(np.diff(times), 3))) > 1
+        assert select_times("log-snr-open", 11, 1000, schedule) == times[:-1]
         inner = log_snr_times(schedule, times[3], times[7], 5)
         assert np.allclose(inner, times[3:8], atol=1e-2)
 
@@ -180,6 +189,34 @@ class TestSelectTimes:
     def test_spacings_of_the_schedule_need_it(self, spacing):
         with pytest.raises(ValueError, match="depends on the model's schedule"):
             select_times(spacing, 5, 1000)
+
+
+class TestCheckStart:
+    def test_white_noise_stands_for_noise_alone(self, schedule):
+        last = next(t for t in reversed(range(1000)) if schedule(t)[0] > 0.05)
+        assert schedule(last)[0] == pytest.approx(0.05, rel=0.02)
+        check_start((last + 1, 30), schedule)
+        said = (
+            f"the chain starts at t = {last}, where alpha = 0.050: too far from pure noise (0.05) "
+            "to begin with white noise; take --spacing trailing, more steps, or "
+            "--start-from images"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+            check_start((last, 30), schedule)
+
+    def test_a_schedule_that_never_gets_there_starts_at_its_end(self):
+        schedule = NoiseSchedule.linear(100)
+        assert schedule(99)[0] > 0.05
+        check_start((99, 3), schedule)
+        with pytest.raises(ValueError, match="starts at t = 98"):
+            check_start((98, 3), schedule)
+
+    @pytest.mark.parametrize("steps", [1, 600])
+    def test_spacings_are_checked_where_the_schedule_is_known(self, steps, schedule):
+        with pytest.raises(ValueError, match="too far from pure noise"):
+            select_times("leading", steps, 1000, schedule)
+        anywhere = select_times("leading", steps, 1000, schedule, truncated=True)
+        assert anywhere == select_times("leading", steps, 1000)
 
 
 class TestCheckTimes:

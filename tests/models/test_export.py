@@ -17,16 +17,18 @@ from mmd_ddm.models.export import export
 
 CUSTOM = (990.0, 612.5, 250.0, 31.0)
 STOCK = [
-    ChainConfig(steps=5), ChainConfig(steps=7), ChainConfig(steps=1),
-    ChainConfig(steps=5, spacing="midpoint"), ChainConfig(steps=15, spacing="midpoint"),
+    ChainConfig(steps=5, spacing="leading"), ChainConfig(steps=7, spacing="leading"),
+    ChainConfig(steps=1, spacing="trailing"), ChainConfig(steps=5), ChainConfig(steps=10),
     ChainConfig(steps=5, spacing="trailing")
 ]  # fmt: skip
 SHIPPED = [
     ChainConfig(steps=5, spacing="quadratic-code"),
     ChainConfig(steps=5, spacing="quadratic-formula"),
     ChainConfig(steps=7, spacing="trailing"),  # 7 does not divide 1000
+    ChainConfig(steps=3),
+    ChainConfig(steps=15),
     ChainConfig(times=CUSTOM),
-    ChainConfig(times=(800, 600, 300)),  # no stride
+    ChainConfig(times=(900, 600, 300)),  # no stride
     ChainConfig(times=(900, 567, 234.5)),
 ]
 
@@ -89,7 +91,7 @@ def test_same_images_of_the_bundled_model(tmp_path):
         assert largest_difference(tmp_path / spacing, 5) <= 1e-5
 
 
-@pytest.mark.parametrize("chain", [STOCK[0], SHIPPED[0], SHIPPED[3]], ids=lambda c: c.spacing)
+@pytest.mark.parametrize("chain", [STOCK[0], SHIPPED[0], SHIPPED[5]], ids=lambda c: c.spacing)
 def test_same_files_as_the_command(chain, tmp_path):
     save_model(tmp_path / "model", chain, prediction="v_prediction")
     done = mmd_ddm(tmp_path, "sample", "model", "-n", 6, "--out", "images")
@@ -114,8 +116,12 @@ def test_times_a_stride_apart_need_nothing_but_diffusers(chain, tmp_path):
 
 class TestShippedScheduler:
     @pytest.mark.parametrize("chain", SHIPPED, ids=lambda c: f"{c.spacing}{c.steps}")
-    def test_is_named_and_shipped(self, chain, tmp_path):
+    def test_is_named_and_shipped_with_its_times(self, chain, tmp_path):
         save_model(tmp_path / "model", chain)
+        scheduler = load_pipeline(tmp_path / "model", trust_remote_code=True).scheduler
+        expected = resolve_times(chain, NoiseSchedule.linear())
+        scheduler.set_timesteps(expected.steps)
+        assert tuple(scheduler.timesteps.tolist()) == expected.times
         index = json.loads((tmp_path / "model" / "model_index.json").read_text())
         assert index["scheduler"] == ["scheduling_few_step", "FewStepScheduler"]
         assert (tmp_path / "model" / "scheduler" / "scheduling_few_step.py").is_file()
@@ -154,7 +160,7 @@ class TestChain:
         [
             STOCK[0],
             SHIPPED[0],
-            SHIPPED[3],
+            SHIPPED[5],
             ChainConfig(sampler="ddpm-small", clip=True),
             ChainConfig(eta=0.5, spacing="trailing"),
         ],
@@ -177,10 +183,10 @@ class TestChain:
         assert type(load_pipeline(tmp_path / "model").scheduler) is DDIMScheduler
 
 
-BETAS = [1e-4 + 1e-5 * t for t in range(1000)]
+BETAS = [1e-4 + 2e-5 * t for t in range(1000)]
 
 
-@pytest.mark.parametrize("spacing", ["leading", "linspace"])
+@pytest.mark.parametrize(("spacing", "steps"), [("leading", 50), ("linspace", 5)])
 @pytest.mark.parametrize(
     "training",
     [
@@ -190,17 +196,17 @@ BETAS = [1e-4 + 1e-5 * t for t in range(1000)]
     ],
     ids=lambda c: c.get("beta_schedule", "trained"),
 )
-def test_the_schedule_of_the_training_is_kept(training, spacing, tmp_path):
+def test_the_schedule_of_the_training_is_kept(training, spacing, steps, tmp_path):
     config = {"_class_name": "DDPMScheduler", "beta_start": 1e-4, "beta_end": 0.02, **training}
     schedule = NoiseSchedule.from_config(config)
     denoiser = make_denoiser(prediction="v_prediction", schedule=schedule)
     # Settings of the base that this package's chains do not have.
     config |= {"prediction_type": "v_prediction", "clip_sample_range": 3.0, "steps_offset": 1}
-    chain = resolve_times(ChainConfig(steps=5, spacing=spacing, clip=True), schedule)
+    chain = resolve_times(ChainConfig(steps=steps, spacing=spacing, clip=True), schedule)
     export(denoiser, config, asdict(chain), tmp_path / "model")
     loaded = load_model(str(tmp_path / "model")).denoiser.schedule
     assert torch.allclose(loaded.alpha_bar, schedule.alpha_bar, rtol=1e-6, atol=0)
-    assert largest_difference(tmp_path / "model", 5) <= 1e-5
+    assert largest_difference(tmp_path / "model", steps) <= 1e-5
 
 
 def test_an_old_folder_is_replaced_whole(tmp_path):

@@ -40,7 +40,7 @@ def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
     before = state(save_place(folder, 40).network)
     done = mmd_ddm(
-        folder, "finetune", "base", "--data", "digits.npy", "--out", "run", "--steps", 2,
+        folder, "finetune", "base", "--data", "digits.npy", "--out", "run", "--steps", 4,
         "--features", "pixels", "--set", "judges=encoder:judge.safetensors", "--iterations", 2,
         "--set", "select.every=0", "--batch-size", 4, "--set", "judge_samples=4", "--lr", 1e-3,
         "--set", f"trained={request.param}", "--set", f"lora_rank={RANK}",

@@ -107,7 +107,7 @@ def test_a_killed_rank_ends_the_others_and_leaves_the_last_checkpoint(pair, tmp_
 @pytest.mark.slow
 def test_two_ranks_finetune_and_judge_on_the_command_line(tmp_path):
     save_place(tmp_path, 80)
-    words = ("finetune", "base", "--data", "digits.npy", "--steps", 2, *SMALL)
+    words = ("finetune", "base", "--data", "digits.npy", "--steps", 3, *SMALL)
     words += ("--set", "judges=random", "--set", "select.features=encoder")
     port, found = free_port(), []
     command = ["-m", "mmd_ddm", *map(str, words), "--out", "shared"]

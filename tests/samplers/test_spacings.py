@@ -1,10 +1,13 @@
-"""Times chosen by the schedule's noise: log-snr and karras, and the inverse they rest on."""
+"""Times chosen by the schedule's noise, the inverse they rest on, and what every spacing draws."""
 
 import numpy as np
 import pytest
+import torch
 
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.maths.times import SCHEDULE_SPACINGS, log_snr_times, select_times
+from mmd_ddm.maths.times import SCHEDULE_SPACINGS, SPACINGS, log_snr_times, select_times
+from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.samplers.ddim import DDIM
 
 SCHEDULES = [
     NoiseSchedule.linear(),
@@ -31,11 +34,14 @@ def test_both_ends_and_equal_steps_between(spacing, steps, schedule):
     assert times[0] == len(schedule) - 1
     if steps == 1:
         return
+    if spacing == "log-snr-open":
+        times += (0,)
     assert times[-1] == 0
     clock = np.array([schedule.log_snr(t) for t in times])
     if spacing == "karras":
         clock = np.exp(-clock / 7)
-    np.testing.assert_allclose(np.diff(clock), (clock[-1] - clock[0]) / (steps - 1), rtol=1e-3)
+    step = (clock[-1] - clock[0]) / (len(times) - 1)
+    np.testing.assert_allclose(np.diff(clock), step, rtol=1e-3)
 
 
 def test_log_snr_times_between_any_two():
@@ -45,8 +51,37 @@ def test_log_snr_times_between_any_two():
     assert clock[1] == pytest.approx((clock[0] + clock[2]) / 2, abs=1e-6)
 
 
+class ShiftedDenoiser(Denoiser):
+    """The exact eps of pixels that are N(0.6, 0.04)."""
+
+    def __init__(self):
+        super().__init__(torch.nn.Identity(), SCHEDULES[0], shape=(1, 8, 8))
+
+    def forward(self, x_t, t, condition=None):
+        alpha_t, sigma_t = self.schedule(t)
+        return sigma_t * (x_t - alpha_t * 0.6) / (alpha_t**2 * 0.04 + sigma_t**2)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 250, 334, 501, 600, 999, 1000])
+@pytest.mark.parametrize("spacing", [*SPACINGS, *SCHEDULE_SPACINGS])
+def test_a_gaussian_is_drawn_right_or_the_spacing_is_refused(spacing, steps):
+    schedule = SCHEDULES[0]
+    times = select_times(spacing, steps, 1000, schedule, truncated=True)
+    if schedule(times[0])[0] > 0.05:
+        with pytest.raises(ValueError, match="too far from pure noise"):
+            select_times(spacing, steps, 1000, schedule)
+        return
+    generator = torch.Generator().manual_seed(0)
+    drawn = DDIM(ShiftedDenoiser(), times)(torch.randn(64, 1, 8, 8, generator=generator))
+    assert drawn.mean().item() == pytest.approx(0.6, rel=0.02)
+    if steps >= 250:
+        assert drawn.std().item() == pytest.approx(0.2, rel=0.1)
+
+
 def test_errors():
     with pytest.raises(ValueError, match="'karras' depends on the model's schedule"):
         select_times("karras", 5, 1000)
-    with pytest.raises(ValueError, match=r"choose one of linear-formula, .*, log-snr, karras"):
+    with pytest.raises(
+        ValueError, match=r"choose one of linear-f.*, log-snr, log-snr-open, karras"
+    ):
         select_times("log_snr", 5, 1000)

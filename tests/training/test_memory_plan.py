@@ -148,7 +148,7 @@ def test_bad_plans_are_refused_in_one_line(more, said, folder):
 
 def finetune(folder, out, *more):
     return mmd_ddm(
-        folder, "finetune", "base", "--data", "digits.npy", "--out", out, "--steps", 2,
+        folder, "finetune", "base", "--data", "digits.npy", "--out", out, "--steps", 3,
         "--features", "pixels", "--set", "judges=encoder:judge.safetensors", "--iterations", 2,
         "--set", "select.every=0", "--batch-size", 4, "--set", "judge_samples=4", *more,
     )  # fmt: skip
@@ -172,7 +172,7 @@ def test_a_run_that_cannot_fit_leaves_no_trace(folder, monkeypatch):
 @pytest.mark.slow
 def test_a_run_is_planned_and_a_resumed_one_keeps_its_micro_batch(folder, monkeypatch):
     denoiser = load_model(str(folder / "base")).denoiser
-    costs = measure(build_sampler(ChainConfig(steps=2), denoiser), [Pixels(1)])
+    costs = measure(build_sampler(ChainConfig(steps=3), denoiser), [Pixels(1)])
     leave(monkeypatch, costs.memory(4, Choice(2, 0)))
     done = finetune(folder, "run")
     assert done.code == 0, done

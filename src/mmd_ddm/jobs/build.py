@@ -12,7 +12,7 @@ from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, from_mapp
 from mmd_ddm.data.images import Split, load_images
 from mmd_ddm.data.split import split_images
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.maths.times import check_times, select_times
+from mmd_ddm.maths.times import check_start, check_times, select_times
 from mmd_ddm.models.find import find_model, shorten
 from mmd_ddm.models.load import load_denoiser
 from mmd_ddm.models.protocol import Denoiser
@@ -122,22 +122,35 @@ def load_model(
     )
 
 
-def resolve_times(chain: ChainConfig, schedule: NoiseSchedule) -> ChainConfig:
+def resolve_times(
+    chain: ChainConfig, schedule: NoiseSchedule, *, truncated: bool = False
+) -> ChainConfig:
     """The same chain with its times, and their number, filled in.
 
+    Args:
+        chain: by times or spacing.
+        schedule: the model's.
+        truncated: it begins from noised images, so that it may start anywhere.
+
     Raises:
-        ValueError: times or a number of steps that cannot be walked.
+        ValueError: times or steps that cannot be walked, or begin too far from noise.
     """
-    if chain.times:
-        times = check_times(chain.times, len(schedule))
-        return replace(chain, times=times, steps=len(times))
-    times = select_times(chain.spacing, chain.steps, len(schedule), schedule)
-    return replace(chain, times=times)
+    if not chain.times:
+        times = select_times(
+            chain.spacing, chain.steps, len(schedule), schedule, truncated=truncated
+        )
+        return replace(chain, times=times)
+    times = check_times(chain.times, len(schedule))
+    if not truncated:
+        check_start(times, schedule)
+    return replace(chain, times=times, steps=len(times))
 
 
-def build_sampler(chain: ChainConfig, denoiser: Denoiser, *, recompute: bool = False) -> Sampler:
-    """The chain as a sampler of this denoiser."""
-    resolved = resolve_times(chain, denoiser.schedule)
+def build_sampler(
+    chain: ChainConfig, denoiser: Denoiser, *, recompute: bool = False, truncated: bool = False
+) -> Sampler:
+    """The chain as a sampler of this denoiser; ``truncated`` is that of `resolve_times`."""
+    resolved = resolve_times(chain, denoiser.schedule, truncated=truncated)
     return make_sampler(
         resolved.sampler,
         denoiser,

@@ -12,12 +12,15 @@ __all__ = ["ChainLike", "choose_chain", "describe_chain"]
 ChainLike = ChainConfig | Mapping[str, Any]
 
 
-def choose_chain(model: Model, chain: ChainLike | None = None) -> ChainConfig:
+def choose_chain(
+    model: Model, chain: ChainLike | None = None, *, truncated: bool = False
+) -> ChainConfig:
     """The chain to draw with, its times filled in.
 
     Args:
         model: a finetuned one has a chain of its own, which holds where nothing else is given.
         chain: in place of the model's, or of its fields.
+        truncated: it begins from noised images, so that it may start anywhere.
 
     Raises:
         ValueError: times together with steps or a spacing, no such field, or a chain that cannot
@@ -33,8 +36,8 @@ def choose_chain(model: Model, chain: ChainLike | None = None) -> ChainConfig:
     if spaced:
         asked["times"] = ()
     changed = from_mapping(ChainConfig, {**to_mapping(own), **asked}, "chain.")
-    chosen = resolve_times(changed, model.denoiser.schedule)
-    build_sampler(chosen, model.denoiser)
+    chosen = resolve_times(changed, model.denoiser.schedule, truncated=truncated)
+    build_sampler(chosen, model.denoiser, truncated=truncated)
     return chosen
 
 

@@ -38,7 +38,7 @@ def compare(
     *,
     samplers: str | Sequence[str] = "all",
     steps: Sequence[int] = (5, 10, 15, 20),
-    spacings: Sequence[str] = ("leading",),
+    spacings: Sequence[str] = ("midpoint",),
     times: Sequence[float] = (),
     runs: Sequence[str | Path | Model | FinetuneResult] = (),
     n: int = 3000,

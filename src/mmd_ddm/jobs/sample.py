@@ -72,13 +72,13 @@ def sample(
     check_seed(seed)
     out = Path(out)
     model = load_model(model, device)
-    chosen = choose_chain(model, chain)
+    chosen = choose_chain(model, chain, truncated=bool(start_from))
     begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, resize)
     settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chosen)}
     settings |= begun_from
     RunLog(out, "sample", settings)
     progress.say(f"{n} images in {describe_chain(model, chosen)}")
-    walk = build_sampler(chosen, model.denoiser)
+    walk = build_sampler(chosen, model.denoiser, truncated=bool(start_from))
     shown: list[Tensor] = []
     with progress.bar("sampling", n) as bar:
         for start in range(0, n, batch_size * world()):

@@ -9,11 +9,12 @@ spacing              rule, i = 1 ... K                               K = 5, T = 
 linear-formula       floor(c i), c = (T-1)/K          (paper IV-E)   999 799 599 399 199
 quadratic-formula    floor(c i^2), c = (T-1)/K^2      (paper IV-E)   999 639 359 159 39
 leading              (i-1) (T // K)    (released code; diffusers)    800 600 400 200 0
-midpoint             leading + (T // K) // 2                         900 700 500 300 100
+midpoint             floor((i - 1/2) T/K)                            900 700 500 300 100
 quadratic-code       floor(linspace(0, sqrt(0.8 T), K)^2)  (DDIM)    800 450 200 50 0
 trailing             round(T - (i-1) T/K) - 1              (diffusers)  999 799 599 399 199
 linspace             round(linspace(0, T-1, K))            (diffusers)  999 749 500 250 0
-log-snr              lambda_t equally spaced, T-1 ... 0 (DPM-Solver)  fractional, 999 ... 0
+log-snr              lambda_t equally spaced, T-1 ... 0              fractional, 999 ... 0
+log-snr-open         K + 1 of log-snr, without the last   (DPM-Solver)  fractional, 999 ... 17
 karras               rho_t^(1/7) equally spaced, T-1 ... 0     (EDM)  fractional, 999 ... 0
 ===================  ==============================================  ======================
 
@@ -22,13 +23,17 @@ Times searched for one model and schedule (Align Your Steps) are given as a cust
 
 ``midpoint`` asks the network in the middle of each of K equal strides, where ``leading`` asks at
 its clean end: no call is spent at t = 0, where there is nothing left to do, nor at T - 1, where
-there is nothing to see, and every step takes its share of the gradient.
+there is nothing to see, and every step takes its share of the gradient. ``log-snr-open`` is the
+grid of the published DPM-Solvers and UniPC: they walk its K + 1 points and never ask at the last.
+
+A chain of white noise must begin where x_t is white noise: `check_start`. ``leading`` does not for
+up to 4 steps, nor, as it floors its stride, for many from 251 to 769 (T = 1000).
 
 References:
     Aiello, Valsesia, Magli, "Fast Inference in Denoising Diffusion Models via MMD Finetuning".
     Song, Meng, Ermon, "Denoising Diffusion Implicit Models", 2020.
     Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", 2023 (trailing).
-    Lu et al., "DPM-Solver", 2022 (log-snr).
+    Lu et al., "DPM-Solver", 2022 (log-snr-open).
     Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022,
     Eq. 5 (karras).
 """
@@ -40,7 +45,16 @@ import numpy as np
 
 from mmd_ddm.maths.schedules import NoiseSchedule
 
-__all__ = ["SCHEDULE_SPACINGS", "SPACINGS", "check_times", "log_snr_times", "select_times"]
+__all__ = [
+    "SCHEDULE_SPACINGS",
+    "SPACINGS",
+    "check_start",
+    "check_times",
+    "log_snr_times",
+    "select_times",
+]
+
+_NOISE = 0.05  # an x_t with no more than this share of the image is white noise
 
 
 def _linear_formula(k: int, t: int) -> np.ndarray:
@@ -56,7 +70,7 @@ def _leading(k: int, t: int) -> np.ndarray:
 
 
 def _midpoint(k: int, t: int) -> np.ndarray:
-    return _leading(k, t) + t // k // 2
+    return (2 * np.arange(k) + 1) * t // (2 * k)
 
 
 def _quadratic_code(k: int, t: int) -> np.ndarray:
@@ -92,6 +106,10 @@ def _log_snr(k: int, schedule: NoiseSchedule) -> np.ndarray:
     return log_snr_times(schedule, len(schedule) - 1, 0, k)[::-1]
 
 
+def _log_snr_open(k: int, schedule: NoiseSchedule) -> np.ndarray:
+    return _log_snr(k + 1, schedule)[1:]
+
+
 def _karras(k: int, schedule: NoiseSchedule) -> np.ndarray:
     start, end = schedule.rho(len(schedule) - 1), schedule.rho(0)
     rho = np.linspace(start ** (1 / 7), end ** (1 / 7), k) ** 7
@@ -100,12 +118,18 @@ def _karras(k: int, schedule: NoiseSchedule) -> np.ndarray:
 
 SCHEDULE_SPACINGS: dict[str, Callable[[int, NoiseSchedule], np.ndarray]] = {
     "log-snr": _log_snr,
+    "log-snr-open": _log_snr_open,
     "karras": _karras,
 }
 
 
 def select_times(
-    spacing: str, steps: int, num_train_timesteps: int, schedule: NoiseSchedule | None = None
+    spacing: str,
+    steps: int,
+    num_train_timesteps: int,
+    schedule: NoiseSchedule | None = None,
+    *,
+    truncated: bool = False,
 ) -> tuple[float, ...]:
     """The K times a chain visits, noisiest first.
 
@@ -117,10 +141,12 @@ def select_times(
             times are fractional.
         steps: K, from 1 to T.
         num_train_timesteps: T.
-        schedule: the model's, for the `SCHEDULE_SPACINGS`.
+        schedule: the model's, for the `SCHEDULE_SPACINGS`, and to `check_start`.
+        truncated: the walk begins from noised images, at any time.
 
     Raises:
-        ValueError: an unknown spacing, K outside 1 ... T, or no schedule where one is needed.
+        ValueError: an unknown spacing, K outside 1 ... T, no schedule where one is needed, or a
+            start too far from noise.
     """
     if spacing not in SPACINGS and spacing not in SCHEDULE_SPACINGS:
         names = ", ".join((*SPACINGS, *SCHEDULE_SPACINGS))
@@ -135,7 +161,29 @@ def select_times(
     rising = SPACINGS[spacing](steps, num_train_timesteps).astype(int)
     index = np.arange(steps)
     distinct = np.maximum.accumulate(rising - index) + index
-    return tuple(int(t) for t in distinct[::-1])
+    times = tuple(int(t) for t in distinct[::-1])
+    if schedule is not None and not truncated:
+        check_start(times, schedule)
+    return times
+
+
+def check_start(times: Sequence[float], schedule: NoiseSchedule) -> None:
+    """White noise may stand for x_t at the first time: alpha_t <= 0.05, or t = T - 1.
+
+    A schedule that ends with more of the image than that was trained so; its last time is as
+    close to noise as it comes.
+
+    Raises:
+        ValueError: any other start.
+    """
+    t, last = times[0], len(schedule) - 1
+    alpha_t, _ = schedule(t)
+    if alpha_t > _NOISE and t != last:
+        raise ValueError(
+            f"the chain starts at t = {t:g}, where alpha = {alpha_t:.3f}: too far from pure noise "
+            f"({_NOISE:g}) to begin with white noise; take --spacing trailing, more steps, or "
+            "--start-from images"
+        )
 
 
 def check_times(times: Sequence[float], num_train_timesteps: int) -> tuple[float, ...]:
