@@ -143,6 +143,7 @@ def build_sampler(chain: ChainConfig, denoiser: Denoiser, *, recompute: bool = F
         denoiser,
         resolved.times,
         eta=resolved.eta,
+        order=resolved.order,
         clip=resolved.clip,
         recompute=recompute,
     )
