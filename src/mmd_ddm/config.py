@@ -44,6 +44,7 @@ class ChainConfig:
     spacing: str = "midpoint"  # which K of the T times: midpoint, leading, quadratic-code ...
     times: tuple[float, ...] = ()  # a custom list, noisiest first: 999,640,320,80
     eta: float = 0.0  # noise that DDIM adds; 0, as in the paper, is none
+    order: int = 0  # of ipndm, deis, unipc; 0 is as published, and at most 2 below 8 steps
     clip: bool = False  # clamp every prediction of x_0 to [-1, 1]
 
 

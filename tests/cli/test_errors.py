@@ -275,6 +275,8 @@ def test_gamma_of_another_model(command, folder):
     {
         "--eta 1.5": ("eta must be from 0 to 1; got 1.5",),
         "--eta 0.5 --sampler heun": ("heun has no eta; got 0.5", "ddim"),
+        "--order 3 --sampler heun": ("heun has no order; got 3", "ipndm, unipc, deis"),
+        "--order 4 --sampler unipc": ("UniPC has orders 1 to 3", "got 4"),
         "--times 900,100 --steps 3": ("--times and --steps contradict",),
         "--times 900 --spacing leading": ("--times and --spacing contradict",),
         "-n 0": ("must be at least 1; got 0",),

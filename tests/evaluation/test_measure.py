@@ -45,7 +45,9 @@ def spaces():
     return [Space("pixels", "held-out", Pixels(1), ImageSet(pixels, "real"))]
 
 
-@pytest.mark.parametrize(("name", "nfe"), [("ddim", 2), ("dpm-solver-2", 4), ("heun", 3)])
+@pytest.mark.parametrize(
+    ("name", "nfe"), [("ddim", 2), ("dpm-solver-2", 4), ("heun", 3), ("deis", 2)]
+)
 def test_a_row_says_how_it_was_drawn_and_what_it_scored(name, nfe, denoiser, spaces):
     bar, one = Bar(), entry(denoiser, name)
     found = measure(one, spaces, 4, 7, bar)
@@ -53,7 +55,8 @@ def test_a_row_says_how_it_was_drawn_and_what_it_scored(name, nfe, denoiser, spa
     assert torch.equal(images.pixels, draw(one.sampler, 4, seed=7, purpose=JUDGE)[0])
     assert row == {
         "name": "base", "model": "fashion-mnist", "sampler": name, "spacing": "trailing",
-        "times": [600, 20], "eta": 0.0, "clip": True, "steps": 2, "nfe": nfe,
+        "times": [600, 20], "eta": 0.0, **({"order": 2} if name == "deis" else {}),
+        "clip": True, "steps": 2, "nfe": nfe,
         "images_per_second": row["images_per_second"],
         "spaces": {"pixels": spaces[0].scores(images)},
     }  # fmt: skip

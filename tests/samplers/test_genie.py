@@ -10,15 +10,22 @@ from mmd_ddm.samplers.base import Walk
 from mmd_ddm.samplers.registry import make_sampler
 
 
-@pytest.mark.parametrize("t", [0, 1, 77.25, 500, 999])
+@pytest.mark.parametrize("t", [0, 1, 77.25, 500, 998])
 def test_slope_is_the_taylor_polynomial_of_the_exact_flow(t):
     """Along the flow eps is c rho / sqrt(v + rho^2), with c = x / alpha / sqrt(v + rho^2)."""
     denoiser, x = GaussianDenoiser(), noise()
     rho, alpha_t = denoiser.schedule.rho(t), denoiser.schedule(t)[0]
     spread = VARIANCE + rho**2
     eps, change = x / alpha_t * rho / spread, x / alpha_t * VARIANCE / spread**2
-    slope = make_sampler("genie", denoiser, (t,)).slope(x, t, None, Walk(denoiser, False))
+    slope = make_sampler("genie", denoiser, (999, t)).slope(x, t, None, Walk(denoiser, False))
     torch.testing.assert_close(slope, eps - rho / 2 * change, rtol=1e-9, atol=1e-12)
+
+
+def test_the_first_step_is_ddims():
+    denoiser, x = GaussianDenoiser(), noise()
+    genie, ddim = (make_sampler(name, denoiser, (999, 500)) for name in ("genie", "ddim"))
+    ends = [s.step(x, 999, 500, Walk(denoiser, False), None) for s in (genie, ddim)]
+    torch.testing.assert_close(*ends, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

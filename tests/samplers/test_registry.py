@@ -22,7 +22,7 @@ NFE = {  # at five times that do not end at 0
     "s-pndm": 6,
     "f-pndm": 14,
     "heun": 9,
-    "genie": 10,
+    "genie": 9,
     "dpm-solver-2": 10,
     "dpm-solver-3": 15,
 }
@@ -154,6 +154,35 @@ def test_eta_is_taken_or_refused(name, denoiser):
         return
     with pytest.raises(ValueError, match=re.escape(f"{name} has no eta; got 0.5 (with eta: ddim")):
         make_sampler(name, denoiser, TIMES, eta=0.5)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_order_is_taken_or_refused(name, denoiser):
+    highest = {"ipndm": 4, "deis": 4, "unipc": 3}.get(name)
+    if highest:
+        chosen = [make_sampler(name, denoiser, TIMES, order=k).order for k in range(highest + 1)]
+        assert chosen == [2, *range(1, highest + 1)]
+        assert make_sampler(name, denoiser, range(7, -1, -1)).order == highest
+        assert make_sampler(name, denoiser, range(6, -1, -1)).order == 2
+        with pytest.raises(ValueError, match=f"has orders 1 to {highest}, and 0 for its own"):
+            make_sampler(name, denoiser, TIMES, order=highest + 1)
+        return
+    refused = f"{name} has no order; got 3 (with order: ipndm, unipc, deis)"
+    with pytest.raises(ValueError, match=re.escape(refused)):
+        make_sampler(name, denoiser, TIMES, order=3)
+
+
+@pytest.mark.parametrize("name", ["ipndm", "deis", "unipc"])
+def test_the_order_that_was_chosen_decides_what_is_drawn(name, denoiser):
+    own, second, first = (make_sampler(name, denoiser, TIMES, order=k) for k in (0, 2, 1))
+    with torch.no_grad():
+        samples = [sampler(*draw(sampler)) for sampler in (own, second, first)]
+        ddim = make_sampler("ddim", denoiser, TIMES)(*draw(own))
+    torch.testing.assert_close(samples[0], samples[1], rtol=0, atol=0)
+    if name != "unipc":  # which corrects at order 1 as well
+        torch.testing.assert_close(samples[2], ddim, rtol=1e-9, atol=1e-9)
+    assert (samples[0] - samples[2]).abs().max() > 1e-3
+    assert own.fingerprint == second.fingerprint != first.fingerprint
 
 
 def test_orders_that_do_not_exist(denoiser):

@@ -13,6 +13,7 @@ from mmd_ddm.maths.times import log_snr_times
 from mmd_ddm.samplers.base import Walk
 from mmd_ddm.samplers.deis import slope_weights
 from mmd_ddm.samplers.dpm_solver import ContinuousSchedule, DPMSolver, fast_orders
+from mmd_ddm.samplers.pndm import ADAMS_BASHFORTH, step_weights
 from mmd_ddm.samplers.registry import make_sampler
 
 SCHEDULE = NoiseSchedule.linear()
@@ -21,6 +22,10 @@ TIMES = (999, 730.5, 402, 211, 77.25, 8)
 
 def equal_times(schedule, count):
     return np.linspace(0.8, 0.1, count) * len(schedule)
+
+
+def quadratic_times(schedule, count):
+    return np.linspace(0.9, 0.3, count) ** 2 * len(schedule)
 
 
 def equal_log_snr(schedule, count):
@@ -36,6 +41,7 @@ def equal_log_snr(schedule, count):
         ("s-pndm", equal_times, 2),
         ("f-pndm", equal_times, 2),
         ("ipndm", equal_times, 2),
+        ("ipndm", quadratic_times, 2),
         ("dpm-solver-2", equal_log_snr, 2),
         ("dpm-solver++-2m", equal_log_snr, 2),
         ("dpm-solver-3", equal_log_snr, 3),
@@ -55,6 +61,21 @@ def test_order_of_convergence(name, grid, order):
     rate = log2(errors[0] / errors[1])
     # DEIS has weights of order 4 after a start of lower orders.
     assert order - 0.2 < rate < order + (0.8 if name == "deis" else 0.5)
+
+
+@pytest.mark.parametrize("name", ["deis", "ipndm", "unipc"])
+@pytest.mark.parametrize(("order", "grid"), [(1, equal_log_snr), (2, equal_log_snr)])
+def test_order_of_convergence_that_was_asked_for(name, order, grid):
+    schedule = fine_schedule()
+    denoiser, x = GaussianDenoiser(schedule), noise()
+    errors = []
+    for steps in (80, 160):
+        times = grid(schedule, steps + 1).tolist()
+        end = march(make_sampler(name, denoiser, times, order=order), x)
+        errors.append((end - denoiser.flow(x, times[0], times[-1])).abs().max().item())
+    # The corrector of UniPC adds one order (its Corollary 3.2).
+    more = name == "unipc"
+    assert order - 0.2 < log2(errors[0] / errors[1]) < order + 0.5 + more
 
 
 def test_one_transfer_is_ddim_dpm_solver_1_and_pndm():
@@ -209,7 +230,10 @@ def test_deis_remembers_its_steps_in_order():
 
     denoiser, x = TimeDenoiser(cubic), noise()
     times = (900, 640, 500, 260, 90)
-    sampler, walk = make_sampler("deis", denoiser, times), Walk(TimeDenoiser(cubic), False)
+    sampler, walk = (
+        make_sampler("deis", denoiser, times, order=4),
+        Walk(TimeDenoiser(cubic), False),
+    )
     ends = [x]
     for t, s in pairwise(times):
         ends.append(sampler.step(ends[-1], t, s, walk, None))
@@ -224,7 +248,6 @@ def test_deis_remembers_its_steps_in_order():
     [
         ("s-pndm", (3 / 2, -1 / 2)),
         ("f-pndm", (55 / 24, -59 / 24, 37 / 24, -9 / 24)),
-        ("ipndm", (55 / 24, -59 / 24, 37 / 24, -9 / 24)),
     ],
 )
 def test_pndm_extrapolates_the_last_eps(name, weights):
@@ -236,6 +259,22 @@ def test_pndm_extrapolates_the_last_eps(name, weights):
     past = TIMES[::-1][: len(weights)]
     expected = sum(w * (t / 1000) ** 2 for w, t in zip(weights, past, strict=True))
     torch.testing.assert_close(slope, torch.full_like(x, expected), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("known", range(1, 5))
+def test_weights_of_equal_steps_are_adams_bashforths(known):
+    times = [170.5 + 200 * i for i in range(known)]
+    weights = step_weights(times, 170.5 - 200)
+    np.testing.assert_allclose(weights, ADAMS_BASHFORTH[known - 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("s", [30, None])
+def test_weights_of_unequal_steps_integrate_cubics(s):
+    known, end = (120, 333, 400.5, 870), -1 if s is None else s
+    for power in range(4):
+        mean = (end ** (power + 1) - 120 ** (power + 1)) / (power + 1) / (end - 120)
+        got = np.dot(step_weights(known, s), [t**power for t in known])
+        assert got == pytest.approx(mean, rel=1e-9)
 
 
 def test_pndm_starts_by_its_one_step_rules():
@@ -264,9 +303,9 @@ def test_third_order_multistep_is_exact_for_quadratics_in_log_snr(name):
             (alpha_t, sigma_t), clock = self.schedule(t), self.schedule.log_snr(t)
             return (x_t - alpha_t * (1 + 0.7 * clock + 0.5 * clock**2)) / sigma_t
 
-    denoiser = Quadratic(None)
+    denoiser, asked = Quadratic(None), {"order": 3} if name == "unipc" else {}
     times = (900, 740, 600, 333, 180, 60)
-    sampler, walk = make_sampler(name, denoiser, times), Walk(denoiser, False)
+    sampler, walk = make_sampler(name, denoiser, times, **asked), Walk(denoiser, False)
     ends = [noise()]
     for t, s in pairwise(times[:5]):
         ends.append(sampler.step(ends[-1], t, s, walk, None))

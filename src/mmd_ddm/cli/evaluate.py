@@ -10,7 +10,7 @@ from mmd_ddm.runs.launch import is_first
 __all__ = ["evaluate"]
 
 
-@chain_options("sampler spacing times eta clip")
+@chain_options("sampler spacing times eta order clip")
 def evaluate(
     given: dict[str, Any],
     model: Model,

@@ -9,7 +9,7 @@ from mmd_ddm.cli.options import Device, Model, Resize, Seed, chain_options, opt
 __all__ = ["sample"]
 
 
-@chain_options("steps sampler spacing times eta clip")
+@chain_options("steps sampler spacing times eta order clip")
 def sample(
     given: dict[str, Any],
     model: Model,

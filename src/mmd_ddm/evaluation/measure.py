@@ -104,6 +104,7 @@ def measure(
         "spacing": chain.spacing,
         "times": list(sampler.times),
         "eta": chain.eta,
+        **({"order": sampler.order} if hasattr(sampler, "order") else {}),
         "clip": chain.clip,
         "steps": len(chain.times),
         "nfe": sampler.nfe,

@@ -156,6 +156,7 @@ def build_sampler(
         denoiser,
         resolved.times,
         eta=resolved.eta,
+        order=resolved.order,
         clip=resolved.clip,
         recompute=recompute,
     )

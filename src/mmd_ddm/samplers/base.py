@@ -26,9 +26,10 @@ from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.fingerprint import code_sha256, key_of, source_sha256
 from mmd_ddm.samplers.recompute import recomputed
 
-__all__ = ["Sampler", "Walk"]
+__all__ = ["Sampler", "Walk", "choose_order"]
 
 T = TypeVar("T")
+_FEW = 8  # steps, below which orders above 2 do harm
 _WITHOUT_EFFECT = {"keep", "nfe", "recompute", "training"}  # on what is drawn
 
 
@@ -189,3 +190,24 @@ class Sampler(nn.Module, ABC):
         alpha_t, sigma_t = self.schedule(t)
         x_0 = (x_t - sigma_t * eps) / alpha_t
         return clamp_straight_through(x_0) if self.clip else x_0
+
+
+def choose_order(sampler: Sampler, order: int, highest: int) -> int:
+    """The order of a multistep sampler that has all from 1 to the highest.
+
+    Args:
+        sampler: with its times.
+        order: that a person asked for; 0 takes the highest, as published, from 8 steps on, and at
+            most 2 below, where polynomials through so distant points overshoot.
+        highest: as published.
+
+    Raises:
+        ValueError: an order the sampler does not have.
+    """
+    if not 0 <= order <= highest:
+        name = type(sampler).__name__
+        raise ValueError(
+            f"{name} has orders 1 to {highest}, and 0 for its own choice; got {order}"
+        )
+    few = len(sampler.times) < _FEW
+    return order or (min(highest, 2) if few else highest)

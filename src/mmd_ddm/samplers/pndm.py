@@ -6,7 +6,13 @@ With e_0 = eps(x_t, t) and e_1, e_2, e_3 those of the steps before, the slope is
     F-PNDM  (55 e_0 - 59 e_1 + 37 e_2 - 9 e_3) / 24    first three steps: pseudo Runge-Kutta
     iPNDM   as F-PNDM, but started by the rules of orders 1, 2 and 3, without further calls
 
-The weights are those of equal steps whatever the times are; the transfer (`ode`) is exact.
+S-PNDM and F-PNDM have the weights of equal steps whatever the times are. iPNDM has those of the
+actual steps (iPNDM-v): the mean over the step, in t, of the polynomial in t through the newest
+eps, with the data at the time -1. On equal times they are the weights above. In t, not in rho, as
+PNDM's steps are equal in t, and as it is nearer to a walk of 100 steps: on the bundled model at 5
+and 10 midpoint times, 0.15 and 0.11 of root mean square off with order 2, against 0.19 and 0.13 in
+rho. With a mean in t for one in rho, all three converge with order 2. The transfer (`ode`) is
+exact.
 
 diffusers' ``PNDMScheduler`` is F-PNDM on its own ``leading`` times, with whole mid-points; it has
 no S-PNDM; its ``IPNDMScheduler`` walks a cosine schedule of its own instead of the model's. Hence
@@ -16,21 +22,24 @@ References:
     Liu, Ren, Lin, Zhao, "Pseudo Numerical Methods for Diffusion Models on Manifolds", 2022,
     Eqs. 9 to 14 and Algorithm 2.
     Zhang, Chen, "Fast Sampling of Diffusion Models with Exponential Integrator", 2023 (iPNDM).
+    Zhou, Chen, Wang, Chen, "Fast ODE-based Sampling for Diffusion Models in Around 5 Steps", 2024
+    (iPNDM-v: weights of the actual steps).
 """
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Walk
-from mmd_ddm.samplers.ode import SlopeSampler, combine
+from mmd_ddm.samplers.ode import MultistepSampler, SlopeSampler, combine, lagrange
 
-__all__ = ["FPNDM", "IPNDM", "SPNDM"]
+__all__ = ["ADAMS_BASHFORTH", "FPNDM", "IPNDM", "SPNDM", "step_weights"]
 
-# The weights by how many eps are known, the newest first.
+# The weights of equal steps by how many eps are known, the newest first.
 ADAMS_BASHFORTH = (
     (1.0,),
     (3 / 2, -1 / 2),
@@ -39,23 +48,39 @@ ADAMS_BASHFORTH = (
 )
 
 
-class IPNDM(SlopeSampler):
-    """Orders 1, 2, 3, then 4 ever after. K steps cost K network calls."""
+def step_weights(known: Sequence[float], s: float | None) -> list[float]:
+    """The Adams-Bashforth weights of steps of any length; they sum to 1.
 
-    order = 4
+    Args:
+        known: the times of the eps, the newest (where the step starts) first.
+        s: where the step ends; None is the data.
+    """
+    nodes, mass = np.polynomial.legendre.leggauss(2)  # exact for cubics
+    end = -1 if s is None else s
+    return lagrange(known, known[0] + (end - known[0]) * (nodes + 1) / 2, mass)
 
-    def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
-        """The extrapolation from the newest ``order`` eps."""
-        walk.history = [walk.eps(x_t, t), *walk.history][: self.order]
-        return combine(ADAMS_BASHFORTH[len(walk.history) - 1], walk.history)
+
+class IPNDM(MultistepSampler):
+    """iPNDM-v, started by the lower orders. K steps cost K network calls."""
+
+    highest = 4
+
+    def weights(self, known: Sequence[float], s: float | None) -> list[float]:
+        """`step_weights`."""
+        return step_weights(known, s)
 
 
-class _WarmedUp(IPNDM):
+class _WarmedUp(SlopeSampler):
     """Starts with a one-step rule of the full order instead of the lower orders.
+
+    Attributes:
+        order: of the rule.
 
     Raises:
         ValueError: fewer times than the start needs.
     """
+
+    order: int
 
     def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
         super().__init__(denoiser, times, **options)
@@ -65,10 +90,10 @@ class _WarmedUp(IPNDM):
 
     def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
         """The one-step rule until enough eps are known."""
-        if len(walk.history) >= self.order - 1 or s is None:
-            return super().slope(x_t, t, s, walk)
         eps = walk.eps(x_t, t)
-        walk.history = [eps, *walk.history]
+        walk.history = [eps, *walk.history][: self.order]
+        if len(walk.history) == self.order or s is None:
+            return combine(ADAMS_BASHFORTH[len(walk.history) - 1], walk.history)
         return self.start(x_t, eps, t, s, walk)
 
     @abstractmethod

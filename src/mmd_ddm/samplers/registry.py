@@ -11,15 +11,15 @@ analytic-dpm               K                           analytic.py; adds noise; 
 analytic-ddim              K                           analytic.py; same; takes eta
 s-pndm                     K + 1 (K >= 2)              pndm.py
 f-pndm                     K + 9 (K >= 4)              pndm.py
-ipndm                      K                           pndm.py
+ipndm                      K                           pndm.py; takes order
 fastdpm-var[-quadratic]    K (K >= 2)                  fastdpm.py; takes eta; has its own times
 dpm-solver-2, -3           2K, 3K (see there)          dpm_solver.py; of order 1, it is ddim
 dpm-solver-fast[-type-2]   K                           dpm_solver.py; has its own times
 dpm-solver++-2m, -3m       K                           dpm_solver_pp.py
-unipc                      K                           unipc.py
-deis                       K                           deis.py
+unipc                      K                           unipc.py; takes order
+deis                       K                           deis.py; takes order
 heun                       2K - 1                      ode.py
-genie                      2K                          genie.py; half of them with derivatives
+genie                      2K - 1                      genie.py; K - 1 of them with derivatives
 genie-head                 K                           genie.py; needs its head
 =========================  ==========================  ========================================
 
@@ -77,8 +77,8 @@ def register_sampler(name: str, cls: Callable[..., Sampler]) -> None:
 
     Args:
         name: not that of another one.
-        cls: made as a `Sampler` is: ``cls(denoiser, times, *, clip, recompute)``, and ``eta`` if
-            it names that.
+        cls: made as a `Sampler` is: ``cls(denoiser, times, *, clip, recompute)``, and ``eta`` or
+            ``order`` if it names that.
 
     Raises:
         ValueError: a name that is taken.
@@ -94,6 +94,7 @@ def make_sampler(
     times: Sequence[float],
     *,
     eta: float = 0.0,
+    order: int = 0,
     clip: bool = False,
     recompute: bool = False,
 ) -> Sampler:
@@ -104,18 +105,29 @@ def make_sampler(
         denoiser: as in `Sampler`.
         times: as in `Sampler`.
         eta: for the samplers that take it; the others accept 0 only.
+        order: likewise; 0 is the sampler's own rule.
         clip: as in `Sampler`.
         recompute: as in `Sampler`.
 
     Raises:
-        ValueError: an unknown name, an eta the sampler has no use for, or times it cannot visit.
+        ValueError: an unknown name, an eta or order the sampler has no use for, or times it
+            cannot visit.
     """
     if name not in SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}; choose one of {', '.join(SAMPLERS)}")
     options: dict[str, Any] = {"clip": clip, "recompute": recompute}
-    takes_eta = [key for key, made in SAMPLERS.items() if "eta" in signature(made).parameters]
-    if name in takes_eta:
-        options["eta"] = eta
-    elif eta != 0:
-        raise ValueError(f"{name} has no eta; got {eta:g} (with eta: {', '.join(takes_eta)})")
+    for key, value in (("eta", eta), ("order", order)):
+        takers = [other for other in SAMPLERS if _takes(other, key)]
+        if name in takers:
+            options[key] = value
+        elif value != 0:
+            with_it = ", ".join(takers)
+            raise ValueError(f"{name} has no {key}; got {value:g} (with {key}: {with_it})")
     return SAMPLERS[name](denoiser, times, **options)
+
+
+def _takes(name: str, option: str) -> bool:
+    """Whether a sampler names this option; a name that fixes its value does not."""
+    made = SAMPLERS[name]
+    fixed = made.keywords if isinstance(made, partial) else {}
+    return option in signature(made).parameters and option not in fixed

@@ -1,8 +1,8 @@
 r"""UniPC, as diffusers has it, on our loop and our times.
 
 Each network call first corrects the step that led to it, then predicts the next, both from data
-predictions at the last times (order 3, B(h) = e^h - 1), lower orders at both ends. K steps cost K
-network calls.
+predictions at the last times (up to order 3, B(h) = e^h - 1), lower orders at both ends. K steps
+cost K network calls.
 
 diffusers' ``UniPCMultistepScheduler`` is right and differentiable; its update depends on the noise
 levels sigma_t / alpha_t alone. What it lacks is the choice of times. So for each walk a fresh one
@@ -15,18 +15,33 @@ References:
     Models", 2023, Algorithms 7 and 8 (data prediction).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmd_ddm.samplers.base import Sampler, Walk
+from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.samplers.base import Sampler, Walk, choose_order
 
 __all__ = ["UniPC"]
 
 
 class UniPC(Sampler):
-    """UniPC-3 with B_2(h)."""
+    """UniPC with B_2(h).
+
+    Args:
+        denoiser: as in `Sampler`.
+        times: as in `Sampler`.
+        order: 1, 2 or 3; 0 is `choose_order`'s.
+        options: of `Sampler`.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, times: Sequence[float], *, order: int = 0, **options: Any
+    ) -> None:
+        super().__init__(denoiser, times, **options)
+        self.order = choose_order(self, order, highest=3)
 
     def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
         """The scheduler's step; where it is, it knows by its own count."""
@@ -44,7 +59,7 @@ class UniPC(Sampler):
         scheduler: Any = UniPCMultistepScheduler(
             num_train_timesteps=len(schedule),
             prediction_type="sample" if self.clip else "epsilon",
-            solver_order=3,
+            solver_order=self.order,
         )
         scheduler.num_inference_steps = len(self.times)
         levels = [schedule.rho(t) for t in (*self.times, None)]
