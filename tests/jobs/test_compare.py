@@ -17,11 +17,12 @@ from mmd_ddm.features.multilevel import BUNDLED_ENCODER
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.jobs.compare import compare
-from mmd_ddm.jobs.compare_rows import choose_samplers, plan_entries
+from mmd_ddm.jobs.compare_rows import PUBLISHED, choose_samplers, plan_entries
 from mmd_ddm.maths.random import JUDGE
 from mmd_ddm.models.export import export
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.models.gamma import Gamma
+from mmd_ddm.report.results import comparison_table
 from mmd_ddm.samplers.draw import draw
 from mmd_ddm.samplers.registry import SAMPLERS
 
@@ -62,6 +63,43 @@ def test_plan_has_runs_first_then_every_chain(base, finetuned):
     ]
     assert entries[0].sampler.denoiser is finetuned.denoiser
     assert entries[0].sampler.times == CHAIN.times
+
+
+def test_every_sampler_walks_what_its_authors_did(base):
+    names = [name for name in SAMPLERS if name not in ("analytic-dpm", "analytic-ddim")]
+    entries, _ = plan_entries(base, [], ["all"], [PUBLISHED], [10])
+    found = {e.chain.sampler: e.chain.spacing for e in entries}
+    assert found.keys() == {*names} - {"genie-head"}
+    assert (found["ddim"], found["unipc"], found["deis"], found["heun"]) == (
+        "leading", "log-snr-open", "quadratic-formula", "karras"
+    )  # fmt: skip
+    assert found["fastdpm-var"] == "midpoint"  # whose times are its own
+    assert len(entries) == len(found)
+
+
+def test_a_start_far_from_noise_is_a_note(base):
+    """Leading times of four steps begin at 750; those of a solver's own grid at the end."""
+    entries, notes = plan_entries(base, [], ["ddim", "unipc"], [PUBLISHED, "midpoint"], [4])
+    assert [(e.chain.sampler, e.chain.spacing) for e in entries] == [
+        ("ddim", "midpoint"), ("unipc", "log-snr-open"), ("unipc", "midpoint")
+    ]  # fmt: skip
+    (note,) = notes
+    assert note.startswith("left out ddim at 4 steps: the chain starts at t = 750, where alpha = ")
+    with pytest.raises(ValueError, match="left out ddim at 4 steps: the chain starts at t = 750"):
+        plan_entries(base, [], ["ddim"], ["leading"], [4])
+
+
+def test_a_solver_is_shown_at_its_better_spacing(workplace):
+    options = {"samplers": ["ddim", "unipc"], "steps": [5], "n": 6, "features": ["pixels"]}
+    found = compare("base", "real.npy", **options).record
+    assert len(found["rows"]) == 4
+    for name in ("ddim", "unipc"):
+        rows = [row for row in found["rows"] if row["sampler"] == name]
+        kids = [row["spaces"]["pixels"]["kid"] for row in rows]
+        assert [row["shown"] for row in rows] == [kid == min(kids) for kid in kids]
+    assert len(comparison_table(found).lines) == 2 + 1  # and the floor
+    asked = compare("base", "real.npy", spacings=["leading", "midpoint"], **options).record
+    assert len(comparison_table(asked).lines) == 4 + 1
 
 
 def test_plan_notes_what_a_sampler_cannot_walk(base):
@@ -192,8 +230,8 @@ def test_a_table_is_drawn_once_and_what_is_missing_afterwards(workplace, tmp_pat
 def test_another_noise_schedule_is_drawn_again(change, workplace, tmp_path):
     def drawn():
         progress = Counting()
-        compare("base", "real.npy", samplers=["ddim"], steps=[3], n=4, features=["pixels"],
-                progress=progress)  # fmt: skip
+        compare("base", "real.npy", samplers=["ddim"], spacings=["midpoint"], steps=[3], n=4,
+                features=["pixels"], progress=progress)  # fmt: skip
         return progress.drawn
 
     assert (drawn(), drawn()) == (4, 0)

@@ -5,12 +5,22 @@ from collections.abc import Sequence
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.evaluation.measure import Entry
 from mmd_ddm.jobs.build import Model, build_sampler, resolve_times
-from mmd_ddm.samplers.registry import SAMPLERS
+from mmd_ddm.maths.times import check_start
+from mmd_ddm.samplers.registry import PUBLISHED_SPACINGS, SAMPLERS
 
-__all__ = ["choose_samplers", "plan_entries"]
+__all__ = ["PUBLISHED", "choose_samplers", "plan_entries"]
+
+PUBLISHED = "published"  # the spacing that a sampler's authors took
 
 # Ancestral sampling as its authors do it; the others as theirs do, without.
 _CLIPPED = ("ddpm-small", "ddpm-large", "analytic-dpm", "analytic-ddim")
+
+
+def _spacing(sampler: str, spacing: str) -> str:
+    """Samplers that were published on no times of their own take the default ones."""
+    if spacing != PUBLISHED:
+        return spacing
+    return PUBLISHED_SPACINGS.get(sampler, ChainConfig.spacing)
 
 
 def choose_samplers(names: Sequence[str]) -> list[str]:
@@ -44,7 +54,7 @@ def plan_entries(
         base: walked by every sampler.
         runs: finetuned models.
         samplers: names, or ``all``, of which those that cannot walk are left out.
-        spacings: names.
+        spacings: names; `PUBLISHED` is each sampler's own.
         steps: the numbers K.
         times: a custom list, walked as well.
 
@@ -56,9 +66,12 @@ def plan_entries(
     entries = [_tuned(run, base) for run in runs]
     faults: dict[tuple[str, str], dict[int, None]] = {}
     able = set()
-    for chain in _chains(base, choose_samplers(samplers), spacings, steps, times):
+    schedule = base.denoiser.schedule
+    for asked in _chains(choose_samplers(samplers), spacings, steps, times):
+        chain = resolve_times(asked, schedule, truncated=True)
         try:
             sampler = build_sampler(chain, base.denoiser)
+            check_start(sampler.times, schedule)
         except ValueError as error:
             faults.setdefault((chain.sampler, str(error)), {})[chain.steps] = None
             continue
@@ -94,7 +107,6 @@ def _tuned(run: Model, base: Model) -> Entry:
 
 
 def _chains(
-    base: Model,
     samplers: Sequence[str],
     spacings: Sequence[str],
     steps: Sequence[int],
@@ -105,10 +117,7 @@ def _chains(
     if times:
         asked.append([(len(times), "custom", tuple(times))])
     return [
-        resolve_times(
-            ChainConfig(k, sampler, spacing, custom, clip=sampler in _CLIPPED),
-            base.denoiser.schedule,
-        )
+        ChainConfig(k, sampler, _spacing(sampler, spacing), custom, clip=sampler in _CLIPPED)
         for group in asked
         for sampler in samplers
         for k, spacing, custom in group

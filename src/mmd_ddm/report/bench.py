@@ -9,7 +9,12 @@ from matplotlib.figure import Figure
 
 from mmd_ddm.report.axes import curves, draw_curve, draw_floor, scale_axes
 from mmd_ddm.report.markdown import comparison_markdown
-from mmd_ddm.report.results import comparison_numbers, comparison_table, sampler_label
+from mmd_ddm.report.results import (
+    comparison_numbers,
+    comparison_table,
+    sampler_label,
+    shown_rows,
+)
 from mmd_ddm.report.tables import csv_text
 
 __all__ = ["write_bench_chart", "write_bench_tables"]
@@ -30,16 +35,20 @@ def write_bench_tables(results: dict[str, Any], folder: Path) -> None:
 
 
 def write_bench_chart(results: dict[str, Any], path: Path) -> None:
-    """KID against network calls, a panel a space, a line a sampler and spacing."""
+    """KID against network calls, a panel a space, a line a sampler and spacing.
+
+    Of samplers that are shown at their better spacing, a line goes over both.
+    """
     spaces = list(results["spaces"])
-    samplers = list(dict.fromkeys(r["sampler"] for r in results["rows"] if r["name"] == "base"))
-    spacings = list(dict.fromkeys(r["spacing"] for r in results["rows"] if r["name"] == "base"))
+    shown = [{**row, "spacing": ""} if "shown" in row else row for row in shown_rows(results)]
+    samplers = list(dict.fromkeys(r["sampler"] for r in shown if r["name"] == "base"))
+    spacings = list(dict.fromkeys(r["spacing"] for r in shown if r["name"] == "base"))
     colours = matplotlib.colormaps["tab20"]
     figure = Figure(figsize=(1.5 + 4.6 * len(spaces), 5), layout="constrained")
     panels = figure.subplots(1, len(spaces), squeeze=False)[0]
     for axes, space in zip(panels, spaces, strict=True):
         every = []
-        for key, points in curves(results["rows"], _KEYS, space).items():
+        for key, points in curves(shown, _KEYS, space).items():
             row = dict(zip(_KEYS, key, strict=True))
             label, style = (
                 sampler_label(row),

@@ -1,6 +1,7 @@
 """What a run or a comparison of samplers found: a table for people, and the numbers for programs.
 
-A comparison is sorted by steps, and then by KID in the first space; finetuned models stand out.
+A comparison is sorted by steps, and then by KID in the first space; finetuned models stand out. Of
+a sampler on its published times and on others the better is shown.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ __all__ = [
     "results_table",
     "sampler_label",
     "short_names",
+    "shown_rows",
 ]
 
 _DASH = "\N{EN DASH}"
@@ -112,7 +114,7 @@ def comparison_table(results: dict[str, Any]) -> Table:
     columns += [f"{space} {metric_name(metric)}{_SAID[key]}" for space, metric, key in found]
     groups = {
         f"{steps} steps": [_compared(row, found) for row in rows]
-        for steps, rows in groupby(_sorted_rows(results), lambda row: row["steps"])
+        for steps, rows in groupby(shown_rows(results), lambda row: row["steps"])
     }
     floors = [
         _cell(results["spaces"][space].get("floor"), metric) if key == "spaces" else _DASH
@@ -140,7 +142,7 @@ def comparison_numbers(results: dict[str, Any]) -> tuple[list[str], list[list[ob
             round(1 / row["images_per_second"], 6),
             *(row.get(key, {}).get(space, {}).get(metric) for space, metric, key in found),
         ]
-        for row in _sorted_rows(results)
+        for row in shown_rows(results)
     ]
     return columns, lines
 
@@ -152,9 +154,11 @@ def sampler_label(row: dict[str, Any]) -> str:
     return f"finetuned {Path(row['model']).name} ({row['sampler']})"
 
 
-def _sorted_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+def shown_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a comparison that tables show, in their order."""
     space = next(iter(results["spaces"]))
-    return sorted(results["rows"], key=lambda row: (row["steps"], row["spaces"][space]["kid"]))
+    shown = [row for row in results["rows"] if row.get("shown", True)]
+    return sorted(shown, key=lambda row: (row["steps"], row["spaces"][space]["kid"]))
 
 
 def _compared(row: dict[str, Any], found: list[tuple[str, str, str]]) -> list[str]:

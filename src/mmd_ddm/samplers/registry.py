@@ -45,7 +45,7 @@ from mmd_ddm.samplers.ode import Heun
 from mmd_ddm.samplers.pndm import FPNDM, IPNDM, SPNDM
 from mmd_ddm.samplers.unipc import UniPC
 
-__all__ = ["SAMPLERS", "make_sampler", "register_sampler"]
+__all__ = ["PUBLISHED_SPACINGS", "SAMPLERS", "make_sampler", "register_sampler"]
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "ddim": DDIM,
@@ -69,6 +69,21 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "heun": Heun,
     "genie": GENIE,
     "genie-head": GENIEHead,
+}
+
+# The times that their authors took, or the nearest of ours; FastDPM and DPM-Solver-fast have
+# their own.
+PUBLISHED_SPACINGS = {
+    **dict.fromkeys(
+        ("ddim", "ddpm-small", "ddpm-large", "analytic-dpm", "analytic-ddim"), "leading"
+    ),
+    **dict.fromkeys(("s-pndm", "f-pndm"), "leading"),
+    # Quadratic in t: DEIS, Sec. 4 and its code; GENIE, App. F.
+    **dict.fromkeys(("ipndm", "deis", "genie", "genie-head"), "quadratic-formula"),
+    # Uniform in log-SNR: DPM-Solver, DPM-Solver++ and UniPC on images of pixels.
+    **dict.fromkeys(("dpm-solver-2", "dpm-solver-3", "unipc"), "log-snr-open"),
+    **dict.fromkeys(("dpm-solver++-2m", "dpm-solver++-3m"), "log-snr-open"),
+    "heun": "karras",
 }
 
 
