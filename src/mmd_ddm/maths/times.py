@@ -14,6 +14,7 @@ quadratic-code       floor(linspace(0, sqrt(0.8 T), K)^2)  (DDIM)    800 450 200
 trailing             round(T - (i-1) T/K) - 1              (diffusers)  999 799 599 399 199
 linspace             round(linspace(0, T-1, K))            (diffusers)  999 749 500 250 0
 log-snr              lambda_t equally spaced, T-1 ... 0 (DPM-Solver)  fractional, 999 ... 0
+log-snr-open         of K + 1 such times all but the last (UniPC)     fractional, 999 ... 17
 karras               rho_t^(1/7) equally spaced, T-1 ... 0     (EDM)  fractional, 999 ... 0
 ===================  ==============================================  ======================
 
@@ -29,6 +30,8 @@ References:
     Song, Meng, Ermon, "Denoising Diffusion Implicit Models", 2020.
     Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", 2023 (trailing).
     Lu et al., "DPM-Solver", 2022 (log-snr).
+    Zhao et al., "UniPC", 2023, and Lu et al., "DPM-Solver++", 2022 (log-snr-open): their multistep
+    solvers walk K + 1 points and never ask the network at the last.
     Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022,
     Eq. 5 (karras).
 """
@@ -92,6 +95,10 @@ def _log_snr(k: int, schedule: NoiseSchedule) -> np.ndarray:
     return log_snr_times(schedule, len(schedule) - 1, 0, k)[::-1]
 
 
+def _log_snr_open(k: int, schedule: NoiseSchedule) -> np.ndarray:
+    return log_snr_times(schedule, len(schedule) - 1, 0, k + 1)[-2::-1]
+
+
 def _karras(k: int, schedule: NoiseSchedule) -> np.ndarray:
     start, end = schedule.rho(len(schedule) - 1), schedule.rho(0)
     rho = np.linspace(start ** (1 / 7), end ** (1 / 7), k) ** 7
@@ -100,6 +107,7 @@ def _karras(k: int, schedule: NoiseSchedule) -> np.ndarray:
 
 SCHEDULE_SPACINGS: dict[str, Callable[[int, NoiseSchedule], np.ndarray]] = {
     "log-snr": _log_snr,
+    "log-snr-open": _log_snr_open,
     "karras": _karras,
 }
 
