@@ -98,6 +98,9 @@ def test_a_solver_is_shown_at_its_better_spacing(workplace):
         kids = [row["spaces"]["pixels"]["kid"] for row in rows]
         assert [row["shown"] for row in rows] == [kid == min(kids) for kid in kids]
     assert len(comparison_table(found).lines) == 2 + 1  # and the floor
+    listed = compare("base", "real.npy", times=(999, 700, 400, 200, 90), **options).record
+    assert [row["shown"] for row in listed["rows"] if row["spacing"] == "custom"] == [True, True]
+    assert len(comparison_table(listed).lines) == 4 + 1
     asked = compare("base", "real.npy", spacings=["leading", "midpoint"], **options).record
     assert len(comparison_table(asked).lines) == 4 + 1
 
@@ -267,7 +270,10 @@ def test_seeds_share_no_noise(workplace):
         (("--steps", "5,x"), "got 'x'"),
         (("--steps", "0"), "steps must be from 1"),
         (("--steps", ","), "nothing to compare"),
-        (("--steps", "3", "--samplers", "f-pndm"), "F-PNDM needs at least 4 steps"),
+        (
+            ("--steps", "3", "--samplers", "f-pndm", "--spacing", "midpoint"),
+            "F-PNDM needs at least 4 steps",
+        ),
         (("--steps", "2", "--spacing", "midpoint"), "starts at t = 750, where alpha = 0.057"),
         (
             ("--steps", "1", "--samplers", "ddim,s-pndm", "--spacing", "trailing"),
