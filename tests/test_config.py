@@ -138,7 +138,7 @@ def test_settings_are_frozen(kind):
         ("ema_decay=1", "ema_decay must be less than 1; got 1"),
         ("select.samples=1", "select.samples must be at least 2; got 1"),
         ("objective.features=[]", "objective.features is empty"),
-        ("objective.clamp=soft", "objective.clamp is straight-through or hard; got 'soft'"),
+        ("objective.clamp=soft", "objective.clamp is hard or straight-through; got 'soft'"),
     ],
 )
 def test_a_bad_override_is_one_line_that_names_it(override, message):

@@ -58,7 +58,9 @@ class ObjectiveConfig:
     standardise: bool = True  # each space, by the data's mean and deviation; the paper does not
     reference: str = "bank"  # cross term over the whole set; or a fresh minibatch, as the paper
     landmarks: int = 0  # so many weighted rows stand for a bank of millions (Nystroem); 0 is none
-    clamp: str = "straight-through"  # of the images; hard, as the paper: no gradient if saturated
+    clamp: str = (
+        "hard"  # of the images, as the paper; straight-through: saturated pixels learn too
+    )
 
     def __post_init__(self) -> None:
         if not self.features:
@@ -66,8 +68,8 @@ class ObjectiveConfig:
         _at_least(self, "objective.", landmarks=0)
         if self.landmarks and self.reference == "minibatch":
             raise ValueError("objective.landmarks stand for the bank; a minibatch needs none")
-        if self.clamp not in ("straight-through", "hard"):
-            raise ValueError(f"objective.clamp is straight-through or hard; got {self.clamp!r}")
+        if self.clamp not in ("hard", "straight-through"):
+            raise ValueError(f"objective.clamp is hard or straight-through; got {self.clamp!r}")
 
 
 @dataclass(frozen=True)

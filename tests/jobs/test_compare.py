@@ -271,8 +271,8 @@ def test_seeds_share_no_noise(workplace):
         (("--steps", "0"), "steps must be from 1"),
         (("--steps", ","), "nothing to compare"),
         (
-            ("--steps", "3", "--samplers", "f-pndm", "--spacing", "midpoint"),
-            "F-PNDM needs at least 4 steps",
+            ("--steps", "3", "--spacing", "midpoint", "--samplers", "f-pndm"),
+            "F-PNDM needs at least 4",
         ),
         (("--steps", "2", "--spacing", "midpoint"), "starts at t = 750, where alpha = 0.057"),
         (

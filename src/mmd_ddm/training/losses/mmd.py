@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmd_ddm.maths.mmd import mmd2
-from mmd_ddm.maths.pixels import clamp_straight_through
+from mmd_ddm.maths.pixels import clamp_hard
 from mmd_ddm.runs import ranks
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.recompute import recomputed
@@ -34,7 +34,7 @@ def mmd_step(
     *,
     rows: Tensor | None = None,
     micro_batch: int = 0,
-    clamp: Callable[[Tensor], Tensor] = clamp_straight_through,
+    clamp: Callable[[Tensor], Tensor] = clamp_hard,
 ) -> Float[Tensor, ""]:
     """The loss of one iteration (Eq. 7), to be differentiated.
 
