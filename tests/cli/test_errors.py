@@ -7,16 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import (
-    CACHE,
-    NETWORK,
-    SMALL,
-    contents,
-    digits,
-    mmd_ddm,
-    save_encoder,
-    save_model,
-)
+from commands import CACHE, NETWORK, SMALL, contents, digits, mmd_ddm, save_encoder, save_model
 from PIL import Image
 
 from mmd_ddm.config import ChainConfig

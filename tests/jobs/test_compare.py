@@ -98,6 +98,9 @@ def test_a_solver_is_shown_at_its_better_spacing(workplace):
         kids = [row["spaces"]["pixels"]["kid"] for row in rows]
         assert [row["shown"] for row in rows] == [kid == min(kids) for kid in kids]
     assert len(comparison_table(found).lines) == 2 + 1  # and the floor
+    listed = compare("base", "real.npy", times=(999, 700, 400, 200, 90), **options).record
+    assert [row["shown"] for row in listed["rows"] if row["spacing"] == "custom"] == [True, True]
+    assert len(comparison_table(listed).lines) == 4 + 1
     asked = compare("base", "real.npy", spacings=["leading", "midpoint"], **options).record
     assert len(comparison_table(asked).lines) == 4 + 1
 

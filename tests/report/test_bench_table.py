@@ -34,7 +34,7 @@ def results() -> dict:
             row("base", "ddim", 10, 10, 0.03),
             row("base", "ddim", 5, 5, 0.05),
             row("base", "heun", 5, 9, 0.01),
-            row("base", "unipc", 5, 5, -0.002),
+            row("base", "unipc", 5, 5, -0.002, order=2),
         ],
         "notes": ["left out f-pndm at 3 steps"],
     }
@@ -43,20 +43,20 @@ def results() -> dict:
 def test_lines_are_sorted_by_steps_then_quality():
     table = comparison_table(results())
     assert table.columns == [
-        "sampler", "spacing", "steps", "NFE",
+        "sampler", "spacing", "order", "steps", "NFE",
         "pixels KID x1000", "pixels KID x1000 above best", "pixels FD",
         "encoder KID x1000", "encoder KID x1000 above best", "encoder FD", "s/image",
     ]  # fmt: skip
     assert list(table.groups) == ["5 steps", "10 steps", ""]
     *lines, floor = table.lines
-    assert [(isinstance(line[0], Strong), line[0], line[2], line[3]) for line in lines] == [
+    assert [(isinstance(line[0], Strong), line[0], line[3], line[4]) for line in lines] == [
         (False, "unipc", "5", "5"),
         (False, "heun", "5", "9"),
         (True, "finetuned finetuned (ddim)", "5", "5"),
         (False, "ddim", "5", "5"),
         (False, "ddim", "10", "10"),
     ]
-    assert lines[2][4:] == [
+    assert lines[2][5:] == [
         "20.0 ± 1.0",
         "22.0 ± 0.5",
         "2.00",
@@ -65,6 +65,7 @@ def test_lines_are_sorted_by_steps_then_quality():
         "2.00",
         "0.0833",
     ]
+    assert [line[2] for line in lines] == ["2", *4 * "\N{EN DASH}"]
     assert floor[0] == "real vs real"
     assert {len(line) for line in table.lines} == {len(table.columns)}
 
@@ -86,6 +87,7 @@ def test_markdown_latex_and_csv_say_the_same(tmp_path):
     with (tmp_path / "bench.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["sampler"] for row in rows] == ["unipc", "heun", "ddim", "ddim", "ddim"]
+    assert [row["order"] for row in rows] == ["2", "", "", "", ""]
     assert float(rows[1]["encoder kid"]) == 0.02
     assert [row["pixels kid above best"] for row in rows] == ["", "", "0.022", "", ""]
     assert float(rows[1]["seconds_per_image"]) == pytest.approx(1 / 12, abs=1e-6)

@@ -64,9 +64,9 @@ def _results(results: dict[str, Any]) -> Table:
 def print_bench(results: dict[str, Any]) -> None:
     """The table as 80 columns hold it: spaces by number, FD without its error, no differences.
 
-    The spacing is a column only where the base has several.
+    The spacing is a column only where the base has several; the order is in the files.
     """
-    table, spaces = comparison_table(results), list(results["spaces"])
+    table, spaces = comparison_table(results).without("order"), list(results["spaces"])
     table = table.without(*(title for title in table.columns if title.endswith("above best")))
     if len({row["spacing"] for row in results["rows"] if row["name"] == "base"}) < 2:
         table = table.without("spacing")

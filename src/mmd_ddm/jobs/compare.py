@@ -139,10 +139,14 @@ def _load(run: str | Path | Model | FinetuneResult, device: str, precision: str)
 
 
 def _better_spacings(rows: list[dict[str, Any]], space: str) -> list[dict[str, Any]]:
-    """The rows, each knowing whether tables show it: a sampler is shown at its best."""
+    """The rows, each knowing whether tables show it: a sampler is shown at its best.
+
+    Times that a person lists are shown whatever they are worth.
+    """
 
     def chain(row: dict[str, Any]) -> tuple[Any, ...]:
-        return row["name"], row["model"], row["sampler"], row["steps"]
+        listed = row["spacing"] == "custom"
+        return row["name"], row["model"], row["sampler"], row["steps"], listed
 
     best: dict[tuple[Any, ...], float] = {}
     for row in rows:

@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 _DASH = "\N{EN DASH}"
+_WALKED = ("spacing", "order", "steps", "nfe")
 _COMPARED = (("kid", "spaces"), ("kid", ABOVE_BEST), ("fd", "spaces"))  # metric, where it stands
 _SAID = {"spaces": "", ABOVE_BEST: " above best"}
 _DRAWN = ("name", "model", "sampler", "spacing", "eta", "clip", "steps", "nfe")
@@ -110,7 +111,7 @@ def comparison_table(results: dict[str, Any]) -> Table:
         results: the content of ``bench.json``.
     """
     found = [(space, *metric) for space in results["spaces"] for metric in _COMPARED]
-    columns = ["sampler", "spacing", "steps", "NFE"]
+    columns = ["sampler", "spacing", "order", "steps", "NFE"]
     columns += [f"{space} {metric_name(metric)}{_SAID[key]}" for space, metric, key in found]
     groups = {
         f"{steps} steps": [_compared(row, found) for row in rows]
@@ -120,14 +121,14 @@ def comparison_table(results: dict[str, Any]) -> Table:
         _cell(results["spaces"][space].get("floor"), metric) if key == "spaces" else _DASH
         for space, metric, key in found
     ]
-    groups[""] = [["real vs real", _DASH, _DASH, _DASH, *floors, _DASH]]
+    groups[""] = [["real vs real", _DASH, _DASH, _DASH, _DASH, *floors, _DASH]]
     caption = f"Samplers on {results['model']}: KID in thousandths, FD, and seconds an image"
     return Table([*columns, "s/image"], groups, words=2, caption=caption)
 
 
 def comparison_numbers(results: dict[str, Any]) -> tuple[list[str], list[list[object]]]:
     """The same for CSV, unscaled and without the floor: the columns and the lines."""
-    keys = ["name", "model", "sampler", "spacing", "steps", "nfe", "seeds"]
+    keys = ["name", "model", "sampler", "spacing", "order", "steps", "nfe", "seeds"]
     found = [
         (space, f"{metric}{se}", key)
         for space in results["spaces"]
@@ -138,7 +139,7 @@ def comparison_numbers(results: dict[str, Any]) -> tuple[list[str], list[list[ob
     columns = [*keys, "seconds_per_image", *titles]
     lines = [
         [
-            *(row[key] for key in keys),
+            *(row.get(key) for key in keys),
             round(1 / row["images_per_second"], 6),
             *(row.get(key, {}).get(space, {}).get(metric) for space, metric, key in found),
         ]
@@ -162,7 +163,7 @@ def shown_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _compared(row: dict[str, Any], found: list[tuple[str, str, str]]) -> list[str]:
-    cells = [sampler_label(row), *(str(row[key]) for key in ("spacing", "steps", "nfe"))]
+    cells = [sampler_label(row), *(str(row.get(key, _DASH)) for key in _WALKED)]
     cells += [_cell(row.get(key, {}).get(space), metric) for space, metric, key in found]
     cells.append(format_number(1 / row["images_per_second"]))
     return [Strong(cell) for cell in cells] if row["name"] == "finetuned" else cells
