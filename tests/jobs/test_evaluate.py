@@ -27,7 +27,8 @@ def drawn(sampler, verb="evaluate"):
     if verb == "evaluate":
         mmd.evaluate("base", "digits.npy", mmd.Chain(3, sampler), **options)
     else:
-        mmd.compare("base", "digits.npy", samplers=[sampler], steps=[3], **options)
+        options |= {"spacings": ["midpoint"], "steps": [3]}
+        mmd.compare("base", "digits.npy", samplers=[sampler], **options)
     return progress.drawn
 
 
