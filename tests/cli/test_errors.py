@@ -154,7 +154,7 @@ def test_data_that_cannot_be_held_out(folder):
 
 def test_one_network_under_two_names_is_no_judge(folder):
     shutil.copy(folder / "judge.safetensors", folder / "copy.safetensors")
-    said = ("encoder:copy.safetensors and encoder:judge.safetensors are one feature space",)
+    said = ("optimised and encoder:copy.safetensors held-out, for they are one space",)
     words = (*finetune(), "--features", "encoder:judge.safetensors")
     refused(folder, (*words, "--set", "judges=encoder:copy.safetensors"), *said)
 

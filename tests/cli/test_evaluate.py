@@ -136,3 +136,18 @@ def test_spaces_of_different_dimension(run, tmp_path, monkeypatch):
     assert results is None
     (line,) = done.err.splitlines()
     assert "have dimension 5, those of the real images 4" in line
+
+
+def test_images_are_shown_beside_a_model(place, tmp_path):
+    out = tmp_path / "both.json"
+    words = ("--data", "digits.npy", "--steps", 2, "-n", 24, *SPACES[:2], "--out", out)
+    done = mmd_ddm(place, "evaluate", "digits.npy", "base", *words)
+    assert done.code == 0, done.err
+    assert "digits.npy" in done.out
+    assert "? steps" not in done.out
+    images, base = read(out)["rows"]
+    assert images["spaces"]["pixels"]["kid"] < base["spaces"]["pixels"]["kid"]
+    done = mmd_ddm(place, "evaluate", "digits.npy", *words)
+    assert done.code == 2
+    assert "leave out --steps" in done.err
+    assert len(done.err.splitlines()) == 1

@@ -180,8 +180,13 @@ def workplace(base, finetuned, tmp_path, monkeypatch):
     export(finetuned.denoiser, scheduler, dataclasses.asdict(CHAIN), tmp_path / "run" / "model")
     pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
     np.save("real.npy", pixels)
-    space = {"role": "optimised", "sha256": make_features("random", 1).sha256}
-    (tmp_path / "run" / "results.json").write_text(json.dumps({"spaces": {"random": space}}))
+    np.save("matched.npy", pixels[::-1][:10] ^ 1)
+    settings = {
+        "model": "base", "data": "matched.npy", "objective": {"features": ["random"]},
+        "select": {"features": "encoder", "every": 0},
+    }  # fmt: skip
+    record = {"verb": "finetune", "settings": settings}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
 
     def bench(*words: str) -> int:
         command = ["mmd-ddm", "bench", "base", "--data", "real.npy", "--out", "table", "-n", "4"]
@@ -192,6 +197,18 @@ def workplace(base, finetuned, tmp_path, monkeypatch):
         return stopped.value.code or 0
 
     return bench
+
+
+def test_what_any_run_matched_is_left_out(workplace, tmp_path):
+    matched, real = np.load("matched.npy"), np.load("real.npy")
+    np.save("both.npy", np.concatenate([matched, real]))
+    options = {"runs": ["run"], "samplers": ["ddim"], "steps": [2], "n": 4, "features": ["pixels"]}
+    found = compare("base", "both.npy", **options).record["protocol"]
+    assert (found["real"], found["seen_dropped"]) == (12 + 2, 8)  # two were held out
+    assert (
+        "seen_dropped"
+        not in compare("base", "both.npy", **{**options, "runs": []}).record["protocol"]
+    )
 
 
 @pytest.mark.slow

@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
-from commands import Counting, forge_gamma, forge_head, make_head, read
+from commands import Counting, forge_gamma, forge_head, make_head, read, save_model
 
 import mmd_ddm as mmd
+from mmd_ddm.data.images import ImageSet
 from mmd_ddm.jobs.build import load_model
+from mmd_ddm.report.results import results_table
 from mmd_ddm.runs.fingerprint import weights_sha256
 
 
@@ -106,3 +109,74 @@ def test_two_processes_that_ask_the_same_at_once_both_end_well(place):
         files = [path.name for path in (place / "cache" / kind).iterdir()]
         assert not [name for name in files if ".tmp" in name or ".lock" in name]
     assert len(list((place / "cache" / "samples").iterdir())) == 1
+
+
+# Images from anything
+
+
+def test_images_are_scored_as_if_a_model_had_drawn_them(place):
+    photos, options = mmd.images("digits.npy"), {"features": ["pixels", "denoiser:base"], "n": 8}
+    drawn = mmd.evaluate("base", photos, mmd.Chain(2), **options).rows[0]
+    (kept,) = (place / "cache" / "samples").glob("*.npz")
+    np.save("generated.npy", np.load(kept)["pixels"][:, 0])
+    found = mmd.evaluate("generated.npy", "digits.npy", **options)
+    (row,) = found.rows
+    assert row["spaces"] == drawn["spaces"]
+    assert row.keys() == {"name", "model", "samples_sha256", "spaces"}
+    assert (row["name"], row["model"]) == ("images", "generated.npy")
+    assert {space["role"] for space in found.record["spaces"].values()} == {"unknown"}
+    assert not {"seed", "noise"} & found.record["protocol"].keys()
+    generated = mmd.images("generated.npy")
+    assert mmd.evaluate(generated, photos, **options).record == found.record
+
+
+def test_models_and_images_have_a_row_each(place):
+    sources, progress = ["base", "digits.npy", "fewer.npy"], Counting()
+    np.save("fewer.npy", np.load("digits.npy")[:12])
+    found = mmd.evaluate(
+        sources, "digits.npy", [{"steps": 2}, {"steps": 3}], features=["pixels"], progress=progress
+    )
+    assert [(row["name"], row.get("steps")) for row in found.rows] == [
+        ("base", 2), ("base", 3), ("images", None), ("images", None),
+    ]  # fmt: skip
+    # All are of as many images as the smallest set holds, which are no first ones of a sorted set.
+    assert found.record["protocol"]["samples"] == 12
+    assert "12 of the 60, chosen at random, images of digits.npy" in progress.said
+    assert "all 12 images of fewer.npy" in progress.said
+    some = mmd.images("digits.npy").subset(12)
+    assert found.rows[2]["samples_sha256"] == some.sha256
+    table = results_table(found.record)
+    labels = ["base, 2 steps", "base, 3 steps", "digits.npy", "fewer.npy"]
+    assert [*table.columns[6:10]] == labels
+    assert all("\N{EN DASH}" not in line[6:10] for line in table.lines)
+
+
+def test_two_models_of_one_chain_are_told_apart_by_name(place):
+    save_model(place / "other", prediction="sample")
+    options = {"features": ["pixels"], "metrics": ["kid"], "n": 4}
+    found = mmd.evaluate(["base", "other"], "digits.npy", mmd.Chain(2), **options)
+    (line,) = results_table(found.record).lines
+    assert [*results_table(found.record).columns[6:8]] == [
+        "base, 2 steps, base", "base, 2 steps, other",
+    ]  # fmt: skip
+    assert line[6] != line[7]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"chain": {"steps": 3}}, "digits.npy holds images: only a model draws with a chain"),
+        ({"chain": mmd.Chain(3)}, "digits.npy holds images"),
+        ({"seed": 1}, "digits.npy holds images"),
+        ({"seeds": 2}, "digits.npy holds images"),
+        ({"n": 61}, "digits.npy holds 60 images; -n 61 takes more"),
+        ({"data": None}, "no run of finetune that held images out: give real images with --data"),
+        ({"data": "colour.npy"}, "colour.npy holds images of 3x8x8; the model takes 1x8x8"),
+        ({"data": ImageSet(torch.zeros(9, 3, 8, 8, dtype=torch.uint8), "mine")}, "mine holds"),
+    ],
+    ids=str,
+)
+def test_images_that_cannot_be_judged(options, said, place):
+    np.save("colour.npy", np.zeros((9, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match=said):
+        mmd.evaluate("digits.npy", **{"data": "digits.npy", "features": ["pixels"], **options})

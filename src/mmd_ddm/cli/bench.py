@@ -5,9 +5,9 @@ from typing import Annotated
 
 from mmd_ddm.cli.console import bars, console
 from mmd_ddm.cli.options import (
-    Data,
     Device,
     Model,
+    OwnData,
     Resize,
     Text,
     Words,
@@ -22,8 +22,8 @@ __all__ = ["bench"]
 
 def bench(
     model: Model,
-    data: Data,
     out: Annotated[Path, opt("Folder of the table; repeat it to go on.")],
+    data: OwnData = None,
     steps: Annotated[str, opt("Numbers of sampling steps.")] = "5,10,15,20",
     samplers: Annotated[str, opt("all, or names: ddim,unipc")] = "all",
     spacing: Annotated[

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
+
 from mmd_ddm.cli.console import bars, console
-from mmd_ddm.cli.options import Data, Device, Model, Resize, Seed, Words, chain_options, opt
+from mmd_ddm.cli.options import Device, OwnData, Resize, Seed, Words, chain_options, opt
 from mmd_ddm.runs.launch import is_first
 
 __all__ = ["evaluate"]
@@ -13,10 +15,13 @@ __all__ = ["evaluate"]
 @chain_options("sampler spacing times eta order clip")
 def evaluate(
     given: dict[str, Any],
-    model: Model,
-    data: Data,
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Run, folder, hub id, fashion-mnist; or images."),
+    ],
     out: Annotated[Path, opt("The JSON file of results.")],
-    n: Annotated[int | None, opt("Images to draw; default: as the real, to 3000", "-n")] = None,
+    data: OwnData = None,
+    n: Annotated[int | None, opt("Images of each; default: as the real, to 3000", "-n")] = None,
     features: Annotated[Words, opt("Space to measure in; repeatable; default: the run's.")] = None,
     metrics: Annotated[Words, opt("kid, precision-recall ...; repeatable; default: all")] = None,
     steps: Annotated[list[int] | None, opt("Sampling steps; repeat to compare several.")] = None,
@@ -24,7 +29,7 @@ def evaluate(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Measure what a model draws against real images, with the floor of two sets of real ones.
+    """Measure what models draw, or images from anything, against real ones, with their floor.
 
     Metrics are kid, fd, precision-recall, density-coverage, is (in inception and
     efficientnet-lite0) and cmmd (in clip). FD in inception is FID, in inception-spatial sFID, in
@@ -32,11 +37,14 @@ def evaluate(
     command computes nothing again.
 
     A finetuned model draws with its own chain, unless another is given; its run says which spaces
-    it was optimised in. Compare only numbers of the same protocol.
+    it was optimised in, and which images it held out: no others that it saw are compared with.
+    Compare only numbers of the same protocol.
 
-    Example: mmd-ddm evaluate run --data photos/ --out results.json
+    Example: mmd-ddm evaluate run --out results.json
 
     Example: mmd-ddm evaluate base --data photos/ --steps 5 --steps 20 --out base.json
+
+    Example: mmd-ddm evaluate generated/ other.zip base --data photos/ --out all.json
     """
     from mmd_ddm.runs.files import write_json
     from mmd_ddm.runs.folder import refuse_foreign_results
@@ -50,7 +58,7 @@ def evaluate(
     ranks.join()
     chains = [{**given, "steps": k} for k in steps or (None,)]
     found = judge(
-        model, data, chains, features=features or (), metrics=metrics or (), n=n, seed=seed,
+        sources, data, chains, features=features or (), metrics=metrics or (), n=n, seed=seed,
         resize=resize, device=device, progress=bars,
     )  # fmt: skip
     if is_first():

@@ -19,9 +19,9 @@ import typer
 from mmd_ddm import config
 
 __all__ = [
-    "Data", "Device", "DryRun", "ForceNewRun", "Model", "Resize", "Run", "Seed", "Text", "Tracker",
-    "Words", "chain_options", "comments", "numbers", "opt", "settings_options", "whole_numbers",
-    "words",
+    "Data", "Device", "DryRun", "ForceNewRun", "Model", "OwnData", "Resize", "Run", "Seed", "Text",
+    "Tracker", "Words", "chain_options", "comments", "numbers", "opt", "settings_options",
+    "whole_numbers", "words",
 ]  # fmt: skip
 
 
@@ -36,6 +36,7 @@ Model = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Finished run of finetune or demo.")]
 Data = Annotated[str, opt("Real images: folder, zip, IDX, .npy/.npz, or fashion-mnist-heldout.")]
+OwnData = Annotated[Text, opt("Real images; default: what the run held out.", "--data")]
 Seed = Annotated[int, opt("Of image 0; image i has SEED + i.")]
 Device = Annotated[str, opt("auto, cpu, cuda ...")]
 Resize = Annotated[bool, opt("Crop and scale images.", "--resize")]

@@ -17,7 +17,7 @@ from torch import Tensor
 from mmd_ddm.data.images import ImageSet, Split
 from mmd_ddm.maths.random import generator
 
-__all__ = ["split_images"]
+__all__ = ["split_images", "without"]
 
 _MOST_TO_SELECT = 5000
 
@@ -45,7 +45,7 @@ def split_images(
     for found in (images, heldout):
         if len(found) < 2:
             raise ValueError(f"{found.source} holds one image; at least 2 are needed")
-    fresh = _without(heldout.pixels, images.pixels)
+    fresh = without(heldout.pixels, images.pixels)
     if len(fresh) < 2:
         raise ValueError(
             f"{len(heldout) - len(fresh)} of the {len(heldout)} images of {heldout.source} are "
@@ -56,7 +56,7 @@ def split_images(
     if not select:
         return Split(images, heldout, dropped)
     matched, chosen = _apart(images, _selection_size(len(images)), seed, "selection")
-    chosen = _without(chosen, matched.pixels)
+    chosen = without(chosen, matched.pixels)
     if len(matched) < 2 or len(chosen) < 2:
         raise ValueError(
             f"{images.source} holds {len(images)} images to match: too few, or too many copies, "
@@ -79,10 +79,11 @@ def _apart(
     return replace(images, pixels=images.pixels[order[n:]]), images.pixels[order[:n]]
 
 
-def _without(
-    pixels: UInt8[Tensor, "n c h w"], others: UInt8[Tensor, "m c h w"]
+def without(
+    pixels: UInt8[Tensor, "n c h w"], *others: UInt8[Tensor, "..."]
 ) -> UInt8[Tensor, "k c h w"]:
-    seen = set(_hashes(others))
+    """The images that are in none of the others."""
+    seen = {digest for images in others for digest in _hashes(images)}
     return pixels[[digest not in seen for digest in _hashes(pixels)]]
 
 

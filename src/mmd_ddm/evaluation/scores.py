@@ -155,13 +155,24 @@ def _differences(row: dict[str, Any], like: dict[str, Any] | None) -> list[str]:
     return [] if like is None else [k for k in _PROTOCOL if row.get(k) != like.get(k)]
 
 
-def row_label(row: dict[str, Any], like: dict[str, Any] | None = None) -> str:
-    """``base, 10 steps``, and what of its sampler, spacing and eta differs from ``like``."""
+def row_label(
+    row: dict[str, Any],
+    like: dict[str, Any] | None = None,
+    among: Sequence[dict[str, Any]] = (),
+) -> str:
+    """``base, 10 steps``, and what of its sampler, spacing and eta differs from ``like``.
+
+    The model's name comes last where it alone tells the row from another one ``among`` the rows.
+    """
+    if row.get("name") == "images":  # from a folder: no steps are known
+        return str(row.get("model"))
     extras = [
         f"{key} {row.get(key)}" if key == "eta" else str(row.get(key))
         for key in _differences(row, like)
     ]
-    return ", ".join([str(row.get("name", "?")), f"{row.get('steps', '?')} steps", *extras])
+    label = ", ".join([str(row.get("name", "?")), f"{row.get('steps', '?')} steps", *extras])
+    twins = {other.get("model") for other in among if row_label(other, like) == label}
+    return f"{label}, {row.get('model')}" if len(twins) > 1 else label
 
 
 def metrics_in(results: dict[str, Any]) -> list[str]:
@@ -200,7 +211,10 @@ def before_after(results: dict[str, Any]) -> list[Row]:
             paired=read(base, space, metric, ABOVE),
             paired_se_drawn=_finite(_in(base, ABOVE, space).get(f"{metric}_se_drawn")),
             excess=read(base, space, "share_excess", ABOVE),
-            others={row_label(row, finetuned): read(row, space, metric) for row in others},
+            others={
+                row_label(row, finetuned, results["rows"]): read(row, space, metric)
+                for row in others
+            },
             floor=score(about.get("floor") or {}, metric),
         )
         for metric in metrics_in(results)

@@ -1,7 +1,9 @@
 """What every feature extractor is: a differentiable map phi from images to vectors."""
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -12,6 +14,8 @@ from mmd_ddm.runs.fingerprint import source_sha256, weights_sha256
 
 __all__ = ["FeatureExtractor", "Rounded", "normalised", "pool_levels", "to_channels"]
 
+_SIZEABLE = 1000  # values of a tensor that no two networks have in common by chance
+
 
 class FeatureExtractor(nn.Module, ABC):
     """phi: float images in [-1, 1], [n, c, h, w], to vectors, [n, d].
@@ -21,11 +25,14 @@ class FeatureExtractor(nn.Module, ABC):
     Attributes:
         name: as in the registry.
         dim: d; 0 if it is known only once an image was seen.
+        family: the one network that it reads, whatever file holds the weights; empty where the
+            weights decide.
         class_weights: [k, d], of a classifier of the vectors; only spaces with classes have them.
     """
 
     name: str
     dim: int = 0
+    family: str = ""
     class_weights: Tensor
 
     @abstractmethod
@@ -45,6 +52,23 @@ class FeatureExtractor(nn.Module, ABC):
         """Of all weights and buffers, and of code that is not ours; names the space in caches."""
         return weights_sha256(self, self.name + source_sha256(type(self)))
 
+    def weights(self) -> Iterable[Tensor]:
+        """What was learned, of which other spaces of the same network hold some."""
+        return self.state_dict().values()
+
+    @cached_property
+    def weight_digests(self) -> frozenset[bytes]:
+        """Of every sizeable weight tensor, rounded to either half precision as a copy may be."""
+        return frozenset(
+            hashlib.sha256(
+                tensor.to("cpu", half).flatten().view(torch.uint8).numpy().data
+            ).digest()
+            for tensor in self.weights()
+            if tensor.is_floating_point() and tensor.numel() >= _SIZEABLE
+            if tensor.min() != tensor.max()
+            for half in (torch.float16, torch.bfloat16)
+        )
+
 
 class Rounded(FeatureExtractor):
     """phi of the image as a file holds it: clamped and rounded to uint8.
@@ -59,12 +83,16 @@ class Rounded(FeatureExtractor):
     def __init__(self, phi: FeatureExtractor) -> None:
         super().__init__()
         self.phi = phi
-        self.name, self.dim = phi.name, phi.dim
+        self.name, self.dim, self.family = phi.name, phi.dim, phi.family
 
     @property
     def sha256(self) -> str:
         """That of ``phi``."""
         return self.phi.sha256
+
+    def weights(self) -> Iterable[Tensor]:
+        """Those of ``phi``."""
+        return self.phi.weights()
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Round, and apply phi."""

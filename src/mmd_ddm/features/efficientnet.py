@@ -29,7 +29,7 @@ class EfficientNetLite0(FeatureExtractor):
         ValueError: a package it needs is not installed.
     """
 
-    name = "efficientnet-lite0"
+    name = family = "efficientnet-lite0"
     dim = 1280
     network: nn.Module
 

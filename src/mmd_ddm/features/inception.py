@@ -42,7 +42,7 @@ class Inception(FeatureExtractor):
         ValueError: weights that cannot be had or read.
     """
 
-    name = "inception"
+    name = family = "inception"
     dim = 2048
 
     def __init__(self, path: Path | None = None) -> None:

@@ -11,6 +11,7 @@ References:
     Distillation", 2024 (generative features as the space to match).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -51,6 +52,10 @@ class DenoiserFeatures(FeatureExtractor):
         self.register_buffer("z", torch.randn((1, *self.denoiser.shape), generator=draw))
         widths = network.config.block_out_channels
         self.dim = 5 * (sum(widths) + widths[-1])
+
+    def weights(self) -> Iterable[Tensor]:
+        """The network's; every model of images of one size has the same z."""
+        return self.denoiser.network.state_dict().values()
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Noise a little, run the contracting half, pool."""

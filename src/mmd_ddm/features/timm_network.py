@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmd_ddm.features.base import FeatureExtractor, normalised
+from mmd_ddm.features.efficientnet import EfficientNetLite0
 from mmd_ddm.features.weights import own_copy
 from mmd_ddm.models.find import shorten
 
@@ -34,7 +35,9 @@ class TimmNetwork(FeatureExtractor):
         import timm
 
         name, _, given = choice.partition("@")
-        self.name = f"timm:{name}"
+        self.name = self.family = f"timm:{name}"
+        if name.partition(".")[0] == "tf_efficientnet_lite0":
+            self.family = EfficientNetLite0.family
         path = Path(given) if given else own_copy(f"timm/{name}.safetensors")
         if path and not path.is_file():
             raise ValueError(f"{self.name}: no weights at {path}")

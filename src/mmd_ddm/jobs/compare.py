@@ -5,20 +5,22 @@ and scores is remembered, so that the same call, or one that asks for more, draw
 missing. How far each lies above the best of as many steps is a paired difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmd_ddm.data.images import ImageSet, load_images, say_skipped
+from mmd_ddm.data.images import ImageSet
 from mmd_ddm.evaluation.measure import Entry, measure, over_seeds, protocol
 from mmd_ddm.evaluation.paired import above_best
 from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.jobs.compare_rows import PUBLISHED, plan_entries
+from mmd_ddm.jobs.origin import Origin, origins
+from mmd_ddm.jobs.real_images import RealImages, choose_real
 from mmd_ddm.jobs.results import FinetuneResult, Results
 from mmd_ddm.jobs.roles import roles_to_runs
 from mmd_ddm.maths.projections import Projections
@@ -34,7 +36,7 @@ __all__ = ["compare"]
 
 def compare(
     model: str | Model,
-    data: str | ImageSet,
+    data: str | ImageSet | None = None,
     *,
     samplers: str | Sequence[str] = "all",
     steps: Sequence[int] = (5, 10, 15, 20),
@@ -55,7 +57,8 @@ def compare(
 
     Args:
         model: walked by every sampler; by name, or what `load` gave.
-        data: real images, by name or loaded.
+        data: real images, by name or loaded; by default those that the first run held out. Those
+            that any run matched or selected by are left out.
         samplers: names, or ``all``, of which those that cannot walk are left out.
         steps: the numbers K.
         spacings: names; each gives rows of its own. With ``published``, the times that a sampler's
@@ -87,10 +90,9 @@ def compare(
     tuned = [_load(run, device, precision) for run in runs]
     names = [samplers] if isinstance(samplers, str) else samplers
     entries, notes = plan_entries(base, tuned, names, spacings, steps, times)
-    if isinstance(data, str):
-        data = load_images(data, base.denoiser.shape, resize=resize)
-    say_skipped(progress, data)
-    spaces = _spaces(base, tuned, data, features)
+    origin_of = origins([base, *tuned])
+    real = choose_real(data, origin_of, base.denoiser.shape, resize=resize, progress=progress)
+    data, spaces = real.images, _spaces(base, origin_of, real, features)
     if folder:
         RunLog(folder, "bench", _settings(data, n, precision, spaces))
     for note in notes:
@@ -99,7 +101,10 @@ def compare(
     progress.say(f"{rows}; what was drawn before is remembered")
     record: dict[str, Any] = {
         "model": base.name,
-        "protocol": _protocol(data, n, seeds, precision, base.denoiser.device),
+        "protocol": {
+            **_protocol(data, n, seeds, precision, base.denoiser.device),
+            **real.protocol,
+        },
         "spaces": describe(spaces, progress),
         "rows": [],
         "notes": notes,
@@ -156,8 +161,9 @@ def _better_spacings(rows: list[dict[str, Any]], space: str) -> list[dict[str, A
 
 
 def _spaces(
-    base: Model, runs: Sequence[Model], data: ImageSet, features: Sequence[str]
+    base: Model, runs: Mapping[str, Origin | None], real: RealImages, features: Sequence[str]
 ) -> list[Space]:
+    data = real.images
     if len(data) < 4:
         raise ValueError(f"{data.source} holds {len(data)} images; at least 4 are needed")
     channels, device = base.denoiser.shape[0], base.denoiser.device
@@ -165,12 +171,12 @@ def _spaces(
         "efficientnet-lite0",
         "encoder" if channels == 1 else "pixels",
     ]
-    roles, spaces = roles_to_runs([run.name for run in runs]), []
-    for name, short in short_names(names).items():
-        phi = make_features(name, channels).to(device)
-        role = roles.get(phi.sha256, roles["other"])
-        spaces.append(Space(short, role, phi, data, device=device))
-    return spaces
+    phis = {name: make_features(name, channels).to(device) for name in names}
+    roles = roles_to_runs(phis, runs, channels, otherwise=real.otherwise)
+    return [
+        Space(short, roles[name], phis[name], data, device=device)
+        for name, short in short_names(names).items()
+    ]
 
 
 def _settings(data: ImageSet, n: int, precision: str, spaces: Sequence[Space]) -> dict[str, Any]:

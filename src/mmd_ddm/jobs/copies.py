@@ -17,6 +17,8 @@ from mmd_ddm.evaluation.space import metric_device
 from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.features.registry import FeatureExtractor, make_features
 from mmd_ddm.jobs.build import build_data, build_device
+from mmd_ddm.jobs.origin import origins
+from mmd_ddm.jobs.real_images import leave_out_seen
 from mmd_ddm.jobs.results import Results, load_result
 from mmd_ddm.maths.random import COPIES
 from mmd_ddm.report.sheets import grid, sheet, zoom
@@ -82,7 +84,9 @@ def find_copies(
     settings = {"data": data, "space": space, "n": n, "k": k, "seed": seed}
     check_folder(out, "neighbors", settings)
     split = build_data(replace(config, data=data), shape)
-    train, real = split.matched, split.heldout.subset(n)
+    train, runs = split.matched, origins([result.model])
+    held = leave_out_seen(split.heldout, runs, shape, progress)
+    real = held.images.subset(n)
     if len(train) < max(k, 2):
         raise ValueError(f"{train.source} holds {len(train)} images; -k {k} takes more")
     phi = make_features(space, shape[0]).to(place)
@@ -105,6 +109,7 @@ def find_copies(
         "data": {"source": train.source, "images": len(train), "sha256": train.sha256},
         "n": n,
         "real": len(real),
+        **held.protocol,
         "seed": seed,
         **finding,
     }

@@ -1,18 +1,22 @@
 """What each feature space is to a finetuned model: optimised, selection, or held-out.
 
-A space has one role, so that no judge was optimised.
+A space has one role, and so has the network that it reads: no judge was optimised. Of a model
+whose run is not there, a role is unknown.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from itertools import combinations
 
-from mmd_ddm.config import FinetuneConfig, from_mapping
+from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.features.base import FeatureExtractor
-from mmd_ddm.runs.files import read_json
+from mmd_ddm.features.kinship import shared_network
+from mmd_ddm.features.registry import make_features
+from mmd_ddm.jobs.origin import Origin
 
-__all__ = ["check_distinct", "roles_of", "roles_of_run", "roles_to_runs"]
+__all__ = ["check_distinct", "roles_of", "roles_to_runs"]
 
 _ELSEWHERE = "choose another space for objective.features, select.features or judges"
+_WORST_FIRST = ("optimised", "selection", "unknown", "held-out")
 
 
 def roles_of(config: FinetuneConfig) -> dict[str, str]:
@@ -34,49 +38,56 @@ def roles_of(config: FinetuneConfig) -> dict[str, str]:
     return roles
 
 
-def check_distinct(phis: Mapping[str, FeatureExtractor]) -> None:
-    """One network under two names would be its own judge.
+def check_distinct(phis: Mapping[str, FeatureExtractor], roles: Mapping[str, str]) -> None:
+    """One network in two roles would be its own judge.
 
     Raises:
-        ValueError: two spaces with equal weights.
+        ValueError: two spaces of other roles that read one network, or two that are one.
     """
-    names: dict[str, str] = {}
-    for name, phi in phis.items():
-        other = names.setdefault(phi.sha256, name)
-        if other != name:
+    for (one, phi), (other, its) in combinations(phis.items(), 2):
+        reason = shared_network(phi, its)
+        if reason and (roles[one] != roles[other] or phi.sha256 == its.sha256):
             raise ValueError(
-                f"{name} and {other} are one feature space, with equal weights: {_ELSEWHERE}"
+                f"{one} cannot be {roles[one]} and {other} {roles[other]}, for {reason}: "
+                f"{_ELSEWHERE}"
             )
 
 
-def roles_of_run(run: Path) -> dict[str, str]:
-    """The same of the finetuning in this folder; empty if there was none.
+def roles_to_runs(
+    phis: Mapping[str, FeatureExtractor],
+    runs: Mapping[str, Origin | None],
+    channels: int,
+    *,
+    otherwise: str = "held-out",
+) -> dict[str, str]:
+    """What spaces are to finetuned models: the worst that the network of each was to any of them.
 
     Args:
-        run: a run folder, or the model/ in it.
-
-    Raises:
-        ValueError: a record that cannot be read.
+        phis: the spaces, by name.
+        runs: what `origins` gives.
+        channels: of the images.
+        otherwise: the role of what no run optimised or selected by.
     """
-    record = (run.parent if run.name == "model" else run) / "run.json"
-    about = read_json(record) if record.is_file() else {}
-    if about.get("verb") != "finetune":
-        return {}
-    return roles_of(from_mapping(FinetuneConfig, about.get("settings", {})))
+    found = dict.fromkeys(phis, otherwise)
+    loaded: dict[str, FeatureExtractor | None] = dict(phis)
+    for origin in runs.values():
+        used = roles_of(origin.config) if origin else {}
+        for other in used.keys() - loaded.keys():
+            loaded[other] = _load(other, channels)
+        for name, phi in phis.items():
+            roles = [found[name], used.get(name, "held-out" if used else "unknown")]
+            for other, role in used.items():
+                its = loaded[other]
+                if role != "held-out" and its and shared_network(phi, its):
+                    roles.append(role)
+                elif its is None and name not in used:
+                    roles.append("unknown")
+            found[name] = min(roles, key=_WORST_FIRST.index)
+    return found
 
 
-def roles_to_runs(runs: Sequence[str]) -> dict[str, str]:
-    """What spaces were to these runs, by the hash of their weights; ``other`` is every other one.
-
-    A space that any run optimised is no judge of the others, whatever it was to them.
-    """
-    roles = {"other": "held-out"}
-    for run in runs:
-        record = Path(run) / "results.json"
-        if not record.is_file():
-            roles["other"] = "not known"  # a model without its run says not what it was made by
-            continue
-        for space in read_json(record)["spaces"].values():
-            if space["role"] != "held-out" and roles.get(space["sha256"]) != "optimised":
-                roles[space["sha256"]] = space["role"]
-    return roles
+def _load(name: str, channels: int) -> FeatureExtractor | None:
+    try:
+        return make_features(name, channels)
+    except ValueError:  # its weights are gone
+        return None

@@ -107,7 +107,7 @@ def prepare(
         build_sampler(planned, denoiser)
     data = data or build_data(config, denoiser.shape)
     phis = {name: make_features(name, denoiser.shape[0]).to(device) for name in roles}
-    check_distinct(phis)
+    check_distinct(phis, roles)
     optimised = {name: phis[name] for name in config.objective.features}
     objectives = build_objectives(config.objective, optimised, data.matched, device, progress)
     inputs = {"model_sha256": weights_sha256(denoiser.network), **data.hashes}

@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+from mmd_ddm.runs.files import read_json
+
 __all__ = [
     "BUNDLED_MODELS",
     "beside_model",
     "check_upload",
     "find_model",
+    "is_model",
     "read_index",
     "shorten",
     "upload",
@@ -45,6 +48,16 @@ def find_model(name: str) -> Path | str:
             f"give its folder): {shorten(error)}"
         ) from error
     return name
+
+
+def is_model(name: str) -> bool:
+    """Whether a bundled model has that name, or there is a folder with a model or of its run."""
+    path = BUNDLED_MODELS.get(name, Path(name))
+    parts = ("model/model_index.json", "model_index.json", "unet/config.json", "config.json")
+    if any((path / part).is_file() for part in parts):
+        return True
+    record = path / "run.json"
+    return record.is_file() and read_json(record).get("verb") in ("finetune", "pretrain")
 
 
 def read_index(model: str | Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mmd_ddm.data.images import Split
 from mmd_ddm.evaluation.measure import Entry, drawn, measure
 from mmd_ddm.evaluation.metrics.registry import METRICS
 from mmd_ddm.evaluation.space import Space, describe
+from mmd_ddm.features.kinship import shared_network
 from mmd_ddm.features.registry import FEATURES, make_features
 from mmd_ddm.jobs.build import (
     Model,
@@ -161,17 +162,12 @@ def _load(cell: Cell, progress: Progress) -> _Bench:
     if cell.real == "matched":
         real, others = others, real
     other = others.subset(config.judge_samples)
-    spaces = [
-        Space(
-            name,
-            "optimised" if name in cell.spaces[:2] else "held-out",
-            make_features(name, channels).to(device),
-            real,
-            other,
-            device=device,
-        )
-        for name in names
-    ]
+    phis = {name: make_features(name, channels).to(device) for name in names}
+    matched = [phis[name] for name in cell.spaces[:2]]
+    spaces = []
+    for name, phi in phis.items():
+        role = "optimised" if any(shared_network(phi, its) for its in matched) else "held-out"
+        spaces.append(Space(name, role, phi, real, other, device=device))
     spaces[0] = replace(spaces[0], metrics=_FIRST)
     at = names.index(with_classes(cell))
     if METRICS["is"].applies(spaces[at].phi):

@@ -1,0 +1,120 @@
+"""The real images that models are judged by: none of them was matched, or selected by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from mmd_ddm.data.images import ImageSet, load_images, say_skipped
+from mmd_ddm.data.split import without
+from mmd_ddm.jobs.origin import Origin
+from mmd_ddm.runs.progress import Progress
+
+__all__ = ["RealImages", "choose_real", "leave_out_seen"]
+
+_Runs = Mapping[str, Origin | None]
+_Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """Images to judge by.
+
+    Attributes:
+        images: without those that a run has seen.
+        protocol: how many were left out, and of which runs that is not known.
+    """
+
+    images: ImageSet
+    protocol: dict[str, Any]
+
+    @property
+    def otherwise(self) -> str:
+        """The role of a space that no run optimised: no judge, if its images may be seen ones."""
+        return "unknown" if "seen_unknown" in self.protocol else "held-out"
+
+
+def choose_real(
+    data: str | ImageSet | None, runs: _Runs, shape: _Shape, *, resize: bool, progress: Progress
+) -> RealImages:
+    """The images asked for, less those that any of the runs matched or selected by.
+
+    Args:
+        data: by name or loaded; None takes what the first run held out.
+        runs: of finetuned models, as `mmd_ddm.jobs.origin.origins` gives them.
+        shape: (c, h, w) of what is judged.
+        resize: crop and scale real images of another size.
+        progress: told what is left out.
+
+    Raises:
+        ValueError: no images and no run, images of another shape, or none that are left.
+    """
+    if data is None:
+        data = _heldout(runs, shape)
+    elif isinstance(data, str):
+        data = load_images(data, shape, resize=resize)
+    if tuple(data.pixels.shape[1:]) != shape:
+        got, asked = ("x".join(map(str, size)) for size in (data.pixels.shape[1:], shape))
+        raise ValueError(f"{data.source} holds images of {got}; those to judge are {asked}")
+    say_skipped(progress, data)
+    return leave_out_seen(data, runs, shape, progress)
+
+
+def leave_out_seen(images: ImageSet, runs: _Runs, shape: _Shape, progress: Progress) -> RealImages:
+    """These images, less those that any of the runs matched or selected by.
+
+    Raises:
+        ValueError: none are left.
+    """
+    seen, unknown = _seen(images, runs, shape)
+    fresh = without(images.pixels, *seen)
+    dropped = len(images) - len(fresh)
+    if dropped == len(images):
+        raise ValueError(
+            f"all {dropped:,} images of {images.source} were matched or selected by: give others "
+            "with --data, or none for those that the run held out"
+        )
+    protocol: dict[str, Any] = {"seen_dropped": dropped} if runs else {}
+    if dropped:
+        progress.say(
+            f"{dropped:,} of the {len(images):,} images of {images.source} were matched or "
+            "selected by: left out"
+        )
+        images = replace(images, pixels=fresh)
+    if unknown:
+        protocol["seen_unknown"] = "; ".join(unknown)
+        progress.say(
+            f"nobody knows which images of {images.source} were matched by "
+            f"{protocol['seen_unknown']}: roles that would be held-out are unknown"
+        )
+    return RealImages(images, protocol)
+
+
+def _heldout(runs: _Runs, shape: _Shape) -> ImageSet:
+    name, origin = next((item for item in runs.items() if item[1]), ("", None))
+    if origin is None:
+        raise ValueError("no run of finetune that held images out: give real images with --data")
+    try:
+        return origin.data(shape).heldout
+    except ValueError as error:
+        raise ValueError(
+            f"what {name} held out cannot be loaded: give real images with --data ({error})"
+        ) from error
+
+
+def _seen(images: ImageSet, runs: _Runs, shape: _Shape) -> tuple[list[Tensor], list[str]]:
+    """The pixels that the runs matched and selected by, and of which runs nobody knows them."""
+    seen: list[Tensor] = []
+    unknown: list[str] = []
+    for name, origin in runs.items():
+        if origin is None:
+            unknown.append(f"{name} (its run is not there)")
+        elif origin.inputs.get("heldout_sha256") != images.sha256:
+            try:
+                parts = origin.data(shape)
+            except ValueError as error:
+                unknown.append(f"{name} ({error})")
+            else:
+                seen += [part.pixels for part in (parts.matched, parts.selection) if part]
+    return seen, unknown
