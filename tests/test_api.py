@@ -34,7 +34,9 @@ def test_a_live_pipeline_is_finetuned_and_stays_as_it_is(workplace, capsys):
     base = mmd.load(pipeline)
     result = finetune(base)
     assert weights_sha256(pipeline.unet) == weights_sha256(base.denoiser.network) == before
-    assert weights_sha256(result.model.denoiser.network) != before
+    # Two small steps may be judged worse than none, and then none is kept.
+    moved = weights_sha256(result.model.denoiser.network) != before
+    assert moved == (result.best_iteration > 0)
     assert result.model.chain.steps == 3
     assert [row["name"] for row in result.rows] == ["base", "finetuned"]
     assert capsys.readouterr() == ("", "")  # nothing is printed

@@ -140,7 +140,7 @@ def test_spaces_of_different_dimension(run, tmp_path, monkeypatch):
 
 def test_images_are_shown_beside_a_model(place, tmp_path):
     out = tmp_path / "both.json"
-    words = ("--data", "digits.npy", "--steps", 2, "-n", 24, *SPACES[:2], "--out", out)
+    words = ("--data", "digits.npy", "--steps", 3, "-n", 24, *SPACES[:2], "--out", out)
     done = mmd_ddm(place, "evaluate", "digits.npy", "base", *words)
     assert done.code == 0, done.err
     assert "digits.npy" in done.out

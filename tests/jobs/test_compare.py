@@ -202,7 +202,7 @@ def workplace(base, finetuned, tmp_path, monkeypatch):
 def test_what_any_run_matched_is_left_out(workplace, tmp_path):
     matched, real = np.load("matched.npy"), np.load("real.npy")
     np.save("both.npy", np.concatenate([matched, real]))
-    options = {"runs": ["run"], "samplers": ["ddim"], "steps": [2], "n": 4, "features": ["pixels"]}
+    options = {"runs": ["run"], "samplers": ["ddim"], "steps": [3], "n": 4, "features": ["pixels"]}
     found = compare("base", "both.npy", **options).record["protocol"]
     assert (found["real"], found["seen_dropped"]) == (12 + 2, 8)  # two were held out
     assert (
@@ -287,7 +287,10 @@ def test_seeds_share_no_noise(workplace):
         (("--steps", "5,x"), "got 'x'"),
         (("--steps", "0"), "steps must be from 1"),
         (("--steps", ","), "nothing to compare"),
-        (("--steps", "3", "--samplers", "f-pndm"), "F-PNDM needs at least 4 steps"),
+        (
+            ("--steps", "3", "--spacing", "midpoint", "--samplers", "f-pndm"),
+            "needs at least 4 steps",
+        ),
         (("--steps", "2", "--spacing", "midpoint"), "starts at t = 750, where alpha = 0.057"),
         (
             ("--steps", "1", "--samplers", "ddim,s-pndm", "--spacing", "trailing"),

@@ -116,7 +116,7 @@ def test_two_processes_that_ask_the_same_at_once_both_end_well(place):
 
 def test_images_are_scored_as_if_a_model_had_drawn_them(place):
     photos, options = mmd.images("digits.npy"), {"features": ["pixels", "denoiser:base"], "n": 8}
-    drawn = mmd.evaluate("base", photos, mmd.Chain(2), **options).rows[0]
+    drawn = mmd.evaluate("base", photos, mmd.Chain(3), **options).rows[0]
     (kept,) = (place / "cache" / "samples").glob("*.npz")
     np.save("generated.npy", np.load(kept)["pixels"][:, 0])
     found = mmd.evaluate("generated.npy", "digits.npy", **options)
@@ -134,10 +134,10 @@ def test_models_and_images_have_a_row_each(place):
     sources, progress = ["base", "digits.npy", "fewer.npy"], Counting()
     np.save("fewer.npy", np.load("digits.npy")[:12])
     found = mmd.evaluate(
-        sources, "digits.npy", [{"steps": 2}, {"steps": 3}], features=["pixels"], progress=progress
+        sources, "digits.npy", [{"steps": 3}, {"steps": 4}], features=["pixels"], progress=progress
     )
     assert [(row["name"], row.get("steps")) for row in found.rows] == [
-        ("base", 2), ("base", 3), ("images", None), ("images", None),
+        ("base", 3), ("base", 4), ("images", None), ("images", None),
     ]  # fmt: skip
     # All are of as many images as the smallest set holds, which are no first ones of a sorted set.
     assert found.record["protocol"]["samples"] == 12
@@ -146,7 +146,7 @@ def test_models_and_images_have_a_row_each(place):
     some = mmd.images("digits.npy").subset(12)
     assert found.rows[2]["samples_sha256"] == some.sha256
     table = results_table(found.record)
-    labels = ["base, 2 steps", "base, 3 steps", "digits.npy", "fewer.npy"]
+    labels = ["base, 3 steps", "base, 4 steps", "digits.npy", "fewer.npy"]
     assert [*table.columns[6:10]] == labels
     assert all("\N{EN DASH}" not in line[6:10] for line in table.lines)
 
@@ -154,10 +154,10 @@ def test_models_and_images_have_a_row_each(place):
 def test_two_models_of_one_chain_are_told_apart_by_name(place):
     save_model(place / "other", prediction="sample")
     options = {"features": ["pixels"], "metrics": ["kid"], "n": 4}
-    found = mmd.evaluate(["base", "other"], "digits.npy", mmd.Chain(2), **options)
+    found = mmd.evaluate(["base", "other"], "digits.npy", mmd.Chain(3), **options)
     (line,) = results_table(found.record).lines
     assert [*results_table(found.record).columns[6:8]] == [
-        "base, 2 steps, base", "base, 2 steps, other",
+        "base, 3 steps, base", "base, 3 steps, other",
     ]  # fmt: skip
     assert line[6] != line[7]
 

@@ -15,7 +15,7 @@ from mmd_ddm.config import ChainConfig, FinetuneConfig, to_mapping
 from mmd_ddm.data.images import ImageSet
 from mmd_ddm.data.split import split_images
 
-CHAIN = ChainConfig(2)
+CHAIN = ChainConfig(3)
 CONFIG = FinetuneConfig("base", "digits.npy", chain=CHAIN, judges=("pixels",))
 OPTIONS = {"features": ["pixels"], "metrics": ["kid"], "n": 4}
 
@@ -129,7 +129,7 @@ def test_images_beside_a_run_are_judged_by_what_it_held_out(parts):
 
 
 def test_a_comparison_takes_what_its_run_held_out(parts):
-    options = {"samplers": ["ddim"], "steps": [2], "n": 4, "features": ["pixels"]}
+    options = {"samplers": ["ddim"], "steps": [3], "n": 4, "features": ["pixels"]}
     found = mmd.compare("base", runs=["run"], **options).record
     assert found["protocol"]["data_sha256"] == parts.heldout.sha256
     assert found["spaces"]["pixels"]["role"] == "held-out"

@@ -77,6 +77,6 @@ def test_images_take_the_size_of_the_model_where_that_is_asked_for(place):
 
 
 def test_a_run_of_ours_is_a_model(place):
-    save_model(place / "run" / "model", ChainConfig(2))
+    save_model(place / "run" / "model", ChainConfig(3))
     (model,) = load("run")
-    assert model.chain.steps == 2
+    assert model.chain.steps == 3

@@ -100,7 +100,7 @@ def spoil_base(folder):
 
 def spoil_differences(folder):
     results = read(folder / "run/results.json")
-    results["rows"][0]["above_finetuned"]["pixels"]["kid_se"] /= 100
+    results["rows"][0]["above_finetuned"]["pixels"]["kid"] += 1
     results["speedup"]["beaten_steps"] = 50
     (folder / "run/results.json").write_text(json.dumps(results))
 
