@@ -216,7 +216,8 @@ def test_a_table_is_drawn_once_and_what_is_missing_afterwards(workplace, tmp_pat
     def table(steps, **options):
         progress = Counting()
         found = compare(
-            "base", "real.npy", samplers=["ddim", "heun"], steps=steps, runs=["run"], seeds=2,
+            "base", "real.npy", samplers=["ddim", "heun"], spacings=["trailing"], steps=steps,
+            runs=["run"], seeds=2,
             n=4, features=["pixels", "random"], out=tmp_path / "table", progress=progress,
             **options,
         )  # fmt: skip
