@@ -103,7 +103,7 @@ def pretrain(denoiser: Denoiser, iterations: int, seed: int, batch: int = 512) -
 
 def ddim(denoiser: Denoiser, steps: int) -> Sampler:
     """DDIM at `steps` equally spaced times of the 1000."""
-    return DDIM(denoiser, select_times("midpoint", steps, len(denoiser.schedule)))
+    return DDIM(denoiser, select_times("leading", steps, len(denoiser.schedule)))
 
 
 def draw(sampler: Sampler, n: int, seed: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from small_net import SmallNet
 
 from mmd_ddm.config import FinetuneConfig, SelectConfig
-from mmd_ddm.evaluation.metrics import kid
+from mmd_ddm.evaluation.metrics import kid_projections
 from mmd_ddm.features.bank import extract
 from mmd_ddm.features.pixels import Pixels
 from mmd_ddm.maths.kernels import Polynomial
@@ -48,8 +48,10 @@ class Hungry(Pixels):
         if self.calls == self.there:
             self.fail()
         features = super().forward(images)
-        if self.calls == self.back:
+        # Of calls that are made again on the way back, only the second has a gradient.
+        if 0 < self.back <= self.calls and features.requires_grad:
             features.register_hook(self.fail)
+            self.back = 0
         return features
 
     def fail(self, gradient=None):
@@ -110,7 +112,8 @@ def run(folder, die_at=-1):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def evaluate():
-        return kid(extract(draw(sampler, 9, batch_size=4)[0], Pixels(1), batch_size=4), bank)
+        drawn = draw(sampler, 9, batch_size=4)[0]
+        return kid_projections(extract(drawn, Pixels(1), batch_size=4), bank)
 
     finetune(CONFIG, sampler, [objective], folder / "checkpoint.pt", on_event, evaluate)
     images = draw(sampler, 10, batch_size=4)[0]
