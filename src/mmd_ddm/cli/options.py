@@ -37,7 +37,7 @@ Model = Annotated[
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Finished run of finetune or demo.")]
 Data = Annotated[str, opt("Real images: folder, zip, IDX, .npy/.npz, or fashion-mnist-heldout.")]
 OwnData = Annotated[Text, opt("Real images; default: what the run held out.", "--data")]
-Seed = Annotated[int, opt("Of image 0; image i has SEED + i.")]
+Seed = Annotated[int, opt("Of the noise.")]
 Device = Annotated[str, opt("auto, cpu, cuda ...")]
 Resize = Annotated[bool, opt("Crop and scale images.", "--resize")]
 ForceNewRun = Annotated[bool, opt("Where OUT holds another run: OUT-2 ...", "--force-new-run")]

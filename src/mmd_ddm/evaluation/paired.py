@@ -28,11 +28,13 @@ def above(of: Kid, other: Kid) -> dict[str, dict[str, float]]:
     make smaller.
     """
     found = {}
-    for space in of.keys() & other.keys():
-        less = of[space] - other[space]
+    for space, kid in of.items():
+        if space not in other:
+            continue
+        less = kid - other[space]
         drawn = [name for name in less.parts if name != "real"]
         found[space] = {"kid": less.value, "kid_se": less.se, "kid_se_drawn": less.se_of(*drawn)}
-    return {space: found[space] for space in of if space in found}
+    return found
 
 
 def above_best(

@@ -3,7 +3,7 @@
 An MMD in one feature space can fall by changes that no one sees and no other network notices:
 changes in the null space of the images that matter. So the verdict rests on the held-out spaces,
 the judges, by a rule stated in full on every page. Each accusation, and each praise, is wrong in
-at most 2.5 % of runs, over all judges together (`benchmarks/verdict.py` simulates it).
+at most 2.5 % of runs, over all judges together (`benchmarks/verdicts.py` simulates it).
 
 References:
     Holm, "A simple sequentially rejective multiple test procedure", 1979.
@@ -142,9 +142,8 @@ def _judge(
     # Two tests a judge share what may err.
     beyond = _quantile(_ALPHA / (2 * len(held_out)))
     worse = [row for row in held_out if _z(row.gain) < -beyond]
-    short = [row for row in held_out if _z(row.excess) < -beyond]
     if any(_z(row.gain) > SIGNIFICANT for row in optimised):
-        accused = [row for row in held_out if row in worse or row in short]
+        accused = [row for row in held_out if min(_z(row.gain), _z(row.excess)) < -beyond]
         if accused:
             return "gamed", f"{_gains(optimised)}, but {_gains(accused)}"
     elif worse:

@@ -12,7 +12,7 @@ from mmd_ddm.config import ChainConfig, FinetuneConfig, PretrainConfig, from_map
 from mmd_ddm.data.images import Split
 from mmd_ddm.evaluation.measure import Measured
 from mmd_ddm.evaluation.scores import ABOVE, row_label, without_errors
-from mmd_ddm.evaluation.space import Space
+from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.evaluation.verdict import verdict
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import Model, build_data, build_device, load_model, resolve_times
@@ -169,8 +169,12 @@ class _Finetuned:
             "samples_sha256": self.after.images.sha256,
         }
 
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        return describe(self.spaces, silent)
+
     def spaces_again(self) -> dict[str, Any]:
-        return _about_spaces({space.name: space.describe() for space in self.spaces})
+        return _about_spaces(self.about)
 
     def after_again(self) -> dict[str, Any]:
         return _scores_of([self.after.row], "finetuned")
@@ -178,8 +182,8 @@ class _Finetuned:
     def comparison_again(self) -> dict[str, Any]:
         chains = [self.chain, *longer_chains(self.config, self.base)]
         before = [self._judged("base", self.base, chain) for chain in chains]
-        found = {**self.results, **compare_to_base(before, self.after, self.spaces)}
-        found["spaces"] = {space.name: space.describe() for space in self.spaces}
+        compared = compare_to_base(before, self.after, self.spaces)
+        found = {**self.results, "spaces": self.about, **compared}
         return _against_base(found, verdict(found).label)
 
 

@@ -75,14 +75,16 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 # their own.
 PUBLISHED_SPACINGS = {
     **dict.fromkeys(
-        ("ddim", "ddpm-small", "ddpm-large", "analytic-dpm", "analytic-ddim"), "leading"
+        ("ddim", "ddpm-small", "ddpm-large", "analytic-dpm", "analytic-ddim", "s-pndm", "f-pndm"),
+        "leading",
     ),
-    **dict.fromkeys(("s-pndm", "f-pndm"), "leading"),
     # Quadratic in t: DEIS, Sec. 4 and its code; GENIE, App. F.
     **dict.fromkeys(("ipndm", "deis", "genie", "genie-head"), "quadratic-formula"),
     # Uniform in log-SNR: DPM-Solver, DPM-Solver++ and UniPC on images of pixels.
-    **dict.fromkeys(("dpm-solver-2", "dpm-solver-3", "unipc"), "log-snr-open"),
-    **dict.fromkeys(("dpm-solver++-2m", "dpm-solver++-3m"), "log-snr-open"),
+    **dict.fromkeys(
+        ("dpm-solver-2", "dpm-solver-3", "dpm-solver++-2m", "dpm-solver++-3m", "unipc"),
+        "log-snr-open",
+    ),
     "heun": "karras",
 }
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmd_ddm.maths.kernels import Gaussian, median_sigma
+from mmd_ddm.maths.pixels import clamp_hard
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.training.objective import Objective
 
@@ -28,7 +29,7 @@ def vanished_words(
         x_T: standard normal noise.
         noise: of each step, for stochastic samplers.
     """
-    images = sampler.denoiser.to_images(sampler(x_T, noise)).clamp(-1, 1)
+    images = clamp_hard(sampler.denoiser.to_images(sampler(x_T, noise)))
     wide = [
         f'objective.kernel = "gaussian:{median_sigma(o.features(images), o.bank):.4g}" '
         f"(the median heuristic in {o.phi.name})"
