@@ -27,7 +27,7 @@ def bench(
     steps: Annotated[str, opt("Numbers of sampling steps.")] = "5,10,15,20",
     samplers: Annotated[str, opt("all, or names: ddim,unipc")] = "all",
     spacing: Annotated[
-        str, opt("Each gives rows; with published, a sampler's own times, the better is shown.")
+        str, opt("Each gives rows; with published, a sampler's own times, its best is shown.")
     ] = "published,midpoint",
     times: Annotated[Text, opt("A custom list, rows of their own: 999,640,320,80")] = None,
     run: Annotated[Words, opt("Finetuned run, on its own chain; repeatable")] = None,

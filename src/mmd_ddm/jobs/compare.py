@@ -62,7 +62,8 @@ def compare(
         samplers: names, or ``all``, of which those that cannot walk are left out.
         steps: the numbers K.
         spacings: names; each gives rows of its own. With ``published``, the times that a sampler's
-            authors took, tables show each sampler at its better spacing.
+            authors took, samplers with orders walk all of them from 2 on, and tables show each
+            sampler at its best.
         times: a custom list, walked as well.
         runs: finetuned models, each a row on its own chain.
         n: images a row and seed.
@@ -128,7 +129,7 @@ def compare(
             row = {**found.row, "weights": weights[entry.sampler.denoiser.network]}
             record["rows"] = above_best([*record["rows"], row], kids, spaces[0].name)
             if PUBLISHED in spacings:
-                record["rows"] = _better_spacings(record["rows"], spaces[0].name)
+                record["rows"] = _best_chains(record["rows"], spaces[0].name)
             if folder:
                 write_json(folder / "bench.json", record)
                 write_bench_tables(record, folder)
@@ -143,7 +144,7 @@ def _load(run: str | Path | Model | FinetuneResult, device: str, precision: str)
     return load_model(str(run) if isinstance(run, Path) else run, device, precision)
 
 
-def _better_spacings(rows: list[dict[str, Any]], space: str) -> list[dict[str, Any]]:
+def _best_chains(rows: list[dict[str, Any]], space: str) -> list[dict[str, Any]]:
     """The rows, each knowing whether tables show it: a sampler is shown at its best.
 
     Times that a person lists are shown whatever they are worth.
@@ -153,11 +154,10 @@ def _better_spacings(rows: list[dict[str, Any]], space: str) -> list[dict[str, A
         listed = row["spacing"] == "custom"
         return row["name"], row["model"], row["sampler"], row["steps"], listed
 
-    best: dict[tuple[Any, ...], float] = {}
-    for row in rows:
-        kid = row["spaces"][space]["kid"]
-        best[chain(row)] = min(kid, best.get(chain(row), kid))
-    return [{**row, "shown": row["spaces"][space]["kid"] == best[chain(row)]} for row in rows]
+    best: dict[tuple[Any, ...], int] = {}
+    for i in sorted(range(len(rows)), key=lambda i: rows[i]["spaces"][space]["kid"]):
+        best.setdefault(chain(rows[i]), i)
+    return [{**row, "shown": best[chain(row)] == i} for i, row in enumerate(rows)]
 
 
 def _spaces(

@@ -6,7 +6,7 @@ from mmd_ddm.config import ChainConfig
 from mmd_ddm.evaluation.measure import Entry
 from mmd_ddm.jobs.build import Model, build_sampler, resolve_times
 from mmd_ddm.maths.times import check_start
-from mmd_ddm.samplers.registry import PUBLISHED_SPACINGS, SAMPLERS
+from mmd_ddm.samplers.registry import PUBLISHED_SPACINGS, SAMPLERS, orders_of
 
 __all__ = ["PUBLISHED", "choose_samplers", "plan_entries"]
 
@@ -21,6 +21,12 @@ def _spacing(sampler: str, spacing: str) -> str:
     if spacing != PUBLISHED:
         return spacing
     return PUBLISHED_SPACINGS.get(sampler, ChainConfig.spacing)
+
+
+def _orders(sampler: str, k: int, spacings: Sequence[str]) -> list[int]:
+    """Every order that K steps can have, where a sampler is to be shown at its best."""
+    found = [p for p in orders_of(sampler) if p <= max(k, 2)] if PUBLISHED in spacings else []
+    return found or [0]
 
 
 def choose_samplers(names: Sequence[str]) -> list[str]:
@@ -48,7 +54,7 @@ def plan_entries(
     """All rows, and a note for each sampler that cannot walk some of its chains.
 
     Finetuned runs come first, each on its own chain. Where two spacings give a sampler the same
-    times, it has one row.
+    times, it has one row. With `PUBLISHED`, a sampler with orders walks each of them.
 
     Args:
         base: walked by every sampler.
@@ -88,7 +94,9 @@ def plan_entries(
         raise ValueError(f"nothing to compare: {notes[0][1] if notes else 'no sampler, no run'}")
     distinct: dict[tuple[object, ...], Entry] = {}
     for e in entries:
-        distinct.setdefault((e.name, e.model, e.chain.sampler, e.chain.steps, e.sampler.times), e)
+        chain = e.chain
+        walked = (e.name, e.model, chain.sampler, chain.order, chain.steps, e.sampler.times)
+        distinct.setdefault(walked, e)
     return list(distinct.values()), [note for _, note in notes]
 
 
@@ -117,8 +125,11 @@ def _chains(
     if times:
         asked.append([(len(times), "custom", tuple(times))])
     return [
-        ChainConfig(k, sampler, _spacing(sampler, spacing), custom, clip=sampler in _CLIPPED)
+        ChainConfig(
+            k, sampler, _spacing(sampler, spacing), custom, order=order, clip=sampler in _CLIPPED
+        )
         for group in asked
         for sampler in samplers
         for k, spacing, custom in group
+        for order in _orders(sampler, k, spacings)
     ]

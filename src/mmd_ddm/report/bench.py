@@ -37,7 +37,7 @@ def write_bench_tables(results: dict[str, Any], folder: Path) -> None:
 def write_bench_chart(results: dict[str, Any], path: Path) -> None:
     """KID against network calls, a panel a space, a line a sampler and spacing.
 
-    Of samplers that are shown at their better spacing, a line goes over both.
+    Of samplers that are shown at their best, a line goes over their spacings.
     """
     spaces = list(results["spaces"])
     shown = [{**row, "spacing": ""} if "shown" in row else row for row in shown_rows(results)]

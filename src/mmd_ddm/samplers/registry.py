@@ -45,7 +45,7 @@ from mmd_ddm.samplers.ode import Heun
 from mmd_ddm.samplers.pndm import FPNDM, IPNDM, SPNDM
 from mmd_ddm.samplers.unipc import UniPC
 
-__all__ = ["PUBLISHED_SPACINGS", "SAMPLERS", "make_sampler", "register_sampler"]
+__all__ = ["PUBLISHED_SPACINGS", "SAMPLERS", "make_sampler", "orders_of", "register_sampler"]
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "ddim": DDIM,
@@ -103,6 +103,11 @@ def register_sampler(name: str, cls: Callable[..., Sampler]) -> None:
     if name in SAMPLERS:
         raise ValueError(f"there is a sampler {name!r} already; choose another name")
     SAMPLERS[name] = cls
+
+
+def orders_of(name: str) -> range:
+    """The orders from 2 on that a sampler lets one choose; none where it has one only."""
+    return range(2, getattr(SAMPLERS[name], "highest", 1) + 1)
 
 
 def make_sampler(

@@ -37,11 +37,13 @@ class UniPC(Sampler):
         options: of `Sampler`.
     """
 
+    highest = 3
+
     def __init__(
         self, denoiser: Denoiser, times: Sequence[float], *, order: int = 0, **options: Any
     ) -> None:
         super().__init__(denoiser, times, **options)
-        self.order = choose_order(self, order, highest=3)
+        self.order = choose_order(self, order, self.highest)
 
     def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
         """The scheduler's step; where it is, it knows by its own count."""
