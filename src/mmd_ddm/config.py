@@ -221,6 +221,7 @@ def load(
             mapping = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ValueError(f"cannot read the config {path}: {error}") from error
+        _refuse_code(mapping, path)
     override(mapping, overrides)
     for key, value in (given or {}).items():
         _assign(mapping, key.split("."), value)
@@ -293,6 +294,18 @@ def _at_least(config: Any, prefix: str = "", **limits: float) -> None:
         value = getattr(config, name)
         if not value >= least:
             raise ValueError(f"{prefix}{name} must be at least {least}; got {value:g}")
+
+
+def _refuse_code(value: Any, path: Path) -> None:
+    """A file may be anybody's: what it names must not be called."""
+    if isinstance(value, str) and value.startswith("import:"):
+        raise ValueError(
+            f"{path} names {value}, code that would be called: only the command line may, "
+            f"with --features or --set"
+        )
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _refuse_code(part, path)
 
 
 def _assign(mapping: dict[str, Any], keys: list[str], value: Any) -> None:

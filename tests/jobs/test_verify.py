@@ -141,13 +141,36 @@ def test_what_has_changed_is_named(spoil, differing, folder):
     assert differing <= named
 
 
-def test_what_is_gone_is_not_a_difference(folder):
+def forget_where(folder):
+    """The record of a run whose command ran in a folder that is gone."""
+    record = folder / "run" / "run.json"
+    record.write_text(json.dumps({**read(record), "folder": "/no/longer/there"}))
+
+
+def test_what_is_gone_is_unchecked_and_does_not_pass(folder):
     (folder / "digits.npy").unlink()
     shutil.rmtree(folder / "base")
+    forget_where(folder)
     done = mmd_ddm(folder, "verify", "run")
-    assert done.code == 0, done.out + done.err
+    assert done.code == 1, done.out + done.err
     assert "no data at digits.npy" in done.out
     assert "unchecked" in done.out
+    assert "differs" not in done.out
+
+
+def test_runs_are_read_from_any_folder(made, tmp_path):
+    """What they name relative to where their command ran is found there."""
+    run = made / "run"
+    done = mmd_ddm(tmp_path, "verify", run)
+    assert done.code == 0, done.out + done.err
+    assert done.out.rstrip().endswith("32 holds")
+    words = ("-n", 4, "--metrics", "kid", "--out", "found.json")
+    assert mmd_ddm(tmp_path, "evaluate", run, *words).code == 0
+    roles = {
+        name: about["role"] for name, about in read(tmp_path / "found.json")["spaces"].items()
+    }
+    assert roles == {"pixels": "optimised", SELECTION: "selection", JUDGE: "held-out"}
+    assert mmd_ddm(tmp_path, "neighbors", run, "-n", 4, "-k", 1, "--out", "copies").code == 0
 
 
 def test_what_cannot_be_verified_is_said(folder):
@@ -248,3 +271,30 @@ def test_names_are_shown_as_they_are(folder):
     assert "?[31m" in mmd_ddm(folder, "sample", "\x1b[31m", "--out", "new").err.replace(
         "\\x1b", "?"
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "verify run",
+        "evaluate run --data digits.npy -n 4 --metrics kid --out found.json",
+        "neighbors run -n 4",
+        "bench base --run run --data digits.npy --samplers ddim --steps 4 -n 4 --features pixels "
+        "--out table",
+        "finetune base --data digits.npy --config foreign.toml --out other",
+    ],
+)
+def test_no_record_calls_code(words, folder, monkeypatch):
+    """A foreign run, and a foreign config, name a module that leaves a trace when imported."""
+    (folder / "trap.py").write_text("open('called', 'w')\n")
+    monkeypatch.syspath_prepend(folder)
+    record = read(folder / "run" / "run.json")
+    record["settings"]["judges"] = ["import:trap:Net"]
+    (folder / "run" / "run.json").write_text(json.dumps(record))
+    (folder / "foreign.toml").write_text('judges = ["import:trap:Net"]\n')
+    done = mmd_ddm(folder, *words.split())
+    assert not (folder / "called").exists()
+    assert "Traceback" not in done.err
+    if not words.startswith("bench"):  # which judges in spaces of its own
+        assert done.code in (1, 2)
+        assert "import:trap:Net" in done.out + done.err

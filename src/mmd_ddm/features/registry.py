@@ -24,6 +24,7 @@ __all__ = [
     "FeatureExtractor",
     "MultiLevel",
     "make_features",
+    "make_recorded",
     "register_features",
 ]
 
@@ -91,3 +92,25 @@ def make_features(name: str, channels: int) -> FeatureExtractor:
         phi = Rounded(phi)
     phi.freeze()
     return phi
+
+
+def make_recorded(name: str, channels: int, folder: Path) -> FeatureExtractor:
+    """`make_features` of a name that stands in a record, which must not choose code to run.
+
+    Args:
+        name: as in the record.
+        channels: of the images it will see.
+        folder: where the command ran that wrote it: what is not here may be there.
+
+    Raises:
+        ValueError: as there, and for ``import:``.
+    """
+    bare = name.removesuffix(_ROUNDED)
+    kind, _, argument = bare.partition(":")
+    if kind == "import":
+        raise ValueError(
+            f"{name} is code, which a record may not call: name it on the command line"
+        )
+    if argument and not Path(argument).exists() and (folder / argument).exists():
+        name = name.replace(bare, f"{kind}:{folder / argument}", 1)
+    return make_features(name, channels)

@@ -80,16 +80,19 @@ def find_copies(
     result, out = load_result(run, place), out or Path(run) / "neighbors"
     config, shape = result.config, result.model.denoiser.shape
     data = data or config.data
+    runs = origins([result.model])
+    named = runs[result.model.name]
+    make = named.features if named and not space else make_features
     space = space or [*config.judges, *config.objective.features][0]
     settings = {"data": data, "space": space, "n": n, "k": k, "seed": seed}
     check_folder(out, "neighbors", settings)
     split = build_data(replace(config, data=data), shape)
-    train, runs = split.matched, origins([result.model])
+    train = split.matched
     held = leave_out_seen(split.heldout, runs, shape, progress)
     real = held.images.subset(n)
     if len(train) < max(k, 2):
         raise ValueError(f"{train.source} holds {len(train)} images; -k {k} takes more")
-    phi = make_features(space, shape[0]).to(place)
+    phi = make(space, shape[0]).to(place)
     samplers = result.samplers
     RunLog(out, "neighbors", settings, {**result.hashes, **split.hashes})
     say_skipped(progress, train)

@@ -84,9 +84,13 @@ def evaluate(
     n = min(len(real.images), _MOST, *map(len, sets)) if n is None else n
     _check_counts(n, real.images, sets)
     place = models[0].denoiser.device if models else build_device(device)
-    used = {name: None for origin in runs.values() if origin for name in roles_of(origin.config)}
-    names = dict.fromkeys(features or used or DEFAULT_SPACES)
-    phis = {name: make_features(name, shape[0]).to(place) for name in names}
+    makers = {
+        name: origin.features
+        for origin in runs.values()
+        if origin and not features
+        for name in roles_of(origin.config)
+    } or dict.fromkeys(features or DEFAULT_SPACES, make_features)
+    phis = {name: make(name, shape[0]).to(place) for name, make in makers.items()}
     # Of images from anything, nobody knows what their model was optimised in.
     roles = roles_to_runs(phis, runs, shape[0], otherwise="unknown" if sets else real.otherwise)
     chosen = choose_metrics(metrics, [*phis.values()], min(n, len(real.images) // 2))

@@ -1,15 +1,21 @@
-"""The run that a finetuned model came from: in which spaces, and on which images."""
+"""The run that a finetuned model came from: in which spaces, and on which images.
+
+What its record names, and is not here, is looked for where its command ran.
+"""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmd_ddm.config import FinetuneConfig, from_mapping
-from mmd_ddm.data.images import Split
+from mmd_ddm.data.images import BUNDLED, Split
+from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.features.registry import make_recorded
 from mmd_ddm.jobs.build import Model, build_data
+from mmd_ddm.models.find import BUNDLED_MODELS
 from mmd_ddm.runs.files import read_json
 
-__all__ = ["Origin", "origins"]
+__all__ = ["Origin", "origins", "recorded_place"]
 
 
 @dataclass(frozen=True)
@@ -17,12 +23,33 @@ class Origin:
     """What a run of finetune recorded.
 
     Attributes:
-        config: its settings.
+        config: its settings, with places as they are found from here.
         inputs: hashes of what it began with.
+        folder: where its command ran.
     """
 
     config: FinetuneConfig
     inputs: Mapping[str, str]
+    folder: Path = Path()
+
+    @classmethod
+    def read(cls, run: Path) -> "Origin | None":
+        """Of a run's folder, or its model's; None of a run of another verb, or of none.
+
+        Raises:
+            ValueError: a record that cannot be read.
+        """
+        record = (run.parent if run.name == "model" else run) / "run.json"
+        about = read_json(record) if record.is_file() else {}
+        if about.get("verb") != "finetune":
+            return None
+        folder = Path(about.get("folder", ""))
+        config = from_mapping(FinetuneConfig, about.get("settings", {}))
+        places = {
+            key: recorded_place(getattr(config, key), folder)
+            for key in ("model", "data", "heldout")
+        }
+        return cls(replace(config, **places), about.get("inputs", {}), folder)
 
     def data(self, shape: tuple[int, int, int]) -> Split:
         """Its images, as it had them apart.
@@ -35,6 +62,17 @@ class Origin:
             raise ValueError(f"{split.matched.source} holds other images now")
         return split
 
+    def features(self, name: str, channels: int) -> FeatureExtractor:
+        """A space of that run: `make_recorded`."""
+        return make_recorded(name, channels, self.folder)
+
+
+def recorded_place(name: str, folder: Path) -> str:
+    """A path that is not here, if it is there, from here; any other name as it is."""
+    known = not name or name in BUNDLED or name in BUNDLED_MODELS
+    here = known or Path(name).exists() or not (folder / name).exists()
+    return name if here else str(folder / name)
+
 
 def origins(models: Iterable[Model]) -> dict[str, Origin | None]:
     """The runs of the finetuned ones among these models, by name; None where a run is not there.
@@ -42,13 +80,6 @@ def origins(models: Iterable[Model]) -> dict[str, Origin | None]:
     Raises:
         ValueError: a record that cannot be read.
     """
-    return {model.name: _origin(Path(model.name)) for model in models if model.chain is not None}
-
-
-def _origin(run: Path) -> Origin | None:
-    record = (run.parent if run.name == "model" else run) / "run.json"
-    about = read_json(record) if record.is_file() else {}
-    if about.get("verb") != "finetune":
-        return None
-    config = from_mapping(FinetuneConfig, about.get("settings", {}))
-    return Origin(config, about.get("inputs", {}))
+    return {
+        model.name: Origin.read(Path(model.name)) for model in models if model.chain is not None
+    }

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from mmd_ddm.config import ChainConfig, FinetuneConfig, from_mapping
+from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.evaluation.verdict import Verdict, verdict
 from mmd_ddm.jobs.build import Model, build_sampler, load_model
+from mmd_ddm.jobs.origin import Origin
 from mmd_ddm.models.export import make_pipeline
 from mmd_ddm.runs.files import read_json
 from mmd_ddm.runs.fingerprint import weights_sha256
@@ -120,14 +121,13 @@ def load_result(run: str | Path, device: torch.device) -> FinetuneResult:
         ValueError: no such run.
     """
     folder = Path(run)
-    about = read_json(folder / "run.json")
-    if about.get("verb") != "finetune" or not (folder / "model").is_dir():
+    origin = Origin.read(folder)
+    if origin is None or not (folder / "model").is_dir():
         raise ValueError(f"{run} is no finished run of finetune or demo")
-    config = from_mapping(FinetuneConfig, about["settings"])
     judged = folder / "results.json"
     return FinetuneResult(
         folder,
-        config,
-        load_model(str(run), device, config.precision),
+        origin.config,
+        load_model(str(run), device, origin.config.precision),
         read_json(judged) if judged.is_file() else {},
     )

@@ -10,7 +10,6 @@ from itertools import combinations
 from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.features.kinship import shared_network
-from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.origin import Origin
 
 __all__ = ["check_distinct", "roles_of", "roles_to_runs"]
@@ -73,8 +72,8 @@ def roles_to_runs(
     loaded: dict[str, FeatureExtractor | None] = dict(phis)
     for origin in runs.values():
         used = roles_of(origin.config) if origin else {}
-        for other in used.keys() - loaded.keys():
-            loaded[other] = _load(other, channels)
+        for other in used.keys() - loaded.keys() if origin else ():
+            loaded[other] = _load(origin, other, channels)
         for name, phi in phis.items():
             roles = [found[name], used.get(name, "held-out" if used else "unknown")]
             for other, role in used.items():
@@ -87,8 +86,8 @@ def roles_to_runs(
     return found
 
 
-def _load(name: str, channels: int) -> FeatureExtractor | None:
+def _load(origin: Origin, name: str, channels: int) -> FeatureExtractor | None:
     try:
-        return make_features(name, channels)
-    except ValueError:  # its weights are gone
+        return origin.features(name, channels)
+    except ValueError:  # its weights are gone, or it is a person's code
         return None

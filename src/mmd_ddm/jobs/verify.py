@@ -1,22 +1,22 @@
 """What a run recorded against what is found now: the work of ``mmd-ddm verify``."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmd_ddm.config import ChainConfig, FinetuneConfig, PretrainConfig, from_mapping
+from mmd_ddm.config import ChainConfig, PretrainConfig, from_mapping
 from mmd_ddm.data.images import Split
 from mmd_ddm.evaluation.measure import Measured
 from mmd_ddm.evaluation.scores import ABOVE, row_label, without_errors
 from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.evaluation.verdict import verdict
-from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import Model, build_data, build_device, load_model, resolve_times
 from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces
+from mmd_ddm.jobs.origin import Origin, recorded_place
 from mmd_ddm.jobs.pretrain import base_images
 from mmd_ddm.jobs.roles import roles_of
 from mmd_ddm.jobs.train import longer_chains
@@ -71,7 +71,7 @@ def verify(run: str | Path, device: str = "auto", *, progress: Progress = silent
     if not done:
         raise ValueError(f"{run} is not finished: repeat its command first")
     recorded = {**about.get("inputs", {}), **done[-1]}
-    parts = kinds[about["verb"]](run, about["settings"], recorded, build_device(device))
+    parts = kinds[about["verb"]](run, about, recorded, build_device(device))
     checks: list[Check] = []
     with afresh(), progress.bar("checks", len(parts)) as bar:
         for then, compute in parts:
@@ -82,9 +82,10 @@ def verify(run: str | Path, device: str = "auto", *, progress: Progress = silent
 
 
 def _pretrain(
-    run: Path, settings: dict[str, Any], recorded: Mapping[str, Any], device: torch.device
+    run: Path, about: dict[str, Any], recorded: Mapping[str, Any], device: torch.device
 ) -> list[_Part]:
-    config = from_mapping(PretrainConfig, settings)
+    config = from_mapping(PretrainConfig, about["settings"])
+    config = replace(config, data=recorded_place(config.data, Path(about.get("folder", ""))))
     found: dict[str, Callable[[], str]] = {
         "data_sha256": lambda: base_images(config).sha256,
         "weights_sha256": lambda: weights_sha256(load_model(str(run)).denoiser.network),
@@ -100,9 +101,9 @@ def _named(name: str, compute: Callable[[], str]) -> dict[str, str]:
 
 
 def _finetune(
-    run: Path, settings: dict[str, Any], recorded: Mapping[str, Any], device: torch.device
+    run: Path, about: dict[str, Any], recorded: Mapping[str, Any], device: torch.device
 ) -> list[_Part]:
-    finetuned = _Finetuned(run, from_mapping(FinetuneConfig, settings), device)
+    finetuned = _Finetuned(run, device)
     data = sorted({"data_sha256", "heldout_sha256", "selection_sha256"} & recorded.keys())
     told = finetuned.results.get("verdict", {}).get("label")
 
@@ -122,8 +123,10 @@ def _finetune(
 class _Finetuned:
     """A finetuning, each part computed again when it is asked for."""
 
-    def __init__(self, run: Path, config: FinetuneConfig, device: torch.device) -> None:
-        self.config = config
+    def __init__(self, run: Path, device: torch.device) -> None:
+        origin = Origin.read(run)
+        assert origin is not None, "its verb was read before"
+        self.origin, self.config = origin, origin.config
         self.device = device
         self.results = read_json(run / "results.json")
         self.model = self._load(str(run))
@@ -145,7 +148,8 @@ class _Finetuned:
     def spaces(self) -> list[Space]:
         channels = self.model.denoiser.shape[0]
         phis = {
-            name: make_features(name, channels).to(self.device) for name in roles_of(self.config)
+            name: self.origin.features(name, channels).to(self.device)
+            for name in roles_of(self.config)
         }
         return judge_spaces(self.config, phis, self.split, self.device)
 
@@ -256,8 +260,6 @@ def _compare(recorded: Mapping[str, Any], compute: Callable[[], Mapping[str, Any
 
 
 def _verdict(then: Any, now: Any) -> str:
-    if then is None:
-        return "unchecked"
     same = then == now
     if isinstance(then, _Scores) and isinstance(now, _Scores):
         same = then.near(now)

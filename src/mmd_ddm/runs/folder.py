@@ -1,8 +1,8 @@
 """What a run leaves behind: its folder, its settings, a line of JSON an event.
 
 A run folder holds ``run.json`` (verb, resolved settings, hashes of the inputs, versions, command
-line), ``log.jsonl`` (one object a line), and what the verb adds. Reading needs no torch. Of ranks
-that share a run the first one checks and writes the folder.
+line and where it ran), ``log.jsonl`` (one object a line), and what the verb adds. Reading needs no
+torch. Of ranks that share a run the first one checks and writes the folder.
 """
 
 import importlib.metadata
@@ -192,6 +192,7 @@ def describe_environment() -> dict[str, Any]:
             versions[name] = None
     return {
         "command": ["mmd-ddm", *sys.argv[1:]],
+        "folder": str(Path.cwd()),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "versions": versions,
