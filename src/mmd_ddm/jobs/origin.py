@@ -45,11 +45,13 @@ class Origin:
             return None
         folder = Path(about.get("folder", ""))
         config = from_mapping(FinetuneConfig, about.get("settings", {}))
-        places = {
-            key: recorded_place(getattr(config, key), folder)
-            for key in ("model", "data", "heldout")
-        }
-        return cls(replace(config, **places), about.get("inputs", {}), folder)
+        found = replace(
+            config,
+            model=recorded_place(config.model, folder),
+            data=recorded_place(config.data, folder),
+            heldout=recorded_place(config.heldout, folder),
+        )
+        return cls(found, about.get("inputs", {}), folder)
 
     def data(self, shape: tuple[int, int, int]) -> Split:
         """Its images, as it had them apart.

@@ -72,8 +72,9 @@ def roles_to_runs(
     loaded: dict[str, FeatureExtractor | None] = dict(phis)
     for origin in runs.values():
         used = roles_of(origin.config) if origin else {}
-        for other in used.keys() - loaded.keys() if origin else ():
-            loaded[other] = _load(origin, other, channels)
+        if origin:
+            for other in used.keys() - loaded.keys():
+                loaded[other] = _load(origin, other, channels)
         for name, phi in phis.items():
             roles = [found[name], used.get(name, "held-out" if used else "unknown")]
             for other, role in used.items():
