@@ -103,9 +103,12 @@ def load_model(
     disable_progress_bar()
     try:
         denoiser = load_denoiser(source)
-    except ValueError:
-        raise
+        scheduler_config = dict(denoiser.scheduler_config)
+        own = scheduler_config.pop("_mmd_ddm", None)
+        chain = from_mapping(ChainConfig, own) if own else None
     except Exception as error:  # a damaged model raises a dozen kinds
+        if isinstance(error, ValueError) and str(source) in str(error):  # says what and where
+            raise
         raise ValueError(f"cannot load {name}: {shorten(error)}") from error
     denoiser.autocast = autocast
     check_channels(denoiser.shape[0], f"{name} draws")
@@ -114,14 +117,7 @@ def load_model(
             raise ValueError(
                 f"{name} has weights that are not numbers, in {key}: take an earlier checkpoint"
             )
-    scheduler_config = dict(denoiser.scheduler_config)
-    chain = scheduler_config.pop("_mmd_ddm", None)
-    return Model(
-        name,
-        denoiser.to(place),
-        scheduler_config,
-        from_mapping(ChainConfig, chain) if chain else None,
-    )
+    return Model(name, denoiser.to(place), scheduler_config, chain)
 
 
 def check_channels(channels: int, what: str) -> None:

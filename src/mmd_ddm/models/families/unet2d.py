@@ -27,7 +27,6 @@ from mmd_ddm.models.parts import (
     lies_beside,
     load_network,
     network_part,
-    quiet,
     read_scheduler_config,
 )
 from mmd_ddm.models.protocol import Denoiser
@@ -85,18 +84,17 @@ class UNet2D(Denoiser):
         part = network_part(model)
         _refuse_latent(model, read_index(model).keys() | lies_beside(model))
         networks = {kind.__name__: kind for kind in (UNet2DModel, EqualHeadsUNet2DModel)}
-        with quiet():
-            config = UNet2DModel.load_config(str(model), subfolder=part or None)
-            name = config.get("_class_name", "network of unknown class")
-            _refuse_other(model, name if name not in networks else "", config)
-            network, loading = load_network(
-                networks[name],
-                model,
-                part,
-                low_cpu_mem_usage=False,
-                torch_dtype=torch.float32,
-                output_loading_info=True,
-            )
+        config = UNet2DModel.load_config(str(model), subfolder=part or None)
+        name = str(config.get("_class_name", "network of unknown class"))
+        _refuse_other(model, name if name not in networks else "", config)
+        network, loading = load_network(
+            networks[name],
+            model,
+            part,
+            low_cpu_mem_usage=False,
+            torch_dtype=torch.float32,
+            output_loading_info=True,
+        )
         # diffusers fills the first with whatever memory holds, and drops the second.
         for keys, fault in (
             ("missing_keys", "lacks weights"),
