@@ -112,7 +112,7 @@ def load_model(
         raise ValueError(f"cannot load {name}: {shorten(error)}") from error
     denoiser.autocast = autocast
     check_channels(denoiser.shape[0], f"{name} draws")
-    for key, weights in denoiser.named_parameters():
+    for key, weights in denoiser.network.named_parameters():
         if not bool(weights.isfinite().all()):
             raise ValueError(
                 f"{name} has weights that are not numbers, in {key}: take an earlier checkpoint"
