@@ -4,6 +4,7 @@ import logging
 import pickle
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
@@ -138,3 +139,40 @@ def test_diffusers_is_as_loud_afterwards_as_before():
     with quiet():
         assert logger.level == logging.CRITICAL
     assert logger.level == before
+
+
+@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`")  # diffusers' own
+class TestHub:
+    """Repositories that were downloaded before: what is in the hub's cache is read offline."""
+
+    @pytest.fixture
+    def snapshot(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        repository = tmp_path / "hub" / "models--owner--name"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("0" * 40)
+        return repository / "snapshots" / ("0" * 40)
+
+    @pytest.mark.parametrize("variant", [None, "fp16"])
+    @pytest.mark.parametrize("safe", [True, False])
+    def test_parts_in_folders(self, variant, safe, tiny_unet, snapshot):
+        pipeline = DDPMPipeline(tiny_unet(), DDPMScheduler(beta_end=0.03))
+        pipeline.save_pretrained(snapshot, variant=variant, safe_serialization=safe)
+        denoiser = load_model("owner/name").denoiser
+        assert torch.equal(denoiser.network.conv_in.weight, tiny_unet().conv_in.weight)
+        assert denoiser.scheduler_config["beta_end"] == 0.03
+        assert denoiser.notes == []
+
+    def test_all_in_one_folder(self, tiny_unet, snapshot):
+        tiny_unet().save_pretrained(snapshot)
+        DDPMScheduler(beta_end=0.03).save_pretrained(snapshot)
+        denoiser = load_model("owner/name").denoiser
+        assert torch.equal(denoiser.network.conv_in.weight, tiny_unet().conv_in.weight)
+        assert denoiser.scheduler_config["beta_end"] == 0.03
+
+    def test_what_is_missing_is_told_in_one_line(self, tiny_unet, snapshot):
+        DDPMPipeline(tiny_unet(), DDPMScheduler()).save_pretrained(snapshot)
+        (snapshot / "unet/diffusion_pytorch_model.safetensors").unlink()
+        with pytest.raises(ValueError, match="cannot load owner/name: .*safetensors") as caught:
+            load_model("owner/name")
+        assert "\n" not in str(caught.value)
