@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from commands import CACHE, NETWORK, SMALL, contents, digits, mmd_ddm, save_encoder, save_model
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.models.gamma import Gamma
@@ -26,10 +24,6 @@ def sample(model="base", out="new"):
 
 def evaluate(model="base", data="digits.npy", out="new.json"):
     return ("evaluate", model, "--data", data, "-n", 4, "--features", "pixels", "--out", out)
-
-
-def plan(model="base"):
-    return ("plan", model)
 
 
 def pretrain(data="digits.npy", out="new"):
@@ -85,15 +79,6 @@ def _make_models(folder: Path) -> None:
     _change(base, folder / "no-width", unet, block_out_channels=None)
     _change(base, folder / "flow", scheduler, prediction_type="flow")
     _change(base, folder / "zero-snr", scheduler, rescale_betas_zero_snr=True)
-    _change(base, folder / "size-15", unet, sample_size=15)
-    _change(base, folder / "betas", scheduler, trained_betas=[0.1, 0.2])
-    shutil.copytree(base, folder / "latent")
-    (folder / "latent" / "model_index.json").unlink()
-    (folder / "latent" / "vae").mkdir()
-    shutil.copytree(base, folder / "not-numbers")
-    (spoilt,) = (folder / "not-numbers" / "unet").glob("*.safetensors")
-    tensors = load_file(spoilt)
-    save_file({**tensors, "conv_out.bias": tensors["conv_out.bias"] * torch.nan}, spoilt)
     save_model(folder / "tuned", ChainConfig())
     _change(folder / "tuned", folder / "other-chain", scheduler, _mmd_ddm={"stpes": 3})
     _change(folder / "tuned", folder / "odd-chain", scheduler, _mmd_ddm=5)
@@ -226,10 +211,7 @@ def test_a_folder_that_may_not_be_read(folder):
         "other-width": ("cannot load other-width", "size mismatch"),
         "no-width": ("cannot load no-width",),
         "flow": ("unknown prediction type 'flow'", "v_prediction"),
-        "zero-snr": (
-            "cannot load zero-snr",
-            "zero terminal SNR",
-        ),
+        "zero-snr": ("zero terminal SNR",),
         "grey-and-depth": ("images of 2 channels", "grey or colour"),
         "odd-chain": ("is a table of settings; got 5",),
         "other-chain": ("unknown setting stpes", "did you mean steps?"),
@@ -239,21 +221,10 @@ def test_models_that_cannot_be_used(model, said, folder):
     refused(folder, sample(model=model), *said)
 
 
-@pytest.mark.parametrize("command", [sample, finetune, evaluate, plan])
-@pytest.mark.parametrize(
-    ("model", "said"),
-    {
-        "missing": "give a diffusers folder",
-        "some-owner/some-model": "give its folder",
-        "thesis": "thesis",
-        "not-numbers": "has weights that are not numbers, in conv_out.bias",
-        "size-15": "cannot be called with an image of 1x15x15",
-        "latent": "is a latent diffusion model (vae beside its unet)",
-        "betas": "trained_betas of the scheduler has 2 values, but num_train_timesteps is 1000",
-    }.items(),
-)
-def test_models_that_no_verb_takes(command, model, said, folder):
-    refused(folder, command(model=model), model, said)
+@pytest.mark.parametrize("command", [finetune, evaluate])
+@pytest.mark.parametrize("model", ["missing", "some-owner/some-model", "thesis"])
+def test_models_that_no_verb_takes(command, model, folder):
+    refused(folder, command(model=model), model)
 
 
 CHAINS = {

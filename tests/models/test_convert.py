@@ -190,6 +190,8 @@ class TestErrors:
             ("improved", {"heads": 0}, "--heads 0 does not divide"),
             ("improved", {"diffusion_steps": 1500}, "multiple of 1000; got 1500"),
             ("improved", {"noise_schedule": "sine"}, "unknown schedule 'sine'"),
+            ("ddpm", {"image_size": 7}, "net.pt cannot be called with an image of 3x7x7"),
+            ("ddpm", {"image_size": 0}, "sample_size of .*net.pt is 0"),
             ("ddpm", {"heads": 2}, "--heads 2: checkpoints of this layout have no choice"),
         ],
     )

@@ -173,6 +173,6 @@ class TestHub:
     def test_what_is_missing_is_told_in_one_line(self, tiny_unet, snapshot):
         DDPMPipeline(tiny_unet(), DDPMScheduler()).save_pretrained(snapshot)
         (snapshot / "unet/diffusion_pytorch_model.safetensors").unlink()
-        with pytest.raises(ValueError, match="cannot load owner/name: .*safetensors") as caught:
+        with pytest.raises(ValueError, match=r"cannot load owner/name: .*safetensors") as caught:
             load_model("owner/name")
         assert "\n" not in str(caught.value)

@@ -23,9 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.convert import ddpm, foreign, improved
-from mmd_ddm.models.families.unet2d import UNet2D, without_variance
+from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.shipped.unet_equal_heads import EqualHeadsUNet2DModel
 
@@ -93,15 +92,12 @@ def convert_checkpoint(
             "pesser/pytorch_diffusion, ermongroup/ddim and unconditional improved-diffusion are"
         )
     network = _build(path, weights, settings | _architecture(weights), image_size, heads)
-    size = network.config.sample_size
-    denoiser = UNet2D(
-        network,
-        NoiseSchedule.from_config(schedule),
-        shape=(network.config.in_channels, size, size),
+    denoiser = UNet2D.around(
+        network, schedule | {"clip_sample": False, "prediction_type": "epsilon"}, str(path)
     )
     if place:
         denoiser.notes.append(f"weights: {place}")
-    return denoiser, schedule | {"clip_sample": False, "prediction_type": "epsilon"}
+    return denoiser, denoiser.scheduler_config
 
 
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
@@ -199,7 +195,7 @@ def _build(
     except (RuntimeError, ValueError) as error:
         detail = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is incomplete, or altered: {detail}") from error
-    return without_variance(network.eval())
+    return network
 
 
 def _scheduler_config(kind: str, steps: int) -> dict[str, Any]:

@@ -137,18 +137,12 @@ class UNet2D(Denoiser):
             name: of the model, for errors.
         """
         understood = SchedulerConfig.read(scheduler)
-        size, channels = network.config.sample_size, network.config.in_channels
-        height, width = size if isinstance(size, list | tuple) else (size, size)
+        shape = (network.config.in_channels, *_size(network.config.sample_size, name))
         # Weights mapped from a file lie unaligned, which changes the last digits of eps; a
         # copy answers as the network that was saved.
         copy = without_variance(deepcopy(network).float().eval())
-        _call_once(copy, (channels, height, width), name)
-        denoiser = cls(
-            copy,
-            understood.schedule,
-            understood.prediction,
-            shape=(channels, height, width),
-        )
+        _call_once(copy, shape, name)
+        denoiser = cls(copy, understood.schedule, understood.prediction, shape=shape)
         denoiser.scheduler_config, denoiser.clip = understood.content, understood.clip
         if understood.unused:
             denoiser.notes.append(
@@ -207,15 +201,19 @@ def _refuse_other(model: str | Path, kind: str, config: Mapping[str, Any]) -> No
         raise ValueError(f"{model} holds a {kind}; an unconditional UNet2DModel is needed")
     if config.get("class_embed_type") or config.get("num_class_embeds"):
         raise ValueError(f"{model} is class-conditional; an unconditional one is needed")
-    size = config.get("sample_size")
-    if size is None:
+
+
+def _size(sample_size: Any, model: str) -> tuple[int, int]:
+    """Height and width."""
+    if sample_size is None:
         raise ValueError(f"{model} does not say its image size: set sample_size in its config")
-    sides = size if isinstance(size, list | tuple) and len(size) == 2 else [size]
-    if not all(type(side) is int and side > 0 for side in sides):
+    size = sample_size if isinstance(sample_size, list | tuple) else (sample_size, sample_size)
+    if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         raise ValueError(
-            f"sample_size of {model} is {size!r}: a number of pixels, or [height, width], is "
-            "needed in its config"
+            f"sample_size of {model} is {sample_size!r}: a number of pixels, or [height, width], "
+            "is needed in its config"
         )
+    return size[0], size[1]
 
 
 def _call_once(network: nn.Module, shape: tuple[int, int, int], model: str) -> None:
