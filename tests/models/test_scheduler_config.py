@@ -11,9 +11,12 @@ from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.jobs.build import build_sampler, load_model
 from mmd_ddm.jobs.chain import choose_chain, describe_chain
+from mmd_ddm.jobs.compare import compare
 from mmd_ddm.maths.pixels import to_uint8
 from mmd_ddm.maths.random import sample_noise
+from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.scheduler_config import SchedulerConfig
+from mmd_ddm.samplers.registry import make_sampler
 
 STOCK = [
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler",
@@ -70,6 +73,23 @@ def test_a_schedule_without_signal_at_its_end_is_drawn_from_there(tmp_path):
         assert sampler.draw(1).double().std() > 1
 
 
+def test_the_gradient_passes_where_there_is_almost_no_signal():
+    """x_0 is taken from eps, which differs from x_t by a ten-thousandth there."""
+    schedule = NoiseSchedule.from_config(
+        DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction").config
+    )
+    x_T = torch.randn((2, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for kind in (torch.float32, torch.float64):
+        denoiser = make_denoiser(1, "v_prediction", schedule).to(kind)
+        make_sampler("ddim", denoiser, (999, 500))(x_T.to(kind)).square().mean().backward()
+        parts = [p.grad.double().flatten() for p in denoiser.parameters() if p.grad is not None]
+        gradients.append(torch.cat(parts))
+    single, double = gradients
+    assert double.norm() > 0.1
+    assert (single - double).norm() < 1e-3 * double.norm()
+
+
 def test_epsilon_says_nothing_where_there_is_no_signal():
     with pytest.raises(ValueError, match=r"has zero terminal SNR: .*v_prediction"):
         SchedulerConfig.read(DDIMScheduler(rescale_betas_zero_snr=True).config)
@@ -83,6 +103,19 @@ def test_clipping_can_be_asked_for_otherwise(tmp_path):
     # diffusers' DPM-Solver reads no clip_sample.
     assert choose_chain(model, {"sampler": "dpm-solver++-2m"}).clip is False
     assert choose_chain(model, {"sampler": "dpm-solver++-2m", "clip": True}).clip is True
+
+
+def test_a_comparison_walks_the_base_likewise_and_tells_what_it_does_not_use(workplace):
+    scheduler = DDIMScheduler(set_alpha_to_one=False)
+    DDIMPipeline(make_denoiser().network, scheduler).save_pretrained("clipping")
+    samplers = ("ddim", "unipc", "heun", "ddpm-small")
+    found = compare(
+        "clipping", "digits.npy", samplers=samplers, spacings=("trailing",), steps=(2,), n=4,
+        features=("pixels",),
+    ).record  # fmt: skip
+    clips = {row["sampler"]: row["clip"] for row in found["rows"]}
+    assert clips == {"ddim": True, "unipc": False, "heun": True, "ddpm-small": True}
+    assert found["notes"] == ["not used of its scheduler config: set_alpha_to_one"]
 
 
 @pytest.mark.parametrize(
