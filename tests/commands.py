@@ -23,7 +23,7 @@ from mmd_ddm.cli import main
 from mmd_ddm.cli.console import console
 from mmd_ddm.config import ChainConfig, NetworkConfig
 from mmd_ddm.features.registry import MultiLevel
-from mmd_ddm.jobs.build import build_network, load_model, resolve_times
+from mmd_ddm.jobs.build import build_network, load_model, resolve_chain
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.export import export
 from mmd_ddm.models.families.unet2d import UNet2D
@@ -135,8 +135,8 @@ def save_encoder(path: Path, seed: int) -> None:
 def save_model(folder: Path, chain: ChainConfig | None = None, **options) -> Denoiser:
     """Write that network as a diffusers folder, finetuned for a chain or not."""
     denoiser = make_denoiser(**options)
-    config = {"num_train_timesteps": 1000, "prediction_type": denoiser.prediction}
-    resolved = asdict(resolve_times(chain, denoiser.schedule)) if chain else None
+    config = {"prediction_type": denoiser.prediction, "clip_sample": False}
+    resolved = asdict(resolve_chain(chain, denoiser)) if chain else None
     export(denoiser, config, resolved, folder)
     return denoiser
 

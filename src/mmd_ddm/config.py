@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import math
 import tomllib
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,7 +46,7 @@ class ChainConfig:
     times: tuple[float, ...] = ()  # a custom list, noisiest first: 999,640,320,80
     eta: float = 0.0  # noise that DDIM adds; 0, as in the paper, is none
     order: int = 0  # of ipndm, deis, unipc; 0 is as published, and at most 2 below 8 steps
-    clip: bool = False  # clamp every prediction of x_0 to [-1, 1]
+    clip: bool | None = None  # clamp every x_0 to [-1, 1]; by default as diffusers does
 
 
 @dataclass(frozen=True)
@@ -327,6 +328,8 @@ def _parse(text: str) -> Any:
 def _convert(value: Any, hint: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_mapping(typing.cast(type, hint), value, f"{name}.")
+    if isinstance(hint, types.UnionType):  # T | None
+        return None if value is None else _convert(value, typing.get_args(hint)[0], name)
     if typing.get_origin(hint) is tuple:
         element = typing.get_args(hint)[0]
         items = value if isinstance(value, list | tuple) else [value]

@@ -206,7 +206,7 @@ def test_a_folder_that_may_not_be_read(folder):
         "unfinished": ("unfinished is a run without a model", "repeating its command"),
         "text-to-image": ("UNet2DConditionModel", "an unconditional UNet2DModel is needed"),
         "bad-config": ("cannot load bad-config", "config.json"),
-        "no-scheduler": ("cannot load no-scheduler", "scheduler_config.json"),
+        "no-scheduler": ("no-scheduler lacks scheduler/scheduler_config.json",),
         "half-written": ("cannot load half-written", "safetensors"),
         "other-width": ("cannot load other-width", "size mismatch"),
         "no-width": ("cannot load no-width",),

@@ -344,13 +344,14 @@ def test_levels_are_pooled_to_layout_and_contrast():
 
 def test_a_network_of_another_layout_has_no_denoiser_space(tiny_unet, schedule, tmp_path):
     network = tiny_unet(
+        in_channels=3,
         block_out_channels=(32, 32),
         down_block_types=("SkipDownBlock2D", "SkipDownBlock2D"),
         up_block_types=("SkipUpBlock2D", "SkipUpBlock2D"),
     )
-    export(UNet2D(network, schedule, shape=(1, 8, 8)), {}, None, tmp_path / "skip")
+    export(UNet2D(network, schedule, shape=(3, 8, 8)), {}, None, tmp_path / "skip")
     with pytest.raises(ValueError, match="another layout"):
-        make_features(f"denoiser:{tmp_path / 'skip'}", 1)
+        make_features(f"denoiser:{tmp_path / 'skip'}", 3)
 
 
 def test_no_model_no_denoiser_space():

@@ -3,12 +3,19 @@
 import json
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, SelectConfig
+from mmd_ddm.config import (
+    ChainConfig,
+    FinetuneConfig,
+    NetworkConfig,
+    PretrainConfig,
+    SelectConfig,
+)
 from mmd_ddm.jobs.build import (
     Model,
     build_data,
@@ -17,12 +24,14 @@ from mmd_ddm.jobs.build import (
     build_sampler,
     load_model,
     precision_dtype,
-    resolve_times,
+    resolve_chain,
 )
 from mmd_ddm.jobs.chain import choose_chain
-from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.export import export
+from mmd_ddm.jobs.pretrain import pretrain
+from mmd_ddm.models.export import export, make_pipeline
 from mmd_ddm.models.find import BUNDLED_MODELS
+from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.folder import read_events
 from mmd_ddm.samplers.ddim import DDIM
 
 SCHEDULER = {"num_train_timesteps": 1000, "prediction_type": "epsilon", "clip_sample": False}
@@ -81,7 +90,7 @@ def test_a_folder_and_a_run_are_the_same_model(folder, denoiser, tmp_path):
     "chain", [ChainConfig(steps=4), ChainConfig(times=(900.0, 30.5), sampler="heun", clip=True)]
 )
 def test_a_finetuned_model_knows_its_chain(chain, denoiser, tmp_path):
-    resolved = resolve_times(chain, denoiser.schedule)
+    resolved = resolve_chain(chain, denoiser)
     export(denoiser, SCHEDULER, asdict(resolved), tmp_path / "model")
     assert load_model(str(tmp_path / "model")).chain == resolved
 
@@ -131,6 +140,33 @@ def test_damaged_weights_are_refused_in_one_line(folder):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_numbers_are_refused(value, denoiser, tmp_path):
+    denoiser.network.mid_block.resnets[0].conv1.weight.data[0, 0, 0, 0] = value
+    export(denoiser, SCHEDULER, None, tmp_path / "base")
+    with pytest.raises(ValueError, match=r"not numbers, in .*conv1.weight: take an earlier"):
+        load_model(str(tmp_path / "base"))
+    with pytest.raises(ValueError, match="not numbers"):
+        load_model(make_pipeline(denoiser, SCHEDULER, None))
+
+
+def test_a_training_of_images_that_no_model_draws_is_refused_before_it(tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((20, 8, 8, 4), np.uint8))
+    config = PretrainConfig(data=str(tmp_path / "images.npy"), iterations=10**9)
+    with pytest.raises(ValueError, match=r"images.npy holds images of 4 channels; grey or colour"):
+        pretrain(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_may_have_the_name_of_a_bundled_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("images.npy", np.zeros((20, 8, 8), np.uint8))
+    config = PretrainConfig(data="images.npy", iterations=1, batch_size=2, network=SMALL)
+    found = pretrain(config, Path("fashion-mnist"))
+    own = weights_sha256(load_model("fashion-mnist/model").denoiser.network)
+    assert read_events(found.folder)[-1]["weights_sha256"] == own
+
+
 def test_bundled_names_are_folders():
     assert all((path / "model_index.json").is_file() for path in BUNDLED_MODELS.values())
 
@@ -158,15 +194,14 @@ def test_precisions():
 # Chains
 
 
-def test_times_and_their_number_are_filled_in():
-    schedule = NoiseSchedule.linear()
-    spaced = resolve_times(ChainConfig(steps=4, spacing="trailing"), schedule)
+def test_times_and_their_number_are_filled_in(denoiser):
+    spaced = resolve_chain(ChainConfig(steps=4, spacing="trailing"), denoiser)
     assert spaced.times == (999, 749, 499, 249)
-    custom = resolve_times(ChainConfig(steps=9, times=(900.0, 30.5)), schedule)
+    custom = resolve_chain(ChainConfig(steps=9, times=(900.0, 30.5)), denoiser)
     assert (custom.steps, custom.times) == (2, (900, 30.5))
-    assert resolve_times(custom, schedule) == custom
+    assert resolve_chain(custom, denoiser) == custom
     with pytest.raises(ValueError, match="must decrease"):
-        resolve_times(ChainConfig(times=(1.0, 2.0)), schedule)
+        resolve_chain(ChainConfig(times=(1.0, 2.0)), denoiser)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +209,7 @@ def test_times_and_their_number_are_filled_in():
 )
 def test_only_a_walk_from_images_starts_anywhere(chain, denoiser):
     for resolve in (
-        lambda **how: resolve_times(chain, denoiser.schedule, **how).times,
+        lambda **how: resolve_chain(chain, denoiser, **how).times,
         lambda **how: build_sampler(chain, denoiser, **how).times,
         lambda **how: choose_chain(Model("base", denoiser, {}, None), chain, **how).times,
     ):

@@ -26,7 +26,7 @@ from mmd_ddm.report.results import comparison_table
 from mmd_ddm.samplers.draw import draw
 from mmd_ddm.samplers.registry import SAMPLERS
 
-CHAIN = ChainConfig(3, "ddim", "trailing", (999, 666, 332))
+CHAIN = ChainConfig(3, "ddim", "trailing", (999, 666, 332), clip=False)
 
 
 @pytest.fixture

@@ -60,6 +60,62 @@ def test_of_a_training_state_the_averaged_weights_are_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("wrapped", "place"),
+    [
+        (lambda good, bad: {"model": good, "step": 7, "optimizer": {"lr": 1e-4}}, "model"),
+        (lambda good, bad: {"state_dict": good, "loss": torch.ones(1)}, "state_dict"),
+        (lambda good, bad: {"model": bad, "ema": good, "iteration": torch.tensor(3)}, "ema"),
+        (lambda good, bad: {"net": bad, "model_ema": good}, "model_ema"),
+        (lambda good, bad: {"ema": {"decay": 0.999, "shadow": None}, "model": good}, "model"),
+        (lambda good, bad: {"state_dict": prefixed(good, "model.")}, "state_dict"),
+        (lambda good, bad: {"ema": prefixed(good, "module.model.")}, "ema"),
+        (lambda good, bad: {"ema": prefixed(good, "ema_model.")
+            | prefixed(bad, "online_model.") | {"step": torch.tensor(3)}}, "ema"),
+    ],
+    ids=["model", "state_dict", "ema", "model_ema", "no tensors", "lightning", "parallel", "both"],
+)  # fmt: skip
+def test_weights_one_level_in_are_found_and_the_place_is_said(tmp_path, wrapped, place):
+    state, answer = original(layouts.ddpm, **DDPM)
+    bad = {key: torch.zeros_like(value) for key, value in state.items()}
+    denoiser, _ = convert_checkpoint(saved(tmp_path, wrapped(state, bad)), image_size=8)
+    assert same(denoiser, answer)
+    assert denoiser.notes == [f"weights: {place}"]
+
+
+def prefixed(state, prefix):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+def test_the_command_says_which_weights_it_took(tmp_path):
+    state, _ = original(layouts.ddpm, **DDPM)
+    saved(tmp_path, {"model": state, "ema": state})
+    done = mmd_ddm(tmp_path, "convert", "net.pt", "--out", "net", "--image-size", 8)
+    assert done.out.splitlines()[-1].endswith("in 3 channels, weights: ema")
+    assert "weights: ema" in (tmp_path / "net" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        (["model.map_layer0.weight", "model.enc.32x32_conv.weight"], "the layout of EDM"),
+        (["input_blocks.0.0.weight", "middle_block.0.in_layers.0.weight",
+          "output_blocks.2.1.in_layers.0.weight"], "the layout of guided-.* with resblock"),
+        (["input_blocks.0.0.weight", "label_emb.weight"], "the layout of a class-cond"),
+        (["model.init_conv.weight", "model.downs.0.0.block1.proj.weight", "betas"],
+         "the layout of lucidrains/denoising-diffusion-pytorch"),
+        (["conv_in.weight", "time_embedding.linear_1.weight"], "diffusers' own layout .*config"),
+        (["model.diffusion_model.out.0.weight", "first_stage_model.conv.weight"],
+         "the layout of a latent diffusion model"),
+    ],
+)  # fmt: skip
+def test_layouts_that_are_not_converted_are_named(tmp_path, keys, name):
+    path = saved(tmp_path, {"model": dict.fromkeys(keys, torch.ones(1))})
+    with pytest.raises(ValueError, match=f"net.pt has {name}.*, which is not converted") as caught:
+        convert_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("change", "kind"),
     [
         ({}, "EqualHeadsUNet2DModel"),
@@ -123,12 +179,19 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("content", "options", "said"),
         [
-            ({"weight": torch.ones(2)}, {}, "no layout this package knows"),
+            (
+                {"weight": torch.ones(2)},
+                {},
+                "unknown layout .its first weight is 'weight'.*only pesser",
+            ),
+            ({"optimizer": {}, "step": 3}, {}, "holds no weights: .* under ema, model_ema"),
             ([1, 2], {}, "holds no weights"),
             ("improved", {"heads": 3}, "--heads 3 does not divide"),
             ("improved", {"heads": 0}, "--heads 0 does not divide"),
             ("improved", {"diffusion_steps": 1500}, "multiple of 1000; got 1500"),
             ("improved", {"noise_schedule": "sine"}, "unknown schedule 'sine'"),
+            ("ddpm", {"image_size": 7}, "net.pt cannot be called with an image of 3x7x7"),
+            ("ddpm", {"image_size": 0}, "sample_size of .*net.pt is 0"),
             ("ddpm", {"heads": 2}, "--heads 2: checkpoints of this layout have no choice"),
         ],
     )

@@ -1,6 +1,7 @@
 """An exported folder in diffusers' hands draws the very images that this package draws."""
 
 import json
+import os
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -10,10 +11,11 @@ from commands import make_denoiser, mmd_ddm, pictures, save_model
 from diffusers import DDIMScheduler, DiffusionPipeline
 
 from mmd_ddm.config import ChainConfig
-from mmd_ddm.jobs.build import build_sampler, load_model, resolve_times
+from mmd_ddm.jobs.build import build_sampler, load_model, resolve_chain
 from mmd_ddm.maths.random import sample_noise
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.export import export
+from mmd_ddm.models.lora import adapt, merge
 
 CUSTOM = (990.0, 612.5, 250.0, 31.0)
 STOCK = [
@@ -86,7 +88,7 @@ def test_same_images_at_other_times(chain, tmp_path):
 def test_same_images_of_the_bundled_model(tmp_path):
     base = load_model("fashion-mnist")
     for spacing in ("leading", "midpoint", "quadratic-code"):
-        chain = resolve_times(ChainConfig(steps=5, spacing=spacing), base.denoiser.schedule)
+        chain = resolve_chain(ChainConfig(steps=5, spacing=spacing), base.denoiser)
         export(base.denoiser, base.scheduler_config, asdict(chain), tmp_path / spacing)
         assert largest_difference(tmp_path / spacing, 5) <= 1e-5
 
@@ -109,7 +111,7 @@ def test_times_a_stride_apart_need_nothing_but_diffusers(chain, tmp_path):
     pipeline = load_pipeline(tmp_path / "model")
     assert type(pipeline.scheduler) is DDIMScheduler
     pipeline.scheduler.set_timesteps(chain.steps)
-    expected = resolve_times(chain, NoiseSchedule.linear()).times
+    expected = resolve_chain(chain, make_denoiser()).times
     assert tuple(pipeline.scheduler.timesteps.tolist()) == expected
     assert not list((tmp_path / "model").rglob("*.py"))
 
@@ -119,7 +121,7 @@ class TestShippedScheduler:
     def test_is_named_and_shipped_with_its_times(self, chain, tmp_path):
         save_model(tmp_path / "model", chain)
         scheduler = load_pipeline(tmp_path / "model", trust_remote_code=True).scheduler
-        expected = resolve_times(chain, NoiseSchedule.linear())
+        expected = resolve_chain(chain, make_denoiser())
         scheduler.set_timesteps(expected.steps)
         assert tuple(scheduler.timesteps.tolist()) == expected.times
         index = json.loads((tmp_path / "model" / "model_index.json").read_text())
@@ -168,13 +170,13 @@ class TestChain:
     )
     def test_comes_back(self, chain, tmp_path):
         save_model(tmp_path / "model", chain)
-        resolved = resolve_times(chain, NoiseSchedule.linear())
+        resolved = resolve_chain(chain, make_denoiser())
         assert load_model(str(tmp_path / "model")).chain == resolved
 
     def test_survives_diffusers_own_saving(self, tmp_path):
         save_model(tmp_path / "model", STOCK[0])
         load_pipeline(tmp_path / "model").save_pretrained(tmp_path / "again")
-        chain = resolve_times(STOCK[0], NoiseSchedule.linear())
+        chain = resolve_chain(STOCK[0], make_denoiser())
         assert load_model(str(tmp_path / "again")).chain == chain
 
     def test_a_base_model_has_none(self, tmp_path):
@@ -193,20 +195,34 @@ BETAS = [1e-4 + 2e-5 * t for t in range(1000)]
         {"beta_schedule": "squaredcos_cap_v2"},
         {"beta_schedule": "sigmoid"},  # which DDIMScheduler does not know
         {"trained_betas": BETAS},
+        {"rescale_betas_zero_snr": True},
     ],
-    ids=lambda c: c.get("beta_schedule", "trained"),
+    ids=lambda c: c.get("beta_schedule") or next(iter(c)),
 )
 def test_the_schedule_of_the_training_is_kept(training, spacing, steps, tmp_path):
     config = {"_class_name": "DDPMScheduler", "beta_start": 1e-4, "beta_end": 0.02, **training}
+    # With settings of the base that this package's chains do not have.
+    config |= {"prediction_type": "v_prediction", "clip_sample_range": 3.0, "steps_offset": 1}
     schedule = NoiseSchedule.from_config(config)
     denoiser = make_denoiser(prediction="v_prediction", schedule=schedule)
-    # Settings of the base that this package's chains do not have.
-    config |= {"prediction_type": "v_prediction", "clip_sample_range": 3.0, "steps_offset": 1}
-    chain = resolve_times(ChainConfig(steps=steps, spacing=spacing, clip=True), schedule)
+    chain = resolve_chain(ChainConfig(steps=steps, spacing=spacing, clip=True), denoiser)
     export(denoiser, config, asdict(chain), tmp_path / "model")
     loaded = load_model(str(tmp_path / "model")).denoiser.schedule
     assert torch.allclose(loaded.alpha_bar, schedule.alpha_bar, rtol=1e-6, atol=0)
     assert largest_difference(tmp_path / "model", steps) <= 1e-5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are of POSIX")
+def test_whoever_reads_the_config_reads_the_weights(tmp_path):
+    before = os.umask(0o027)
+    try:
+        denoiser = save_model(tmp_path / "model")
+        merge(adapt(denoiser.network, "lora"), tmp_path / "adapter")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} >= {".safetensors", ".json"}
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o640}
 
 
 def test_an_old_folder_is_replaced_whole(tmp_path):

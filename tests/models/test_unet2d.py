@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mmd_ddm.features.own_network import contracting_half
@@ -193,6 +194,39 @@ class TestFromPretrained:
         with pytest.raises(ValueError, match="is class-conditional"):
             UNet2D.from_pretrained(tmp_path)
 
+    @pytest.mark.parametrize(
+        ("config", "said"),
+        [
+            ({"sample_size": 15}, "cannot be called with an image of 1x15x15, which"),
+            ({"sample_size": "8"}, "sample_size of .* is '8': a number of pixels"),
+            (
+                {"sample_size": [8, 8, 8]},
+                r"is \[8, 8, 8\]: a number of pixels, or \[height, width",
+            ),
+            ({"sample_size": 0}, "is 0: a number of pixels"),
+            ({"sample_size": True}, "is True: a number of pixels"),
+        ],
+    )
+    def test_a_network_that_cannot_be_called_is_refused(self, config, said, folder):
+        rewrite(folder / "unet/config.json", **config)
+        with pytest.raises(ValueError, match=said):
+            UNet2D.from_pretrained(folder)
+
+    @pytest.mark.parametrize(("channels", "out"), [(3, 1), (1, 3), (3, 4)])
+    def test_a_network_that_answers_with_other_channels_is_refused(
+        self, channels, out, tiny_unet, tmp_path
+    ):
+        network = tiny_unet(in_channels=channels, out_channels=out)
+        DDPMPipeline(network, DDPMScheduler()).save_pretrained(tmp_path)
+        said = f"answers an image of {channels}x8x8 with one of {out}x8x8"
+        with pytest.raises(ValueError, match=said):
+            UNet2D.from_pretrained(tmp_path)
+
+    def test_asking_once_computes_nothing(self, tiny_unet, tmp_path):
+        """A network of huge images is loaded at once."""
+        DDPMPipeline(tiny_unet(size=4096), DDPMScheduler()).save_pretrained(tmp_path)
+        assert UNet2D.from_pretrained(tmp_path).shape == (1, 4096, 4096)
+
     def test_a_network_without_a_size_is_refused(self, folder):
         rewrite(folder / "unet/config.json", sample_size=None)
         with pytest.raises(ValueError, match="does not say its image size"):
@@ -200,15 +234,23 @@ class TestFromPretrained:
 
     def test_a_missing_schedule_is_named(self, folder):
         shutil.rmtree(folder / "scheduler")
-        with pytest.raises(OSError, match=r"no file named scheduler_config.json"):
+        with pytest.raises(ValueError, match=r"model lacks scheduler/scheduler_config.json"):
             UNet2D.from_pretrained(folder)
 
-    def test_missing_weights_are_named_and_nothing_is_unpickled(self, folder):
-        weights = folder / "unet/diffusion_pytorch_model.safetensors"
-        state = UNet2DModel.from_pretrained(folder / "unet").state_dict()
-        torch.save(state, weights.with_suffix(".bin"))
-        weights.unlink()
+    def test_missing_weights_are_named(self, folder):
+        (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
         with pytest.raises(OSError, match=r"no file named diffusion_pytorch_model.safetensors"):
+            UNet2D.from_pretrained(folder)
+
+    @pytest.mark.parametrize("change", ["add_attention", "unknown.weight"])
+    def test_weights_without_a_place_are_named(self, change, folder):
+        """diffusers drops them with a line in its log."""
+        if change == "add_attention":
+            rewrite(folder / "unet/config.json", add_attention=False)
+        else:
+            weights = folder / "unet/diffusion_pytorch_model.safetensors"
+            save_file({**load_file(weights), change: torch.ones(1)}, weights)
+        with pytest.raises(ValueError, match="has weights that its config has no place for: "):
             UNet2D.from_pretrained(folder)
 
     def test_damaged_weights_are_named(self, folder):

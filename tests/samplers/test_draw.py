@@ -7,7 +7,7 @@ import torch
 
 from mmd_ddm.maths.pixels import from_uint8, to_uint8
 from mmd_ddm.maths.random import sample_noise
-from mmd_ddm.samplers.draw import draw
+from mmd_ddm.samplers.draw import draw, draw_arc
 from mmd_ddm.samplers.registry import make_sampler
 
 SAMPLERS = ["ddim", "ddpm-large", "dpm-solver++-2m"]
@@ -71,3 +71,14 @@ def test_speed_is_images_over_the_samplers_seconds(denoiser, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     sampler = make_sampler("ddim", denoiser, (600, 0))
     assert draw(sampler, 7, batch_size=2)[1] == pytest.approx(7 / 4)
+
+
+@pytest.mark.parametrize("draws", [draw, draw_arc])
+def test_what_is_not_a_number_is_no_image(draws, denoiser):
+    """It would be black, and be judged as if it had been drawn."""
+    denoiser.network.conv_out.bias.data[:] = float("nan")
+    sampler = make_sampler("ddim", denoiser, (900, 300))
+    with pytest.raises(
+        ValueError, match="the 2 steps of DDIM from t = 900 end in values that are"
+    ):
+        draws(sampler, 2, **({"frames": 3} if draws is draw_arc else {}))

@@ -43,6 +43,5 @@ def convert(
     )
     channels, height, width = denoiser.shape
     millions = sum(p.numel() for p in denoiser.network.parameters()) / 1e6
-    console.print(
-        f"saved {out}: {millions:.1f} M weights, images of {height}x{width} in {channels} channels"
-    )
+    about = [f"images of {height}x{width} in {channels} channels", *denoiser.notes]
+    console.print(f"saved {out}: {millions:.1f} M weights, {', '.join(about)}")

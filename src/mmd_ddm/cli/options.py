@@ -7,6 +7,7 @@ TOML file, or the dataclass, says.
 import dataclasses
 import inspect
 import re
+import types
 import typing
 from collections.abc import Callable
 from functools import cache, wraps
@@ -138,6 +139,8 @@ def _field(kind: type, name: str) -> tuple[Any, Any]:
     outer, dot, rest = name.partition(".")
     (found,) = (f for f in dataclasses.fields(kind) if f.name == outer)
     inner = typing.cast(type, found.type)
+    if isinstance(inner, types.UnionType):  # T | None, as is every option
+        inner = typing.get_args(inner)[0]
     return _field(inner, rest) if dot else (inner, found.default)
 
 

@@ -11,7 +11,6 @@ from torch import nn
 from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, from_mapping
 from mmd_ddm.data.images import Split, load_images
 from mmd_ddm.data.split import split_images
-from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.maths.times import check_start, check_times, select_times
 from mmd_ddm.models.find import find_model, shorten
 from mmd_ddm.models.load import load_denoiser
@@ -25,11 +24,13 @@ __all__ = [
     "build_device",
     "build_network",
     "build_sampler",
+    "check_channels",
     "load_model",
     "precision_dtype",
-    "resolve_times",
+    "resolve_chain",
 ]
 
+_CLIPPING = ("ddim", "ddpm-small", "ddpm-large", "heun")  # those that read clip_sample there
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
@@ -102,39 +103,59 @@ def load_model(
     disable_progress_bar()
     try:
         denoiser = load_denoiser(source)
-    except ValueError:
-        raise
+        scheduler_config = dict(denoiser.scheduler_config)
+        own = scheduler_config.pop("_mmd_ddm", None)
+        chain = from_mapping(ChainConfig, own) if own else None
     except Exception as error:  # a damaged model raises a dozen kinds
+        if isinstance(error, ValueError) and str(source) in str(error):  # says what and where
+            raise
         raise ValueError(f"cannot load {name}: {shorten(error)}") from error
     denoiser.autocast = autocast
-    if denoiser.shape[0] not in (1, 3):
+    check_channels(denoiser.shape[0], f"{name} draws")
+    for key, weights in denoiser.network.named_parameters():
+        if not bool(weights.isfinite().all()):
+            raise ValueError(
+                f"{name} has weights that are not numbers, in {key}: take an earlier checkpoint"
+            )
+    return Model(name, denoiser.to(place), scheduler_config, chain)
+
+
+def check_channels(channels: int, what: str) -> None:
+    """Images are grey or in colour.
+
+    Args:
+        channels: of each.
+        what: has them, in words that "images" goes with.
+
+    Raises:
+        ValueError: any other number.
+    """
+    if channels not in (1, 3):
         raise ValueError(
-            f"{name} draws images of {denoiser.shape[0]} channels; a model of grey or colour "
-            "images is needed (latent diffusion is not supported)"
+            f"{what} images of {channels} channels; grey or colour images, of 1 or 3, are needed "
+            "(latent diffusion is not supported)"
         )
-    scheduler_config = dict(denoiser.scheduler_config)
-    chain = scheduler_config.pop("_mmd_ddm", None)
-    return Model(
-        name,
-        denoiser.to(place),
-        scheduler_config,
-        from_mapping(ChainConfig, chain) if chain else None,
-    )
 
 
-def resolve_times(
-    chain: ChainConfig, schedule: NoiseSchedule, *, truncated: bool = False
+def resolve_chain(
+    chain: ChainConfig, denoiser: Denoiser, *, truncated: bool = False
 ) -> ChainConfig:
-    """The same chain with its times, and their number, filled in.
+    """The same chain with all filled in that the model decides.
+
+    That is its times, their number, and whether it clips: if nothing is said, where diffusers'
+    scheduler of that sampler does, with the config of this model.
 
     Args:
         chain: by times or spacing.
-        schedule: the model's.
+        denoiser: that walks it.
         truncated: it begins from noised images, so that it may start anywhere.
 
     Raises:
         ValueError: times or steps that cannot be walked, or begin too far from noise.
     """
+    schedule = denoiser.schedule
+    if chain.clip is None:
+        chain = replace(chain, clip=denoiser.clip and chain.sampler in _CLIPPING)
     if not chain.times:
         times = select_times(
             chain.spacing, chain.steps, len(schedule), schedule, truncated=truncated
@@ -149,15 +170,15 @@ def resolve_times(
 def build_sampler(
     chain: ChainConfig, denoiser: Denoiser, *, recompute: bool = False, truncated: bool = False
 ) -> Sampler:
-    """The chain as a sampler of this denoiser; ``truncated`` is that of `resolve_times`."""
-    resolved = resolve_times(chain, denoiser.schedule, truncated=truncated)
+    """The chain as a sampler of this denoiser; ``truncated`` is that of `resolve_chain`."""
+    resolved = resolve_chain(chain, denoiser, truncated=truncated)
     return make_sampler(
         resolved.sampler,
         denoiser,
         resolved.times,
         eta=resolved.eta,
         order=resolved.order,
-        clip=resolved.clip,
+        clip=bool(resolved.clip),
         recompute=recompute,
     )
 

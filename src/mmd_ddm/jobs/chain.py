@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmd_ddm.config import ChainConfig, from_mapping, to_mapping
-from mmd_ddm.jobs.build import Model, build_sampler, resolve_times
+from mmd_ddm.jobs.build import Model, build_sampler, resolve_chain
 
 __all__ = ["ChainLike", "choose_chain", "describe_chain"]
 
@@ -36,7 +36,7 @@ def choose_chain(
     if spaced:
         asked["times"] = ()
     changed = from_mapping(ChainConfig, {**to_mapping(own), **asked}, "chain.")
-    chosen = resolve_times(changed, model.denoiser.schedule, truncated=truncated)
+    chosen = resolve_chain(changed, model.denoiser, truncated=truncated)
     build_sampler(chosen, model.denoiser, truncated=truncated)
     return chosen
 
@@ -50,4 +50,5 @@ def describe_chain(model: Model, chain: ChainConfig) -> str:
         origin = "a base model: no chain of its own"
     else:
         origin = f"{'' if chain == model.chain else 'not '}what it was finetuned for"
-    return f"{len(chain.times)} {chain.sampler} steps at {', '.join(ends)} ({origin})"
+    about = "; ".join([origin, *["x_0 clipped"] * bool(chain.clip), *model.denoiser.notes])
+    return f"{len(chain.times)} {chain.sampler} steps at {', '.join(ends)} ({about})"

@@ -90,7 +90,8 @@ def compare(
     base = load_model(model, device, precision)
     tuned = [_load(run, device, precision) for run in runs]
     names = [samplers] if isinstance(samplers, str) else samplers
-    entries, notes = plan_entries(base, tuned, names, spacings, steps, times)
+    entries, left_out = plan_entries(base, tuned, names, spacings, steps, times)
+    notes = [*base.denoiser.notes, *left_out]
     origin_of = origins([base, *tuned])
     real = choose_real(data, origin_of, base.denoiser.shape, resize=resize, progress=progress)
     data, spaces = real.images, _spaces(base, origin_of, real, features)

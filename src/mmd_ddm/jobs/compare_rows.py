@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.evaluation.measure import Entry
-from mmd_ddm.jobs.build import Model, build_sampler, resolve_times
+from mmd_ddm.jobs.build import Model, build_sampler, resolve_chain
 from mmd_ddm.maths.times import check_start
 from mmd_ddm.samplers.registry import PUBLISHED_SPACINGS, SAMPLERS, orders_of
 
@@ -12,7 +12,7 @@ __all__ = ["PUBLISHED", "choose_samplers", "plan_entries"]
 
 PUBLISHED = "published"  # the spacing that a sampler's authors took
 
-# Ancestral sampling as its authors do it; the others as theirs do, without.
+# Ancestral sampling as its authors do it; the others as the model has it.
 _CLIPPED = ("ddpm-small", "ddpm-large", "analytic-dpm", "analytic-ddim")
 
 
@@ -74,7 +74,7 @@ def plan_entries(
     able = set()
     schedule = base.denoiser.schedule
     for asked in _chains(choose_samplers(samplers), spacings, steps, times):
-        chain = resolve_times(asked, schedule, truncated=True)
+        chain = resolve_chain(asked, base.denoiser, truncated=True)
         try:
             sampler = build_sampler(chain, base.denoiser)
             check_start(sampler.times, schedule)
@@ -110,7 +110,7 @@ def _tuned(run: Model, base: Model) -> Entry:
             for model in (base, run)
         )
         raise ValueError(f"{run.name} draws {theirs}, but {base.name} draws {ours}")
-    chain = resolve_times(run.chain, run.denoiser.schedule)
+    chain = resolve_chain(run.chain, run.denoiser)
     return Entry("finetuned", run.name, chain, build_sampler(chain, run.denoiser))
 
 
@@ -126,7 +126,12 @@ def _chains(
         asked.append([(len(times), "custom", tuple(times))])
     return [
         ChainConfig(
-            k, sampler, _spacing(sampler, spacing), custom, order=order, clip=sampler in _CLIPPED
+            k,
+            sampler,
+            _spacing(sampler, spacing),
+            custom,
+            order=order,
+            clip=sampler in _CLIPPED or None,
         )
         for group in asked
         for sampler in samplers

@@ -50,5 +50,7 @@ def convert(
     with checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     about = {"converted from": checkpoint.name, "sha256 of it": digest}
+    if denoiser.notes:
+        about["of it"] = "; ".join(denoiser.notes)
     write_base_card(out, checkpoint.stem, about)
     return denoiser

@@ -9,7 +9,13 @@ import torch
 
 from mmd_ddm.config import PretrainConfig, to_mapping
 from mmd_ddm.data.images import ImageSet, load_images, say_skipped
-from mmd_ddm.jobs.build import build_device, build_network, load_model, precision_dtype
+from mmd_ddm.jobs.build import (
+    build_device,
+    build_network,
+    check_channels,
+    load_model,
+    precision_dtype,
+)
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.export import export
@@ -59,6 +65,7 @@ def pretrain(
     device = build_device(config.device)
     images = base_images(config)
     channels, height, width = images.pixels.shape[1:]
+    check_channels(channels, f"{images.source} holds")
     torch.manual_seed(config.seed)
     network = build_network(config.network, (channels, height, width)).to(device)
     denoiser = UNet2D(
@@ -93,7 +100,7 @@ def pretrain(
     scheduler = {"num_train_timesteps": 1000, "prediction_type": config.prediction}
     export(denoiser, {**scheduler, "clip_sample": False}, None, out / "model", half=True)
     _write_card(out / "model", config, images)
-    saved = load_model(str(out)).denoiser.network  # float16 has rounded it
+    saved = load_model(str(out / "model")).denoiser.network  # float16 has rounded it
     log.write(event="done", weights_sha256=weights_sha256(saved))
     return Results({"finished": True}, out)
 

@@ -20,7 +20,7 @@ from mmd_ddm.jobs.build import (
     build_device,
     build_sampler,
     load_model,
-    resolve_times,
+    resolve_chain,
 )
 from mmd_ddm.jobs.plan import fit
 from mmd_ddm.jobs.roles import check_distinct, roles_of
@@ -101,8 +101,10 @@ def prepare(
     device = build_device(config.device)
     model = model or load_model(config.model, device, config.precision)
     denoiser = model.denoiser
+    for note in denoiser.notes:
+        progress.say(note)
     denoiser.use_fast_layout()  # before the base is timed, as the finetuned model will be
-    chain = resolve_times(config.chain, denoiser.schedule)
+    chain = resolve_chain(config.chain, denoiser)
     for planned in (chain, *longer_chains(config, model)):
         build_sampler(planned, denoiser)
     data = data or build_data(config, denoiser.shape)
@@ -177,10 +179,10 @@ def _train(job: Job) -> int:
 
 def longer_chains(config: FinetuneConfig, model: Model) -> list[ChainConfig]:
     """The base's chain at other numbers of steps: the same sampler, the same spacing."""
-    schedule = model.denoiser.schedule
-    own = len(resolve_times(config.chain, schedule).times)
+    denoiser = model.denoiser
+    own = len(resolve_chain(config.chain, denoiser).times)
     return [
-        resolve_times(replace(config.chain, steps=steps, times=()), schedule)
+        resolve_chain(replace(config.chain, steps=steps, times=()), denoiser)
         for steps in config.compare_steps
         if steps != own
     ]

@@ -14,7 +14,7 @@ from mmd_ddm.evaluation.measure import Measured
 from mmd_ddm.evaluation.scores import ABOVE, row_label, without_errors
 from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.evaluation.verdict import verdict
-from mmd_ddm.jobs.build import Model, build_data, build_device, load_model, resolve_times
+from mmd_ddm.jobs.build import Model, build_data, build_device, load_model, resolve_chain
 from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces
 from mmd_ddm.jobs.origin import Origin, recorded_place
 from mmd_ddm.jobs.pretrain import base_images
@@ -159,7 +159,7 @@ class _Finetuned:
 
     @property
     def chain(self) -> ChainConfig:
-        return resolve_times(self.config.chain, self.model.denoiser.schedule)
+        return resolve_chain(self.config.chain, self.model.denoiser)
 
     def _judged(self, name: str, model: Model, chain: ChainConfig) -> Measured:
         return judge_chain(name, model, chain, self.spaces, self.config, silent)

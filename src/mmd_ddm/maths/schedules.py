@@ -19,6 +19,9 @@ from torch import Tensor
 
 __all__ = ["NoiseSchedule"]
 
+_MOST = 1_000_000  # training times
+_TRACE = 2.0**-24  # abar that stands for none, as in diffusers' own solvers
+
 
 class NoiseSchedule:
     """The table of abar_t.
@@ -33,8 +36,7 @@ class NoiseSchedule:
             raise ValueError("alpha-bar must decrease strictly with t")
         if not bool(((self.alpha_bar > 0) & (self.alpha_bar < 1)).all()):
             raise ValueError(
-                "alpha-bar must lie strictly between 0 and 1: a schedule with zero terminal SNR "
-                "cannot be seen as eps-prediction"
+                "alpha-bar must lie strictly between 0 and 1: betas of 0 or 1 are no schedule"
             )
         self._log_alpha_bar = self.alpha_bar.log().numpy()
 
@@ -51,13 +53,24 @@ class NoiseSchedule:
         """Read a diffusers scheduler config (``scheduler_config.json``).
 
         Linear and scaled-linear betas are rebuilt in float64; any other schedule is asked of
-        diffusers itself.
+        diffusers itself. One that ends at abar = 0 (zero terminal SNR) ends just above it here, so
+        that x_0 and eps remain views of each other: images differ by less than a grey level.
+
+        Raises:
+            ValueError: no such schedule, or T that is not its length.
         """
         name = config.get("_class_name", "the scheduler")
         if "_class_name" in config and not {"beta_start", "trained_betas"} & config.keys():
             raise ValueError(f"{name} has no betas; a schedule as DDPM's or DDIM's is needed")
-        steps = int(config.get("num_train_timesteps", 1000))
-        start, end = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
+        steps = config.get("num_train_timesteps", 1000)
+        if type(steps) is not int or not 1 <= steps <= _MOST:
+            raise ValueError(
+                f"num_train_timesteps of the scheduler is {steps!r}: a whole number from 1 to "
+                f"{_MOST:,} is needed"
+            )
+        start, end = (
+            _number(config, *default) for default in (("beta_start", 1e-4), ("beta_end", 0.02))
+        )
         kind = config.get("beta_schedule", "linear")
         if config.get("trained_betas") is None and not config.get("rescale_betas_zero_snr"):
             if kind == "linear":
@@ -71,7 +84,18 @@ class NoiseSchedule:
             scheduler = DDPMScheduler.from_config(dict(config))
         except NotImplementedError as error:
             raise ValueError(f"unknown beta schedule {kind!r}") from error
-        return cls(scheduler.alphas_cumprod.to(torch.float64))
+        alpha_bar = scheduler.alphas_cumprod.to(torch.float64)
+        if len(alpha_bar) != steps:
+            raise ValueError(
+                f"trained_betas of the scheduler has {len(alpha_bar)} values, but "
+                f"num_train_timesteps is {steps}: give as many"
+            )
+        if alpha_bar[-1] == 0 and config.get("prediction_type", "epsilon") == "epsilon":
+            raise ValueError(
+                f"{name} has zero terminal SNR: where no image is left, a network that predicts "
+                "epsilon says nothing of it; v_prediction is needed"
+            )
+        return cls(_with_a_trace(alpha_bar))
 
     def __len__(self) -> int:
         return len(self.alpha_bar)
@@ -126,3 +150,18 @@ class NoiseSchedule:
         falling = np.append(0.0, self._log_alpha_bar)
         log_alpha_bar = -np.logaddexp(0, -2 * np.asarray(log_snr))
         return np.asarray(np.interp(-log_alpha_bar, -falling, np.arange(-1, len(self))))
+
+
+def _number(config: Mapping[str, Any], key: str, default: float) -> float:
+    value = config.get(key, default)
+    if type(value) not in (int, float):
+        raise ValueError(f"{key} of the scheduler is {value!r}: a number is needed")
+    return float(value)
+
+
+def _with_a_trace(alpha_bar: Float[Tensor, " t"]) -> Float[Tensor, " t"]:
+    """The same, but that the last time keeps a trace of the image."""
+    last = alpha_bar[-1:]
+    if len(alpha_bar) > 1 and last == 0:
+        last = (alpha_bar[-2:-1] / 2).clamp(max=_TRACE)
+    return torch.cat([alpha_bar[:-1], last])

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmd_ddm.models.gamma import gamma_file, gamma_of
 from mmd_ddm.models.genie_head import head_of
+from mmd_ddm.models.parts import share_weights
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.shipped import scheduling_few_step, unet_equal_heads
 from mmd_ddm.runs.files import write_json
@@ -19,7 +20,8 @@ __all__ = ["export", "make_pipeline"]
 
 _MAX_SHARD = "15MB"
 _TRAINING = (
-    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas"
+    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
+    "rescale_betas_zero_snr",
 )  # fmt: skip
 _DDIM_BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 
@@ -55,6 +57,7 @@ def export(
     if half:
         network = pipeline.unet = copy.deepcopy(network).half()
     pipeline.save_pretrained(temporary, max_shard_size=_MAX_SHARD)
+    share_weights(temporary)
     if isinstance(pipeline.scheduler, scheduling_few_step.FewStepScheduler):
         _ship(temporary, "scheduler", scheduling_few_step, "FewStepScheduler")
     if isinstance(network, unet_equal_heads.EqualHeadsUNet2DModel):

@@ -53,8 +53,8 @@ def find_model(name: str) -> Path | str:
 def is_model(name: str) -> bool:
     """Whether a bundled model has that name, or there is a folder with a model or of its run."""
     path = BUNDLED_MODELS.get(name, Path(name))
-    parts = ("model/model_index.json", "model_index.json", "unet/config.json", "config.json")
-    if any((path / part).is_file() for part in parts):
+    places = ("model/model_index", "model_index", "unet/config", "unet_ema/config", "config")
+    if any((path / f"{place}.json").is_file() for place in places):
         return True
     record = path / "run.json"
     return record.is_file() and read_json(record).get("verb") in ("finetune", "pretrain")

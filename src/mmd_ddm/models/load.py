@@ -5,6 +5,7 @@ from typing import Any
 
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.models.find import read_index
+from mmd_ddm.models.parts import quiet
 from mmd_ddm.models.protocol import Denoiser
 
 __all__ = ["FAMILIES", "load_denoiser"]
@@ -23,4 +24,5 @@ def load_denoiser(source: str | Path | Any) -> Denoiser:
     named = isinstance(source, str | Path)
     kind = read_index(source).get("_class_name") if named else type(source).__name__
     family = FAMILIES.get(str(kind), UNet2D)  # early models say nothing; others it refuses
-    return family.from_pretrained(source) if named else family.from_pipeline(source)
+    with quiet():
+        return family.from_pretrained(source) if named else family.from_pipeline(source)

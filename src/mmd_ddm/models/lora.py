@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from mmd_ddm.models.parts import share_weights
+
 __all__ = ["adapt", "merge"]
 
 _TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "time_emb_proj"]
@@ -65,4 +67,5 @@ def merge(adapter: Any, folder: Path | None) -> None:
         return
     if folder is not None:
         adapter.save_pretrained(folder)
+        share_weights(folder)
     adapter.merge_and_unload()

@@ -36,6 +36,8 @@ class Denoiser(nn.Module, ABC):
         prediction: what the network answers with, in diffusers' words: epsilon, sample ...
         source: the folder or hub id it was loaded from; empty if it was not.
         scheduler_config: of the model it was loaded from.
+        clip: whether that says to clamp x_0 to [-1, 1] at every step.
+        notes: of what was loaded and what was not used of it, for a person.
         beside: constants of the model as it was loaded, which finetuning leaves as they are:
             Gamma, GENIE's head.
     """
@@ -56,6 +58,8 @@ class Denoiser(nn.Module, ABC):
         self.autocast = autocast
         self.source = ""
         self.scheduler_config: dict[str, Any] = {}
+        self.clip = False
+        self.notes: list[str] = []
         self.beside: dict[str, Any] = {}
 
     @abstractmethod

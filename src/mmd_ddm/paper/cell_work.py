@@ -23,7 +23,7 @@ from mmd_ddm.jobs.build import (
     build_device,
     build_sampler,
     load_model,
-    resolve_times,
+    resolve_chain,
 )
 from mmd_ddm.jobs.train import train
 from mmd_ddm.paper.cells import Cell, spatial, with_classes
@@ -77,7 +77,7 @@ class CellWork:
 
     def _made(self, cell: Cell) -> dict[str, Any]:
         bench, config = self.bench(cell), cell.config
-        chain = resolve_times(config.chain, bench.model.denoiser.schedule)
+        chain = resolve_chain(config.chain, bench.model.denoiser)
         try:
             build_sampler(chain, bench.model.denoiser)
         except ValueError as error:
@@ -137,7 +137,7 @@ class CellWork:
 
     def _entry(self, cell: Cell) -> Entry:
         model = self.model(cell)
-        chain = resolve_times(cell.config.chain, model.denoiser.schedule)
+        chain = resolve_chain(cell.config.chain, model.denoiser)
         name = "finetuned" if cell.trained else "base"
         return Entry(name, model.name, chain, build_sampler(chain, model.denoiser))
 

@@ -55,7 +55,7 @@ def draw(
         began = time.monotonic()
         x_T = sampler.diffuse(start(seeds).to(device), z[0]) if start else z[0]
         x_0 = sampler(x_T, z[1:] if sampler.stochastic else None)
-        images.append(to_uint8(denoiser.to_images(x_0)).cpu())
+        images.append(_to_pixels(sampler, x_0))
         seconds += time.monotonic() - began
         if on_batch:
             on_batch(len(seeds))
@@ -81,4 +81,16 @@ def draw_arc(sampler: Sampler, seed: int, frames: int) -> UInt8[Tensor, "frames 
     added = z[1:, :1].expand(-1, frames, -1, -1, -1)
     x_T = slerp(z[0, 0], z[0, 1], frames)
     x_0 = sampler(x_T, added if sampler.stochastic else None)
-    return to_uint8(denoiser.to_images(x_0)).cpu()
+    return _to_pixels(sampler, x_0)
+
+
+def _to_pixels(sampler: Sampler, x_0: Tensor) -> UInt8[Tensor, "n c h w"]:
+    """What is not a number would be black, and judged as an image."""
+    images = sampler.denoiser.to_images(x_0)
+    if not bool(images.isfinite().all()):
+        raise ValueError(
+            f"the {len(sampler.times)} steps of {type(sampler).__name__} from t = "
+            f"{sampler.times[0]:g} end in values that are not numbers: take other steps, another "
+            "sampler, or float32"
+        )
+    return to_uint8(images).cpu()

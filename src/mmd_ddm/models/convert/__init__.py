@@ -15,7 +15,7 @@ References:
     Nichol, Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 2021, Eq. 17 (cosine).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.convert import ddpm, improved
-from mmd_ddm.models.families.unet2d import UNet2D, without_variance
+from mmd_ddm.models.convert import ddpm, foreign, improved
+from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.shipped.unet_equal_heads import EqualHeadsUNet2DModel
 
@@ -33,6 +32,12 @@ __all__ = ["NOISE_SCHEDULES", "convert_checkpoint"]
 
 NOISE_SCHEDULES = ("linear", "cosine")
 _T = 1000
+# Where training scripts put weights, the averaged ones first; and in front of their names.
+_PLACES = (
+    "ema", "model_ema", "ema_model", "ema_state_dict", "state_dict_ema", "ema_params",
+    "model", "state_dict", "model_state_dict", "params", "net", "network", "unet",
+)  # fmt: skip
+_PREFIXES = ("ema_model.", "module.", "model.")
 _ATTENTION_SIZE = 16  # pixels a side where the released networks first attend
 
 
@@ -49,7 +54,8 @@ def convert_checkpoint(
     Of a learned variance nothing is kept: no sampler here uses one.
 
     Args:
-        path: of the file. Where it holds a training state, the averaged weights are taken.
+        path: of the file. Where it holds a training state, the averaged weights are taken, and
+            the denoiser's notes say which.
         image_size: pixels a side; None takes the one at which attention begins at 16 x 16.
         heads: of every attention; None is 4 for improved-diffusion. Always 1 in the others.
         noise_schedule: one of `NOISE_SCHEDULES`; None is cosine for improved-diffusion. Always
@@ -63,7 +69,7 @@ def convert_checkpoint(
     Raises:
         ValueError: no such checkpoint, or settings that do not fit it.
     """
-    state = _read(path)
+    place, state = _read(path)
     asked = {
         "--heads": heads,
         "--noise-schedule": noise_schedule,
@@ -82,21 +88,20 @@ def convert_checkpoint(
         schedule = _scheduler_config(noise_schedule or "cosine", steps)
     else:
         raise ValueError(
-            f"{path} has no layout this package knows (pesser/pytorch_diffusion, ermongroup/ddim, "
-            f"unconditional improved-diffusion): its first weight is {next(iter(state))!r}"
+            f"{path} has {foreign.name_layout(state)}, which is not converted: only "
+            "pesser/pytorch_diffusion, ermongroup/ddim and unconditional improved-diffusion are"
         )
     network = _build(path, weights, settings | _architecture(weights), image_size, heads)
-    size = network.config.sample_size
-    denoiser = UNet2D(
-        network,
-        NoiseSchedule.from_config(schedule),
-        shape=(network.config.in_channels, size, size),
+    denoiser = UNet2D.around(
+        network, schedule | {"clip_sample": False, "prediction_type": "epsilon"}, str(path)
     )
-    return denoiser, schedule | {"clip_sample": False, "prediction_type": "epsilon"}
+    if place:
+        denoiser.notes.append(f"weights: {place}")
+    return denoiser, denoiser.scheduler_config
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The weights of a file, the averaged ones if it holds several, without ``module.``."""
+def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """What holds the weights in a file, empty if it holds nothing else; and they, unprefixed."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
@@ -105,12 +110,37 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"cannot read {path}: damaged, or no weights alone (pickled code is never run)"
         ) from error
-    # ermongroup/ddim saves [weights, optimiser, epoch, step, averaged weights].
-    candidates = reversed(content) if isinstance(content, list | tuple) else [content]
-    for found in candidates:
-        if isinstance(found, Mapping) and found and all(map(torch.is_tensor, found.values())):
-            return {str(key).removeprefix("module."): value for key, value in found.items()}
-    raise ValueError(f"{path} holds no weights: expected tensors by name, or a list with such")
+    for place, found in _candidates(content):
+        if isinstance(found, Mapping) and any(map(torch.is_tensor, found.values())):
+            tensors = {str(k): value for k, value in found.items() if torch.is_tensor(value)}
+            return place, _without_prefix(tensors)
+    raise ValueError(
+        f"{path} holds no weights: expected tensors by name, alone, in a list, or under "
+        f"{', '.join(_PLACES)}"
+    )
+
+
+def _candidates(content: Any) -> Iterator[tuple[str, Any]]:
+    """Where weights may be, the averaged ones first."""
+    if isinstance(content, list | tuple):
+        # ermongroup/ddim saves [weights, optimiser, epoch, step, averaged weights].
+        for number in reversed(range(len(content))):
+            yield f"entry {number} of {len(content)}", content[number]
+    elif isinstance(content, Mapping):
+        for place in _PLACES:
+            if isinstance(content.get(place), Mapping):
+                yield place, content[place]
+        yield "", content
+
+
+def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what wrappers put in front of every one: DataParallel, Lightning, averages."""
+    averaged = {key: value for key, value in weights.items() if key.startswith("ema_model.")}
+    weights = averaged or weights
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in weights):
+            weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    return weights
 
 
 def _architecture(weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -165,7 +195,7 @@ def _build(
     except (RuntimeError, ValueError) as error:
         detail = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is incomplete, or altered: {detail}") from error
-    return without_variance(network.eval())
+    return network
 
 
 def _scheduler_config(kind: str, steps: int) -> dict[str, Any]:

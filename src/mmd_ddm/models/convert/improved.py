@@ -1,5 +1,6 @@
 """The layout of openai/improved-diffusion (Nichol & Dhariwal, 2021), unconditional networks."""
 
+import re
 from collections.abc import Mapping
 from itertools import count
 
@@ -31,9 +32,13 @@ _PARTS = {  # of residual blocks, and of attentions
 
 
 def matches(state: Mapping[str, Tensor]) -> bool:
-    """Whether these are weights of this layout, without classes."""
+    """Whether these are weights of this layout, without classes.
+
+    Those of guided-diffusion have it too, unless residual blocks scale its images down and up.
+    """
     known = "input_blocks.0.0.weight" in state and "middle_block.0.in_layers.0.weight" in state
-    return known and "label_emb.weight" not in state
+    scaling = any(re.match(r"output_blocks\.\d+\.[12]\.in_layers", key) for key in state)
+    return known and not scaling and "label_emb.weight" not in state
 
 
 def rename(state: Mapping[str, Tensor], heads: int) -> dict[str, Tensor]:

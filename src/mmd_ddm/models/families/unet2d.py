@@ -11,7 +11,7 @@ the other, and stock pipelines refuse it. Weights are held in float32; x_t and e
 well, also under autocast.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Set
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,18 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mmd_ddm.maths.schedules import NoiseSchedule
-from mmd_ddm.models.find import read_index
+from mmd_ddm.models.find import read_index, shorten
+from mmd_ddm.models.parts import (
+    lies_beside,
+    load_network,
+    network_part,
+    read_scheduler_config,
+)
 from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.models.scheduler_config import SchedulerConfig
 from mmd_ddm.runs.fingerprint import key_of
 
 __all__ = ["PREDICTIONS", "UNet2D", "without_variance"]
@@ -61,42 +69,46 @@ class UNet2D(Denoiser):
 
     @classmethod
     def from_pretrained(cls, model: str | Path) -> "UNet2D":
-        """Load a pipeline folder, or a hub id.
+        """Load a pipeline folder, a checkpoint of a training script, or a hub id.
 
-        Only safetensors are read from a folder that has them; nothing is unpickled.
+        Nothing is unpickled that could be code.
 
         Raises:
             ValueError: the folder is no diffusion model this package can finetune.
             OSError: nothing there, or no network to fetch it with.
         """
-        from diffusers import DDPMScheduler, UNet2DModel
+        from diffusers import UNet2DModel
 
         from mmd_ddm.models.shipped.unet_equal_heads import EqualHeadsUNet2DModel
 
-        if Path(model).exists() and not _is_model(Path(model)):
-            raise ValueError(
-                f"{model} is not a diffusers model: expected unet/config.json beside "
-                "scheduler/scheduler_config.json, or both configs in one folder"
-            )
-        _refuse_latent(model, read_index(model))
-        config = _read_part(UNet2DModel.load_config, model, "unet")
+        part = network_part(model)
+        _refuse_latent(model, read_index(model).keys() | lies_beside(model))
         networks = {kind.__name__: kind for kind in (UNet2DModel, EqualHeadsUNet2DModel)}
-        name = config.get("_class_name", "network of unknown class")
+        config = UNet2DModel.load_config(str(model), subfolder=part or None)
+        name = str(config.get("_class_name", "network of unknown class"))
         _refuse_other(model, name if name not in networks else "", config)
-        network, loading = _read_part(
-            networks[name].from_pretrained,
+        network, loading = load_network(
+            networks[name],
             model,
-            "unet",
-            use_safetensors=True,
+            part,
             low_cpu_mem_usage=False,
             torch_dtype=torch.float32,
             output_loading_info=True,
         )
-        if loading["missing_keys"]:  # diffusers fills them with whatever memory holds, and warns
-            raise ValueError(f"{model} lacks weights: {sorted(loading['missing_keys'])[0]} ...")
-        scheduler = _read_part(DDPMScheduler.load_config, model, "scheduler")
-        denoiser = cls.around(network, scheduler)
+        # diffusers fills the first with whatever memory holds, and drops the second.
+        for keys, fault in (
+            ("missing_keys", "lacks weights"),
+            ("unexpected_keys", "has weights that its config has no place for"),
+        ):
+            if loading[keys]:
+                raise ValueError(f"{model} {fault}: {sorted(loading[keys])[0]} ...")
+        scheduler, around = read_scheduler_config(model)
+        denoiser = cls.around(network, scheduler, str(model))
         denoiser.source = str(model)
+        if part == "unet_ema":
+            denoiser.notes.append("averaged weights, of unet_ema")
+        if around is not None:
+            denoiser.notes.append(f"scheduler of {around}")
         return denoiser
 
     @classmethod
@@ -109,26 +121,33 @@ class UNet2D(Denoiser):
         from diffusers import UNet2DModel
 
         name, parts = type(pipeline).__name__, pipeline.components
-        _refuse_latent(name, parts)
+        _refuse_latent(name, parts.keys())
         unet = parts.get("unet")
         other = "" if isinstance(unet, UNet2DModel) else type(unet).__name__
         _refuse_other(name, other, dict(getattr(unet, "config", {})))
-        return cls.around(unet, dict(pipeline.scheduler.config))
+        return cls.around(unet, dict(pipeline.scheduler.config), name)
 
     @classmethod
-    def around(cls, network: Any, scheduler: Mapping[str, Any]) -> "UNet2D":
-        """Take a copy of a `UNet2DModel`, with the schedule of a scheduler's config."""
-        size = network.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        denoiser = cls(
-            # Weights mapped from a file lie unaligned, which changes the last digits of eps; a
-            # copy answers as the network that was saved.
-            without_variance(deepcopy(network).float().eval()),
-            NoiseSchedule.from_config(scheduler),
-            scheduler.get("prediction_type", "epsilon"),
-            shape=(network.config.in_channels, height, width),
-        )
-        denoiser.scheduler_config = dict(scheduler)
+    def around(cls, network: Any, scheduler: Mapping[str, Any], name: str) -> "UNet2D":
+        """Take a copy of a `UNet2DModel`, with what a scheduler's config says.
+
+        Args:
+            network: called once, without computing anything, on what it says is its shape.
+            scheduler: the config.
+            name: of the model, for errors.
+        """
+        understood = SchedulerConfig.read(scheduler)
+        shape = (network.config.in_channels, *_size(network.config.sample_size, name))
+        # Weights mapped from a file lie unaligned, which changes the last digits of eps; a
+        # copy answers as the network that was saved.
+        copy = without_variance(deepcopy(network).float().eval())
+        _call_once(copy, shape, name)
+        denoiser = cls(copy, understood.schedule, understood.prediction, shape=shape)
+        denoiser.scheduler_config, denoiser.clip = understood.content, understood.clip
+        if understood.unused:
+            denoiser.notes.append(
+                f"not used of its scheduler config: {', '.join(understood.unused)}"
+            )
         return denoiser
 
     @property
@@ -167,8 +186,8 @@ def without_variance(network: Any) -> Any:
     return network
 
 
-def _refuse_latent(model: str | Path, parts: Mapping[str, Any]) -> None:
-    latent = _LATENT & parts.keys()
+def _refuse_latent(model: str | Path, parts: Set[str]) -> None:
+    latent = _LATENT & parts
     if latent:
         raise ValueError(
             f"{model} is a latent diffusion model ({', '.join(sorted(latent))} beside its "
@@ -182,25 +201,42 @@ def _refuse_other(model: str | Path, kind: str, config: Mapping[str, Any]) -> No
         raise ValueError(f"{model} holds a {kind}; an unconditional UNet2DModel is needed")
     if config.get("class_embed_type") or config.get("num_class_embeds"):
         raise ValueError(f"{model} is class-conditional; an unconditional one is needed")
-    if config.get("sample_size") is None:
+
+
+def _size(sample_size: Any, model: str) -> tuple[int, int]:
+    """Height and width."""
+    if sample_size is None:
         raise ValueError(f"{model} does not say its image size: set sample_size in its config")
+    size = sample_size if isinstance(sample_size, list | tuple) else (sample_size, sample_size)
+    if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+        raise ValueError(
+            f"sample_size of {model} is {sample_size!r}: a number of pixels, or [height, width], "
+            "is needed in its config"
+        )
+    return size[0], size[1]
 
 
-def _is_model(root: Path) -> bool:
-    """Whether a diffusers model lies there, in sub-folders or flat as the early ones."""
-    return (root / "unet/config.json").is_file() or (root / "config.json").is_file()
+def _call_once(network: nn.Module, shape: tuple[int, int, int], model: str) -> None:
+    """Whether the network answers an image of its shape with one, asked with tensors of no values.
 
-
-def _read_part(read: Callable[..., Any], model: str | Path, part: str, **options: Any) -> Any:
-    """One part of a model, from its sub-folder or from a flat repository.
-
-    A folder that has the sub-folder is not searched further, so that its error is what is told.
+    Raises:
+        ValueError: it does not.
     """
-    root = Path(model)
-    if (root / part).is_dir() or not root.exists():
-        try:
-            return read(str(model), subfolder=part, **options)
-        except OSError:
-            if root.exists():
-                raise
-    return read(str(model), **options)
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    size = "x".join(map(str, shape))
+    try:
+        answer = functional_call(
+            network,
+            {name: tensor.to("meta") for name, tensor in tensors},
+            (torch.empty(1, *shape, device="meta"), torch.zeros(1, device="meta")),
+        )
+    except Exception as error:  # a config can go wrong in a dozen ways
+        raise ValueError(
+            f"the network of {model} cannot be called with an image of {size}, which its config "
+            f"says it is for: {shorten(error)}"
+        ) from error
+    if answer.sample.shape[1:] != shape:
+        raise ValueError(
+            f"the network of {model} answers an image of {size} with one of "
+            f"{'x'.join(map(str, answer.sample.shape[1:]))}: no denoiser"
+        )

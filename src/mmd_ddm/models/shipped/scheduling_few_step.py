@@ -40,6 +40,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         beta_end: likewise.
         beta_schedule: likewise.
         trained_betas: likewise.
+        rescale_betas_zero_snr: likewise.
     """
 
     order = 1
@@ -57,6 +58,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         beta_end: float = 0.02,
         beta_schedule: str = "linear",
         trained_betas: list[float] | None = None,
+        rescale_betas_zero_snr: bool = False,
     ) -> None:
         self.init_noise_sigma = 1.0
         self.timesteps = torch.tensor(times or [])

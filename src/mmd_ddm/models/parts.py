@@ -1,0 +1,139 @@
+"""Where the parts of a diffusers model lie: whole, flat, or as training scripts leave them.
+
+A training script of diffusers writes ``checkpoint-500/`` with ``unet/``, and with ``unet_ema/``
+if it keeps an average, but the scheduler once, in the folder around. Of two networks the averaged
+one is meant.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "lies_beside",
+    "load_network",
+    "network_part",
+    "quiet",
+    "read_scheduler_config",
+    "share_weights",
+]
+
+_AVERAGED, _NETWORK = "unet_ema", "unet"
+_STEM = "diffusion_pytorch_model"
+# Of several the first is taken; of `.bin` files no code is run: diffusers reads ``weights_only``.
+_FILES = [(None, "safetensors"), (None, "bin"), ("fp16", "safetensors"), ("fp16", "bin")]
+
+
+def network_part(model: str | Path) -> str:
+    """The sub-folder of the network; empty where all lies in one folder.
+
+    Raises:
+        ValueError: a folder without a network.
+    """
+    root = Path(model)
+    if not root.exists():
+        return _NETWORK if _on_hub(str(model)) else ""
+    for part in (_AVERAGED, _NETWORK, ""):
+        if (root / part / "config.json").is_file():
+            return part
+    raise ValueError(
+        f"{model} is not a diffusers model: expected unet/config.json beside "
+        "scheduler/scheduler_config.json, or both configs in one folder"
+    )
+
+
+def _on_hub(model: str) -> bool:
+    from diffusers import UNet2DModel
+
+    try:
+        return bool(UNet2DModel.load_config(model, subfolder=_NETWORK))
+    except OSError:  # a flat one, whose own error will be told
+        return False
+
+
+def load_network(kind: Any, model: str | Path, part: str, **options: Any) -> Any:
+    """What ``kind.from_pretrained`` gives, from whichever file of weights there is.
+
+    Raises:
+        OSError: no weights, or none that can be read.
+    """
+    folder = Path(model) / part
+    files = [one for one in _FILES if any((folder / name).is_file() for name in _names(*one))]
+    first: OSError | None = None
+    for variant, ending in files[:1] or _FILES:  # the hub's files show by asking for them
+        try:
+            return kind.from_pretrained(
+                str(model),
+                subfolder=part or None,
+                variant=variant,
+                use_safetensors=ending == "safetensors",
+                **options,
+            )
+        except OSError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _names(variant: str | None, ending: str) -> tuple[str, str]:
+    """Of the file, and of the index of several."""
+    dot = f".{variant}" if variant else ""
+    return f"{_STEM}{dot}.{ending}", f"{_STEM}.{ending}.index{dot}.json"
+
+
+def share_weights(folder: Path) -> None:
+    """Give weights the mode of the config beside them: safetensors lets only their owner read."""
+    for weights in folder.rglob("*.safetensors"):
+        shutil.copymode(next(weights.parent.glob("*config.json")), weights)
+
+
+def read_scheduler_config(model: str | Path) -> tuple[dict[str, Any], Path | None]:
+    """The scheduler's config, and the folder around the model if it was there only.
+
+    Raises:
+        ValueError: there is none.
+        OSError: the hub does not give it.
+    """
+    from diffusers import DDPMScheduler
+
+    if not Path(model).exists():
+        try:
+            return dict(DDPMScheduler.load_config(str(model), subfolder="scheduler")), None
+        except OSError:
+            return dict(DDPMScheduler.load_config(str(model))), None
+    name = DDPMScheduler.config_name
+    for number, place in enumerate(_around(Path(model))):
+        if (place / "scheduler" / name).is_file() or (place / name).is_file():
+            content = dict(DDPMScheduler.load_config(str(place), subfolder="scheduler"))
+            return content, place if number else None
+    raise ValueError(f"{model} lacks scheduler/{name}, which says how it was trained")
+
+
+def lies_beside(model: str | Path) -> set[str]:
+    """The names of what lies beside a network on this disk."""
+    around = _around(Path(model)) if Path(model).exists() else ()
+    return {part.name for place in around for part in place.iterdir()}
+
+
+def _around(folder: Path) -> Iterator[Path]:
+    """The folder itself; of a network's or a checkpoint's also the folders around it."""
+    place = folder.resolve()
+    yield place
+    while place.name in (_AVERAGED, _NETWORK) or place.name.startswith("checkpoint-"):
+        place = place.parent
+        yield place
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What goes wrong is raised: within, diffusers does not write about it as well."""
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
