@@ -10,17 +10,16 @@ the others wait for it. What was used least recently goes when the whole grows o
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
-from filelock import FileLock
 
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.cache_folder import cache_dir, cache_limit, prune
-from mmd_ddm.runs.files import atomic_write, read_json
+from mmd_ddm.runs.files import alone, atomic_write, read_json
 from mmd_ddm.runs.launch import local_rank, world
 
 __all__ = ["remembered", "remembered_arrays", "remembered_file"]
@@ -90,7 +89,7 @@ def remembered_file(
             ranks.any_of(False)  # it is there
             found = read(path)
     elif found is None:
-        with _alone(path):
+        with alone(path.with_name(f"{name}.lock")):
             found = _find(path, read)  # another process may just have made it
             if found is None:
                 _keep(path, compute(), save, limit)
@@ -112,21 +111,6 @@ def _keep(path: Path, value: V, save: Callable[[IO[bytes], V], None], limit: flo
     with atomic_write(path) as file:
         save(file, value)
     prune(limit, spare=path)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Only one process at a time is here; the lock of one that is killed goes with it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock")
-    with suppress(OSError, NotImplementedError):  # no locks on this disk: work is done twice
-        lock.acquire()
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # where an open file cannot be removed, its release does it
-            Path(lock.lock_file).unlink()
-        lock.release()
 
 
 def _save_json(file: IO[bytes], value: dict[str, Any]) -> None:
