@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from mmd_ddm.runs.files import atomic_folder
+
 __all__ = ["adapt", "merge"]
 
 _TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "time_emb_proj"]
@@ -64,5 +66,6 @@ def merge(adapter: Any, folder: Path | None) -> None:
     if adapter is None:
         return
     if folder is not None:
-        adapter.save_pretrained(folder)
+        with atomic_folder(folder) as temporary:
+            adapter.save_pretrained(temporary)
     adapter.merge_and_unload()
