@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from commands import SMALL, mmd_ddm, save_place
+from memory_work import PLACES, tried
 from rank_work import CONFIG, SAMPLERS, gradients, make, run
 
 from mmd_ddm.runs import ranks
 from mmd_ddm.training.state import TrainingState
 
 WORK = Path(__file__).parents[1] / "rank_work.py"
+MEMORY = WORK.with_name("memory_work.py")
 
 
 def error(a, b):
@@ -30,13 +32,14 @@ def free_port():
         return s.getsockname()[1]
 
 
-def start(command, rank, world, port, cwd=None):
+def start(command, rank, world, port, cwd=None, stdout=None):
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     place |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     return subprocess.Popen(
         [sys.executable, *command],
         env={**os.environ, **place},
         cwd=cwd,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -120,6 +123,28 @@ def test_two_ranks_finetune_and_judge_on_the_command_line(tmp_path):
         record = json.loads((tmp_path / run_folder / "results.json").read_text(encoding="utf-8"))
         found.append([row["spaces"]["random"]["kid"] for row in record["rows"]])
     assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_on_one_rank_is_tried_again_on_all():
+    """Wherever it runs out: the ranks do not miss each other, and agree with one process."""
+    port = free_port()
+    processes = [start([str(MEMORY)], rank, 2, port, stdout=subprocess.PIPE) for rank in (0, 1)]
+    told = [process.communicate(timeout=120)[0] for process in processes]
+    _, *expected = tried("nowhere", fails=False)
+    for lines in told:
+        found = [line.split("|") for line in lines.splitlines()]
+        assert [place for place, *_ in found] == list(PLACES)
+        assert [int(attempts) for _, attempts, *_ in found] == [1] + [2] * (len(PLACES) - 1)
+        for _, _, *values in found:
+            assert list(map(float, values)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if "other" not in place][1:])
+def test_memory_that_runs_out_on_the_only_rank_is_tried_again(place):
+    attempts, *found = tried(place, fails=True)
+    assert attempts == 1 + (place != "the sum of the gradients")  # which it has not to take
+    assert found == pytest.approx(tried("nowhere", fails=False)[1:], rel=1e-6)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
