@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from mmd_ddm import __version__
-from mmd_ddm.runs.launch import is_first, rank, speaks, world
+from mmd_ddm.cli.console import console
+from mmd_ddm.runs.launch import check_launch, is_first, rank, speaks, world
 from mmd_ddm.runs.signals import sigterm_as_interrupt
 
 __all__ = ["app", "main"]
@@ -61,12 +62,17 @@ for verb in _VERBS:
 
 def main() -> None:
     """Run the command line."""
+    words, launched = sys.argv[1:], False
     try:
-        _check_shared(sys.argv[1:])
+        if not {"--version", "--help", "-h"} & {*words}:
+            check_launch()
+            launched = True
+            _check_shared(words)
+        console.quiet = not is_first()  # before, nobody knew
         with sigterm_as_interrupt():
             app()
     except (ValueError, OSError) as error:
-        if speaks():
+        if speaks() or not launched:
             who = "" if is_first() else f" rank {rank()}:"
             print(f"mmd-ddm:{who} error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)

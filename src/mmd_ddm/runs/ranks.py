@@ -10,6 +10,8 @@ nothing.
 
 import atexit
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmd_ddm.runs.launch import local_rank, rank, world
+from mmd_ddm.runs.launch import gpu, rank, world
 
 __all__ = [
     "agree", "all_or_none", "any_of", "first_says", "gather", "gather_all", "join", "own",
@@ -30,10 +32,11 @@ T = TypeVar("T")
 
 # Between two meetings of the ranks lies at most an evaluation in one feature space.
 _PATIENCE = timedelta(minutes=20)
+_SOON = 15.0  # seconds, within which they are there if all is well
 
 
 def join(images: int | None = None) -> None:
-    """Meet the other ranks that torchrun has started, and take the GPU of this one.
+    """Meet the other ranks that were started, and take the GPU of this one.
 
     Args:
         images: in the batch they will share; None asks nothing.
@@ -50,12 +53,28 @@ def join(images: int | None = None) -> None:
         )
     gpus = torch.cuda.device_count()
     if gpus:
-        if local_rank() >= gpus:
+        if gpu() >= gpus:
             raise ValueError(f"rank {rank()} has no GPU: there are {gpus} here; start as many")
-        torch.cuda.set_device(local_rank())
-    with _together():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_PATIENCE)
+        torch.cuda.set_device(gpu())
+    late = threading.Timer(_SOON, _say_who_waits)
+    late.start()
+    try:
+        with _together():
+            dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_PATIENCE)
+    finally:
+        late.cancel()
     atexit.register(dist.destroy_process_group)
+
+
+def _say_who_waits() -> None:
+    print(
+        f"mmd-ddm: rank {rank()} is waiting for the others of {world()}, at {_meeting_place()}",
+        file=sys.stderr,
+    )
+
+
+def _meeting_place() -> str:
+    return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
 
 
 def shares(n: int, unit: int = 1) -> list[range]:
@@ -198,8 +217,8 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # each backend has its own kind of it
-        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise ValueError(
             f"another of the {world()} ranks has ended or cannot be reached (they meet at "
-            f"{where}); the last checkpoint is whole: repeat the command to go on from it"
+            f"{_meeting_place()}); the last checkpoint is whole: repeat the command to go on from "
+            "it"
         ) from error
