@@ -92,9 +92,11 @@ def remembered_file(
             do_without(f"{cache_dir()} cannot be written{_why(error)}")
             place = cache_dir() / kind / name
             error = _save(place, value, save, limit)
-        if error is not None:
-            raise error
-        return read(place)
+        while error is None:
+            with suppress(FileNotFoundError):  # another process has just removed it
+                return read(place)
+            error = _save(place, value, save, limit)
+        raise error
 
     found: Any = _find(path, read)
     if together and world() > 1:
