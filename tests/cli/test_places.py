@@ -7,6 +7,7 @@ import pytest
 from commands import CACHE, SMALL, contents, mmd_ddm, read
 
 from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.runs.files import alone
 
 DATA = ("--data", "digits.npy")
 VERBS = {
@@ -49,6 +50,16 @@ def test_a_place_that_takes_nothing_is_found_before_the_work(verb, place, workpl
     assert str(Path(place).parent) in line
     assert line.endswith("give another place")
     assert contents(workplace) == before
+
+
+def test_what_another_process_converts_is_left_to_it(workplace, idle):
+    with alone(workplace / "new.mmd-ddm.lock"):
+        done = mmd_ddm(workplace, "convert", "net.pt", "--out", "new")
+    assert done.code == 2
+    assert done.err == (
+        "mmd-ddm: error: another process is writing new: give --out a new folder\n"
+    )
+    assert not (workplace / "new").exists()
 
 
 @pytest.mark.slow

@@ -1,17 +1,20 @@
 """Run folders: written once, resumed with the same settings only, never half read."""
 
+import errno
 import json
 import os
 import re
 import resource
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from mmd_ddm.runs.files import atomic_folder, atomic_write, read_json, write_json
+from mmd_ddm.runs import files, patience
+from mmd_ddm.runs.files import alone, atomic_folder, atomic_write, read_json, write_json
 from mmd_ddm.runs.folder import (
     OutputError,
     RunLog,
@@ -129,6 +132,16 @@ class TestRunLog:
             run.write(event="train", step=1)
         begin(tmp_path)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["log.jsonl", "run.json"]
+
+    def test_ranks_that_cannot_share_a_verb_are_refused_in_the_library_too(
+        self, tmp_path, monkeypatch
+    ):
+        for name, value in (("WORLD_SIZE", "2"), ("RANK", "1")):
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match="pretrain works in one process, and 2 were started"):
+            begin(tmp_path, "pretrain")
+        begin(tmp_path, "finetune")  # which the first one writes
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_run_that_fails_gives_its_folder_back(self, tmp_path):
         for failure in (RuntimeError, KeyboardInterrupt):
@@ -296,6 +309,41 @@ class TestAtomicFolder:
         assert left in self.found(tmp_path).items()
         self.write(tmp_path / "model", "third")
         assert self.found(tmp_path) == {"model": "third"}
+
+
+class TestAlone:
+    def test_who_waits_says_so_and_comes_next(self, tmp_path, monkeypatch, capfd):
+        monkeypatch.setattr(patience, "_SOON", 0.02)
+        lock, came = tmp_path / "a.lock", []
+
+        def come():
+            with alone(lock):
+                came.append(1)
+
+        second = threading.Thread(target=come)
+        with alone(lock):
+            second.start()
+            said, until = "", time.monotonic() + 10
+            while not said and time.monotonic() < until:
+                time.sleep(0.01)
+                said = capfd.readouterr().err
+            assert came == []
+        second.join()
+        assert said == f"mmd-ddm: waiting for the process that has {lock}\n"
+        assert came == [1]
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_disk_without_locks_keeps_nobody_out(self, tmp_path, monkeypatch):
+        """Some network disks; what is there is left there."""
+
+        def refuse(self):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(files.FileLock, "acquire", refuse)
+        (tmp_path / "a.lock").touch()
+        with alone(tmp_path / "a.lock", "busy"):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]
 
 
 class TestJson:

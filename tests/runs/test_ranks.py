@@ -16,7 +16,7 @@ from commands import SMALL, mmd_ddm, save_place
 from memory_work import PLACES, tried
 from rank_work import CONFIG, SAMPLERS, gradients, make, run
 
-from mmd_ddm.runs import ranks
+from mmd_ddm.runs import patience, ranks
 from mmd_ddm.runs.launch import NAMES
 from mmd_ddm.training.state import TrainingState
 
@@ -201,7 +201,7 @@ def test_who_waits_for_the_others_says_so(monkeypatch, capsys):
     """A rank of two that was started alone; the library's own patience would be 20 minutes."""
     place = dict(zip(NAMES, ("0", "2", "0", "127.0.0.1", str(free_port())), strict=True))
     monkeypatch.setattr(ranks, "_PATIENCE", timedelta(milliseconds=500))
-    monkeypatch.setattr(ranks, "_SOON", 0.1)
+    monkeypatch.setattr(patience, "_SOON", 0.1)
     for name, value in place.items():
         monkeypatch.setenv(name, value)
     where = f"127.0.0.1:{place['MASTER_PORT']}"

@@ -14,6 +14,8 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
+from mmd_ddm.runs.patience import waiting
+
 __all__ = [
     "alone", "atomic_folder", "atomic_write", "check_writable", "is_leftover", "read_json",
     "remove_leftovers", "write_json", "write_text",
@@ -85,7 +87,8 @@ def alone(lock: Path, busy: str = "") -> Iterator[None]:
     file = FileLock(lock, timeout=0 if busy else -1)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file.acquire()
+        with waiting(f"waiting for the process that has {lock}"):
+            file.acquire()
     except Timeout as error:
         raise ValueError(busy) from error
     except (OSError, NotImplementedError):  # no locks here, or nothing can be written

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mmd_ddm.runs.files import alone, check_writable, is_leftover, read_json, write_json
-from mmd_ddm.runs.launch import is_first
+from mmd_ddm.runs.launch import check_shared, is_first
 
 __all__ = [
     "OutputError",
@@ -68,6 +68,7 @@ class RunLog:
         self._held = ExitStack()
 
     def __enter__(self) -> "RunLog":
+        check_shared(self._verb)
         if is_first():
             with self._held:  # until the record is written, an error gives the folder back
                 check_folder(self.folder, self._verb, self._settings)

@@ -10,10 +10,11 @@ import sys
 from contextlib import suppress
 
 __all__ = [
-    "NAMES", "check_launch", "gpu", "is_first", "local_rank", "local_world", "rank", "speaks",
-    "world",
+    "NAMES", "check_launch", "check_shared", "gpu", "is_first", "local_rank", "local_world",
+    "rank", "speaks", "world",
 ]  # fmt: skip
 
+_SHARED = ("finetune", "sample", "evaluate")  # verbs
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _TASKS = "SLURM_STEP_TASKS_PER_NODE"  # 8(x2),4
 _AS = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
@@ -85,6 +86,19 @@ def check_launch() -> None:
 
 def _alone_without(name: str) -> str:
     return f"start with torchrun, or unset {name} to work in one process"
+
+
+def check_shared(verb: str) -> None:
+    """Whether several processes, if there are several, can do it together.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if world() > 1 and verb not in _SHARED:
+        raise ValueError(
+            f"{verb} works in one process, and {world()} were started; only {', '.join(_SHARED)} "
+            "can share their work"
+        )
 
 
 def _number(name: str) -> int | None:

@@ -10,8 +10,6 @@ nothing.
 
 import atexit
 import os
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mmd_ddm.runs.launch import gpu, rank, world
+from mmd_ddm.runs.patience import waiting
 
 __all__ = [
     "agree", "all_or_none", "any_of", "first_says", "gather", "gather_all", "join", "own",
@@ -32,7 +31,6 @@ T = TypeVar("T")
 
 # Between two meetings of the ranks lies at most an evaluation in one feature space.
 _PATIENCE = timedelta(minutes=20)
-_SOON = 15.0  # seconds, within which they are there if all is well
 
 
 def join(images: int | None = None) -> None:
@@ -56,21 +54,10 @@ def join(images: int | None = None) -> None:
         if gpu() >= gpus:
             raise ValueError(f"rank {rank()} has no GPU: there are {gpus} here; start as many")
         torch.cuda.set_device(gpu())
-    late = threading.Timer(_SOON, _say_who_waits)
-    late.start()
-    try:
-        with _together():
-            dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_PATIENCE)
-    finally:
-        late.cancel()
+    others = f"rank {rank()} is waiting for the others of {world()}, at {_meeting_place()}"
+    with waiting(others), _together():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_PATIENCE)
     atexit.register(dist.destroy_process_group)
-
-
-def _say_who_waits() -> None:
-    print(
-        f"mmd-ddm: rank {rank()} is waiting for the others of {world()}, at {_meeting_place()}",
-        file=sys.stderr,
-    )
 
 
 def _meeting_place() -> str:
