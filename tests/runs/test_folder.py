@@ -91,7 +91,9 @@ class TestRunLog:
         (tmp_path / "run").write_text("")
         with pytest.raises(OutputError, match="run is a file; give a folder"):
             begin(tmp_path / "run")
-        with pytest.raises(ValueError, match=r"run is a file, and .*one would lie in it"):
+        with pytest.raises(
+            ValueError, match=r"one cannot be written: .*run is a file; give a folder"
+        ):
             begin(tmp_path / "run" / "one")
 
     def test_a_damaged_record_is_named(self, tmp_path):

@@ -111,7 +111,7 @@ def check_writable(path: Path) -> None:
     place = next((p for p in (path, *path.parents) if p.is_dir()), path)
     taken = next((p for p in path.parents if p.is_file()), None)
     if taken is not None:
-        raise ValueError(f"{taken} is a file, and {path} would lie in it; give another place")
+        raise ValueError(f"{path} cannot be written: {taken} is a file; give a folder")
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
