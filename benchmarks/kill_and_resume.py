@@ -36,13 +36,18 @@ def kill(folder: Path, delay: float, while_writing: bool) -> bool:
         time.sleep(0.01)
     time.sleep(delay)
     while while_writing and process.poll() is None:
-        if (folder / "checkpoint.pt.tmp").exists():
+        if half_written(folder):
             break
     alive = process.poll() is None
     if alive:
         os.kill(process.pid, signal.SIGKILL)
     process.wait()
     return alive
+
+
+def half_written(folder: Path) -> bool:
+    """Whether a checkpoint is being written, or was when the run was killed."""
+    return any(folder.glob("checkpoint.pt.*.tmp"))
 
 
 def main(kills: int) -> int:
@@ -58,7 +63,7 @@ def main(kills: int) -> int:
             if not kill(folder, draw.uniform(0, 0.9 * length), while_writing=done % 2 == 1):
                 continue
             done += 1
-            partial = (folder / "checkpoint.pt.tmp").exists()
+            partial = half_written(folder)
             same = finish(folder) == expected
             torn, equal = torn + partial, equal + same
             print(f"{done}: {'half a checkpoint left, ' * partial}equal: {same}", flush=True)

@@ -6,11 +6,13 @@ from pathlib import Path
 import torch
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, SelectConfig
-from mmd_ddm.evaluation.metrics import kid
+from mmd_ddm.evaluation.metrics import kid_projections
 from mmd_ddm.features.bank import extract
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import build_network, build_sampler
 from mmd_ddm.maths.kernels import Polynomial
+from mmd_ddm.maths.projections import Projections
+from mmd_ddm.maths.random import SELECT
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.runs.fingerprint import weights_sha256
@@ -38,16 +40,16 @@ def tiny_run(
         iterations=iterations, batch_size=4, lr=1e-4, ema_decay=0.9, save_every=save_every, keep=2,
         select=SelectConfig(every=10, samples=8, patience=0, diverged=0),
     )  # fmt: skip
-    log = RunLog(folder, "finetune", {"iterations": iterations})
-
-    def note(**event: object) -> None:
-        log.write(**event)
-        if on_event:
-            on_event(**event)
-
-    def evaluate() -> tuple[float, float]:
-        return kid(extract(draw(sampler, 8, seed=10**9)[0], phi), bank)
-
     objectives = [Objective.over(phi, bank, Polynomial())]
-    finetune(config, sampler, objectives, folder / "checkpoint.pt", note, evaluate)
+    with RunLog(folder, "finetune", {"iterations": iterations}) as log:
+
+        def note(**event: object) -> None:
+            log.write(**event)
+            if on_event:
+                on_event(**event)
+
+        def evaluate() -> Projections:
+            return kid_projections(extract(draw(sampler, 8, purpose=SELECT)[0], phi), bank)
+
+        finetune(config, sampler, objectives, folder / "checkpoint.pt", note, evaluate)
     return weights_sha256(network)

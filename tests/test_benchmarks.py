@@ -105,3 +105,21 @@ def test_the_papers_network_has_its_size(monkeypatch):
     )
     network = work.prepare(settings).sampler.denoiser.network
     assert sum(p.numel() for p in network.parameters()) == 35_746_307
+
+
+def test_what_is_killed_and_resumed_runs_and_is_seen_in_a_write(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    tiny_run = importlib.import_module("tiny_run").tiny_run
+    half_written = importlib.import_module("kill_and_resume").half_written
+    seen = []
+    weights = tiny_run(tmp_path / "whole", 3, save_every=1)
+    save = torch.save
+
+    def look(state, file):
+        seen.append(half_written(tmp_path / "seen"))
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", look)
+    assert tiny_run(tmp_path / "seen", 3, save_every=1) == weights
+    assert seen == [True] * 4
+    assert not half_written(tmp_path / "seen")

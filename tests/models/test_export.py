@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from commands import make_denoiser, mmd_ddm, pictures, save_model
+from commands import forge_gamma, forge_head, make_denoiser, mmd_ddm, pictures, save_model
 from diffusers import DDIMScheduler, DiffusionPipeline
 
 from mmd_ddm.config import ChainConfig
@@ -230,6 +230,18 @@ def test_an_old_folder_is_replaced_whole(tmp_path):
     save_model(tmp_path / "model", STOCK[0])
     assert not list((tmp_path / "model").rglob("*.py"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_was_estimated_of_the_same_weights_stays(tmp_path):
+    save_model(tmp_path / "base")
+    forge_gamma(tmp_path)
+    forge_head(tmp_path)
+    estimates = [
+        tmp_path / "base" / name for name in ("gamma.json", "genie-head/head.safetensors")
+    ]
+    before = [path.read_bytes() for path in estimates]
+    save_model(tmp_path / "base")
+    assert [path.read_bytes() for path in estimates] == before
 
 
 def test_half_precision_files_hold_the_same_network(tmp_path):

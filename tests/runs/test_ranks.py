@@ -7,17 +7,21 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from commands import SMALL, mmd_ddm, save_place
+from memory_work import PLACES, tried
 from rank_work import CONFIG, SAMPLERS, gradients, make, run
 
-from mmd_ddm.runs import ranks
+from mmd_ddm.runs import patience, ranks
+from mmd_ddm.runs.launch import NAMES
 from mmd_ddm.training.state import TrainingState
 
 WORK = Path(__file__).parents[1] / "rank_work.py"
+MEMORY = WORK.with_name("memory_work.py")
 
 
 def error(a, b):
@@ -30,13 +34,18 @@ def free_port():
         return s.getsockname()[1]
 
 
-def start(command, rank, world, port, cwd=None):
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    place |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+def start(command, rank, world, port, cwd=None, stdout=None, slurm=False):
+    """A rank as torchrun starts it, or as srun does."""
+    if slurm:
+        place = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_STEP_NUM_TASKS": world}
+        place |= {"SLURM_STEP_NODELIST": "localhost", "SLURM_JOB_ID": port}
+    else:
+        place = dict(zip(NAMES, (rank, world, rank, "127.0.0.1", port), strict=True))
     return subprocess.Popen(
         [sys.executable, *command],
-        env={**os.environ, **place},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **{k: str(v) for k, v in place.items()}},
         cwd=cwd,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -105,13 +114,14 @@ def test_a_killed_rank_ends_the_others_and_leaves_the_last_checkpoint(pair, tmp_
 
 
 @pytest.mark.slow
-def test_two_ranks_finetune_and_judge_on_the_command_line(tmp_path):
+@pytest.mark.parametrize("slurm", [False, True], ids=["torchrun", "srun"])
+def test_two_ranks_finetune_and_judge_on_the_command_line(slurm, tmp_path):
     save_place(tmp_path, 80)
     words = ("finetune", "base", "--data", "digits.npy", "--steps", 3, *SMALL)
     words += ("--set", "judges=random", "--set", "select.features=encoder")
     port, found = free_port(), []
     command = ["-m", "mmd_ddm", *map(str, words), "--out", "shared"]
-    processes = [start(command, rank, 2, port, cwd=tmp_path) for rank in range(2)]
+    processes = [start(command, r, 2, port, cwd=tmp_path, slurm=slurm) for r in (0, 1)]
     for process in processes:
         assert process.wait(timeout=600) == 0, process.stderr.read()
         process.stderr.close()
@@ -120,6 +130,28 @@ def test_two_ranks_finetune_and_judge_on_the_command_line(tmp_path):
         record = json.loads((tmp_path / run_folder / "results.json").read_text(encoding="utf-8"))
         found.append([row["spaces"]["random"]["kid"] for row in record["rows"]])
     assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_on_one_rank_is_tried_again_on_all():
+    """Wherever it runs out: the ranks do not miss each other, and agree with one process."""
+    port = free_port()
+    processes = [start([str(MEMORY)], rank, 2, port, stdout=subprocess.PIPE) for rank in (0, 1)]
+    told = [process.communicate(timeout=120)[0] for process in processes]
+    _, *expected = tried("nowhere", fails=False)
+    for lines in told:
+        found = [line.split("|") for line in lines.splitlines()]
+        assert [place for place, *_ in found] == list(PLACES)
+        assert [int(attempts) for _, attempts, *_ in found] == [1] + [2] * (len(PLACES) - 1)
+        for _, _, *values in found:
+            assert list(map(float, values)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if "other" not in place][1:])
+def test_memory_that_runs_out_on_the_only_rank_is_tried_again(place):
+    attempts, *found = tried(place, fails=True)
+    assert attempts == 1 + (place != "the sum of the gradients")  # which it has not to take
+    assert found == pytest.approx(tried("nowhere", fails=False)[1:], rel=1e-6)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
@@ -138,6 +170,8 @@ def test_shares_are_whole_batches_in_order(n, unit, world, monkeypatch):
 def test_more_ranks_than_images_are_refused_in_one_line(tmp_path, monkeypatch):
     words = ("finetune", "fashion-mnist", "--data", "fashion-mnist", "--batch-size", 4)
     monkeypatch.setenv("WORLD_SIZE", "8")
+    for name in ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
     for rank, lines in (("0", 1), ("5", 0)):
         monkeypatch.setenv("RANK", rank)
         done = mmd_ddm(tmp_path, *words, "--out", "new")
@@ -148,7 +182,8 @@ def test_more_ranks_than_images_are_refused_in_one_line(tmp_path, monkeypatch):
 
 
 def test_verbs_that_cannot_share_say_so(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in NAMES:
+        monkeypatch.setenv(name, "2" if name == "WORLD_SIZE" else "0")
     done = mmd_ddm(tmp_path, "pretrain", "--data", "x", "--out", "new")
     assert done.code == 2
     assert "pretrain works in one process, and 2 were started" in done.err
@@ -160,3 +195,18 @@ def test_a_rank_without_a_gpu_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="rank 1 has no GPU: there are 1 here"):
         ranks.join()
+
+
+def test_who_waits_for_the_others_says_so(monkeypatch, capsys):
+    """A rank of two that was started alone; the library's own patience would be 20 minutes."""
+    place = dict(zip(NAMES, ("0", "2", "0", "127.0.0.1", str(free_port())), strict=True))
+    monkeypatch.setattr(ranks, "_PATIENCE", timedelta(milliseconds=500))
+    monkeypatch.setattr(patience, "_SOON", 0.1)
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    where = f"127.0.0.1:{place['MASTER_PORT']}"
+    with pytest.raises(ValueError, match=f"another of the 2 ranks .* at {where}"):
+        ranks.join()
+    assert capsys.readouterr().err == (
+        f"mmd-ddm: rank 0 is waiting for the others of 2, at {where}\n"
+    )

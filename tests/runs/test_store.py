@@ -1,15 +1,19 @@
 """What was computed before: once, whole, by one process of many."""
 
+import errno
 import os
 import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mmd_ddm.runs import cache_folder, files, store
+from mmd_ddm.runs.cache_folder import cache_dir
 from mmd_ddm.runs.files import write_json
 from mmd_ddm.runs.fingerprint import key_of
 from mmd_ddm.runs.store import remembered, remembered_arrays, remembered_file
@@ -116,6 +120,56 @@ def test_what_is_larger_than_the_limit_can_be_had_and_stays_mapped(monkeypatch):
     assert map_rows(lambda: range(3)).tolist() == [[0, 1, 2]]  # it was gone from the disk
 
 
+def nowhere(monkeypatch):
+    """Neither a home nor another folder."""
+
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("MMD_DDM_CACHE", "")
+    monkeypatch.setattr(Path, "home", home)
+    monkeypatch.setattr(cache_folder, "_without", {})
+
+
+def in_a_file(monkeypatch):
+    Path(os.environ["MMD_DDM_CACHE"]).write_text("my only copy")
+
+
+def on_a_full_disk(monkeypatch):
+    """It can be read, and was used before, and takes no more."""
+    remembered("scores", key_of("before"), lambda: VALUE)
+    write, full = files.atomic_write, cache_dir()
+
+    @contextmanager
+    def atomic_write(path):
+        with write(path) as file:
+            yield file
+            if full in path.parents:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store, "atomic_write", atomic_write)
+
+
+@pytest.mark.parametrize("unusable", [nowhere, in_a_file, on_a_full_disk])
+def test_where_nothing_can_be_remembered_the_process_does_by_itself(unusable, monkeypatch, capfd):
+    unusable(monkeypatch)
+    for compute in (lambda: VALUE, refuse):
+        assert remembered("scores", KEY, compute) == VALUE
+    for compute in (lambda: ARRAYS, refuse):
+        assert remembered_arrays("samples", KEY, compute).keys() == ARRAYS.keys()
+    for compute in (lambda: range(6), refuse):
+        assert map_rows(compute).shape == (2, 3)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("mmd-ddm: ")
+    assert line.endswith("unless $MMD_DDM_CACHE names a folder that can be written")
+
+
+def test_a_job_that_keeps_what_it_makes_keeps_it_there_or_fails(tmp_path):
+    (tmp_path / "out").write_text("my only copy")
+    with pytest.raises(OSError, match="out"):
+        remembered("cells", KEY, lambda: VALUE, root=tmp_path / "out")
+
+
 def start(*words, **environment):
     return subprocess.Popen(
         [sys.executable, str(WORK), *map(str, words)],
@@ -168,6 +222,13 @@ def test_of_several_ranks_all_compute_or_none_does(tmp_path):
     assert share(*caches) == [["json", "arrays", f"{rank}", f"{rank}", "1.0"] for rank in (0, 1)]
     for cache in caches:
         assert sorted(path.suffix for path in cache.glob("*/*")) == [".json", ".npz"]
+
+
+@pytest.mark.slow
+def test_ranks_that_cannot_remember_remember_each_by_itself(cache):
+    """Though only the first of them has tried to."""
+    cache.write_text("my only copy")
+    assert share(cache, cache) == [["json", "arrays", f"{r}", f"{r}", "1.0"] for r in (0, 1)]
 
 
 def test_of_the_ranks_of_one_machine_the_first_one_saves(cache):

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from mmd_ddm import __version__
-from mmd_ddm.runs.launch import is_first, rank, speaks, world
+from mmd_ddm.cli.console import console
+from mmd_ddm.runs.launch import check_launch, check_shared, is_first, rank, speaks
 from mmd_ddm.runs.signals import sigterm_as_interrupt
 
 __all__ = ["app", "main"]
@@ -23,7 +24,6 @@ _VERBS = (
     "demo", "finetune", "sample", "evaluate", "bench", "neighbors", "interpolate", "gamma",
     "genie-head", "plan", "report", "reproduce", "pretrain", "convert", "verify", "cache",
 )  # fmt: skip
-_SHARED = ("finetune", "sample", "evaluate")  # verbs that several ranks can share
 
 app = typer.Typer(
     name="mmd-ddm",
@@ -61,12 +61,17 @@ for verb in _VERBS:
 
 def main() -> None:
     """Run the command line."""
+    words, launched = sys.argv[1:], False
     try:
-        _check_shared(sys.argv[1:])
+        if words and not {"--version", "--help", "-h"} & {*words}:
+            check_launch()
+            launched = True
+            check_shared(words[0])
+        console.quiet = not is_first()  # before, nobody knew
         with sigterm_as_interrupt():
             app()
     except (ValueError, OSError) as error:
-        if speaks():
+        if speaks() or not launched:
             who = "" if is_first() else f" rank {rank()}:"
             print(f"mmd-ddm:{who} error: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
@@ -75,14 +80,6 @@ def main() -> None:
             again = shlex.join(["mmd-ddm", *sys.argv[1:]])
             print(f"mmd-ddm: interrupted; to go on, repeat: {again}", file=sys.stderr)
         raise
-
-
-def _check_shared(words: list[str]) -> None:
-    if world() > 1 and not {*words[:1]} <= {*_SHARED}:
-        raise ValueError(
-            f"{words[0]} works in one process, and {world()} were started; only "
-            f"{', '.join(_SHARED)} can share their work"
-        )
 
 
 def _one_line(error: Exception) -> str:

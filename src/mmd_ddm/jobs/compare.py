@@ -6,6 +6,7 @@ missing. How far each lies above the best of as many steps is a paired differenc
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from mmd_ddm.jobs.roles import roles_to_runs
 from mmd_ddm.maths.projections import Projections
 from mmd_ddm.report import short_names
 from mmd_ddm.report.bench import write_bench_chart, write_bench_tables
-from mmd_ddm.runs.files import write_json
+from mmd_ddm.runs.files import check_writable, write_json
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.runs.progress import Progress, silent
@@ -87,6 +88,8 @@ def compare(
             f"--seeds must be at least 1 and --batch-size 0 or more; got {seeds} and {batch_size}"
         )
     folder = Path(out) if out else None
+    if folder:
+        check_writable(folder)
     base = load_model(model, device, precision)
     tuned = [_load(run, device, precision) for run in runs]
     names = [samplers] if isinstance(samplers, str) else samplers
@@ -95,47 +98,47 @@ def compare(
     origin_of = origins([base, *tuned])
     real = choose_real(data, origin_of, base.denoiser.shape, resize=resize, progress=progress)
     data, spaces = real.images, _spaces(base, origin_of, real, features)
-    if folder:
-        RunLog(folder, "bench", _settings(data, n, precision, spaces))
-    for note in notes:
-        progress.say(note)
-    rows = f"{len(entries) * seeds} rows of {n:,} images on {base.denoiser.device}"
-    progress.say(f"{rows}; what was drawn before is remembered")
-    record: dict[str, Any] = {
-        "model": base.name,
-        "protocol": {
-            **_protocol(data, n, seeds, precision, base.denoiser.device),
-            **real.protocol,
-        },
-        "spaces": describe(spaces, progress),
-        "rows": [],
-        "notes": notes,
-    }
-    _warm_up(entries, batch_size)
-    networks = dict.fromkeys(entry.sampler.denoiser.network for entry in entries)
-    weights = {network: weights_sha256(network) for network in networks}
-    kids: list[dict[str, Projections]] = []
-    with progress.bar("images", n * seeds * len(entries)) as bar:
-        for entry in entries:
-            tell = partial(
-                bar, note=f"{entry.name} {entry.chain.sampler}, {entry.chain.steps} steps"
-            )
-            found = over_seeds(
-                [
-                    measure(entry, spaces, n, seed, tell, batch_size=batch_size)
-                    for seed in range(seeds)
-                ]
-            )
-            kids.append(found.kid)
-            row = {**found.row, "weights": weights[entry.sampler.denoiser.network]}
-            record["rows"] = above_best([*record["rows"], row], kids, spaces[0].name)
-            if PUBLISHED in spacings:
-                record["rows"] = _best_chains(record["rows"], spaces[0].name)
-            if folder:
-                write_json(folder / "bench.json", record)
-                write_bench_tables(record, folder)
-    if folder:
-        write_bench_chart(record, folder / "bench.png")
+    settings = _settings(data, n, precision, spaces)
+    with RunLog(folder, "bench", settings) if folder else nullcontext():
+        for note in notes:
+            progress.say(note)
+        rows = f"{len(entries) * seeds} rows of {n:,} images on {base.denoiser.device}"
+        progress.say(f"{rows}; what was drawn before is remembered")
+        record: dict[str, Any] = {
+            "model": base.name,
+            "protocol": {
+                **_protocol(data, n, seeds, precision, base.denoiser.device),
+                **real.protocol,
+            },
+            "spaces": describe(spaces, progress),
+            "rows": [],
+            "notes": notes,
+        }
+        _warm_up(entries, batch_size)
+        networks = dict.fromkeys(entry.sampler.denoiser.network for entry in entries)
+        weights = {network: weights_sha256(network) for network in networks}
+        kids: list[dict[str, Projections]] = []
+        with progress.bar("images", n * seeds * len(entries)) as bar:
+            for entry in entries:
+                tell = partial(
+                    bar, note=f"{entry.name} {entry.chain.sampler}, {entry.chain.steps} steps"
+                )
+                found = over_seeds(
+                    [
+                        measure(entry, spaces, n, seed, tell, batch_size=batch_size)
+                        for seed in range(seeds)
+                    ]
+                )
+                kids.append(found.kid)
+                row = {**found.row, "weights": weights[entry.sampler.denoiser.network]}
+                record["rows"] = above_best([*record["rows"], row], kids, spaces[0].name)
+                if PUBLISHED in spacings:
+                    record["rows"] = _best_chains(record["rows"], spaces[0].name)
+                if folder:
+                    write_json(folder / "bench.json", record)
+                    write_bench_tables(record, folder)
+        if folder:
+            write_bench_chart(record, folder / "bench.png")
     return Results(record, folder)
 
 

@@ -7,6 +7,7 @@ from mmd_ddm.models.convert import convert_checkpoint
 from mmd_ddm.models.export import export
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.report import write_base_card
+from mmd_ddm.runs.files import alone, check_writable
 
 __all__ = ["convert"]
 
@@ -36,21 +37,23 @@ def convert(
     Raises:
         ValueError: a folder that exists, or a checkpoint of none of these.
     """
-    if out.exists():
-        raise ValueError(f"{out} exists: give --out a new folder")
-    denoiser, scheduler_config = convert_checkpoint(
-        checkpoint,
-        image_size=image_size,
-        heads=heads,
-        noise_schedule=noise_schedule,
-        diffusion_steps=diffusion_steps,
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    export(denoiser, scheduler_config, None, out)
-    with checkpoint.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    about = {"converted from": checkpoint.name, "sha256 of it": digest}
-    if denoiser.notes:
-        about["of it"] = "; ".join(denoiser.notes)
-    write_base_card(out, checkpoint.stem, about)
+    check_writable(out)
+    lock = out.with_name(f"{out.name}.mmd-ddm.lock")
+    with alone(lock, f"another process is writing {out}: give --out a new folder"):
+        if out.exists():
+            raise ValueError(f"{out} exists: give --out a new folder")
+        denoiser, scheduler_config = convert_checkpoint(
+            checkpoint,
+            image_size=image_size,
+            heads=heads,
+            noise_schedule=noise_schedule,
+            diffusion_steps=diffusion_steps,
+        )
+        export(denoiser, scheduler_config, None, out)
+        with checkpoint.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        about = {"converted from": checkpoint.name, "sha256 of it": digest}
+        if denoiser.notes:
+            about["of it"] = "; ".join(denoiser.notes)
+        write_base_card(out, checkpoint.stem, about)
     return denoiser

@@ -22,7 +22,7 @@ from mmd_ddm.jobs.real_images import leave_out_seen
 from mmd_ddm.jobs.results import Results, load_result
 from mmd_ddm.maths.random import COPIES
 from mmd_ddm.report.sheets import grid, sheet, zoom
-from mmd_ddm.runs.files import write_json
+from mmd_ddm.runs.files import check_writable, write_json
 from mmd_ddm.runs.folder import RunLog, check_folder
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.base import Sampler
@@ -76,8 +76,10 @@ def find_copies(
     if n < 2 or k < 1:
         raise ValueError(f"-n must be at least 2 and -k at least 1; got {n} and {k}")
     check_seed(seed)
+    out = out or Path(run) / "neighbors"
+    check_writable(out)
     place = build_device(device)
-    result, out = load_result(run, place), out or Path(run) / "neighbors"
+    result = load_result(run, place)
     config, shape = result.config, result.model.denoiser.shape
     data = data or config.data
     runs = origins([result.model])
@@ -94,30 +96,32 @@ def find_copies(
         raise ValueError(f"{train.source} holds {len(train)} images; -k {k} takes more")
     phi = make(space, shape[0]).to(place)
     samplers = result.samplers
-    RunLog(out, "neighbors", settings, {**result.hashes, **split.hashes})
-    say_skipped(progress, train)
-    drawn = {name: _draw(name, sampler, n, seed, progress) for name, sampler in samplers.items()}
-    other = metric_device(place)
-    bank = _features(train, phi, place, progress).to(other)
-    with progress.bar("nearest training images", 3) as bar:
-        found = {}
-        for name, pixels in {**drawn, _REAL: real.pixels}.items():
-            found[name] = nearest(extract(pixels, phi, device=place).to(other), bank, k)
-            bar(advance=1, note=name)
-    finding = _finding(found, bank)
-    told = {
-        "sentence": _sentence(finding, space),
-        "rule": _RULE,
-        "space": {"name": space, "sha256": phi.sha256},
-        "data": {"source": train.source, "images": len(train), "sha256": train.sha256},
-        "n": n,
-        "real": len(real),
-        **held.protocol,
-        "seed": seed,
-        **finding,
-    }
-    _picture(drawn, found, train.pixels, k).save(out / "neighbors.png")
-    write_json(out / "neighbors.json", told)
+    with RunLog(out, "neighbors", settings, {**result.hashes, **split.hashes}):
+        say_skipped(progress, train)
+        drawn = {
+            name: _draw(name, sampler, n, seed, progress) for name, sampler in samplers.items()
+        }
+        other = metric_device(place)
+        bank = _features(train, phi, place, progress).to(other)
+        with progress.bar("nearest training images", 3) as bar:
+            found = {}
+            for name, pixels in {**drawn, _REAL: real.pixels}.items():
+                found[name] = nearest(extract(pixels, phi, device=place).to(other), bank, k)
+                bar(advance=1, note=name)
+        finding = _finding(found, bank)
+        told = {
+            "sentence": _sentence(finding, space),
+            "rule": _RULE,
+            "space": {"name": space, "sha256": phi.sha256},
+            "data": {"source": train.source, "images": len(train), "sha256": train.sha256},
+            "n": n,
+            "real": len(real),
+            **held.protocol,
+            "seed": seed,
+            **finding,
+        }
+        _picture(drawn, found, train.pixels, k).save(out / "neighbors.png")
+        write_json(out / "neighbors.json", told)
     return Results(told, out)
 
 

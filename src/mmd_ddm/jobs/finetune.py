@@ -99,7 +99,12 @@ def run(
 
     The arguments are those of `prepare`, which says what it raises.
     """
-    job = prepare(config, out, model=model, data=data, trackers=trackers, progress=progress)
+    with prepare(config, out, model=model, data=data, trackers=trackers, progress=progress) as job:
+        return _finetune_and_judge(job)
+
+
+def _finetune_and_judge(job: Job) -> FinetuneResult:
+    config, progress = job.config, job.progress
     _announce(job)
     spaces = judge_spaces(config, job.phis, job.data, job.device)
     about = describe(spaces, progress)
@@ -121,7 +126,8 @@ def run(
     results["verdict"] = verdict(results).record()
     if is_first():
         _write(job, results, before[0].images, after.images)
-    return FinetuneResult(out, config, replace(job.model, name=str(out), chain=job.chain), results)
+    model = replace(job.model, name=str(job.out), chain=job.chain)
+    return FinetuneResult(job.out, config, model, results)
 
 
 def _announce(job: Job) -> None:

@@ -14,6 +14,7 @@ from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
 from mmd_ddm.models.gamma import Gamma, gamma_file
 from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.runs.files import alone, check_writable
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.progress import Progress, silent
 
@@ -56,22 +57,25 @@ def estimate_gamma(
     check_seed(seed)
     denoiser = load_model(model, device).denoiser
     path = gamma_file(denoiser.source)
+    check_writable(path)
     images = load_images(data, denoiser.shape, resize=resize)
     wanted = Gamma(weights_sha256(denoiser.network), data, images.sha256, n, seed)
-    found = Gamma.load(path) if path.exists() else wanted
-    if replace(found, values=()) != wanted:
-        raise ValueError(f"{path} was made otherwise or of another model: delete it first")
-    total, start = len(denoiser.schedule), len(found.values)
-    with progress.bar("second moments", total) as bar:
-        bar(done=start)
-        moments = second_moments(
-            denoiser, images.pixels, n, seed=seed, start=start, batch_size=batch_size
-        )
-        for t, value in enumerate(moments, start):
-            found = replace(found, values=(*found.values, value))
-            bar(done=t + 1, note=f"{value:.4f} at t = {t}")
-            if (t + 1) % _SAVE_EVERY == 0 or t + 1 == total:
-                found.save(path)
+    lock = path.with_name(f"{path.name}.mmd-ddm.lock")
+    with alone(lock, f"another process is writing {path}: wait for its end"):
+        found = Gamma.load(path) if path.exists() else wanted
+        if replace(found, values=()) != wanted:
+            raise ValueError(f"{path} was made otherwise or of another model: delete it first")
+        total, start = len(denoiser.schedule), len(found.values)
+        with progress.bar("second moments", total) as bar:
+            bar(done=start)
+            moments = second_moments(
+                denoiser, images.pixels, n, seed=seed, start=start, batch_size=batch_size
+            )
+            for t, value in enumerate(moments, start):
+                found = replace(found, values=(*found.values, value))
+                bar(done=t + 1, note=f"{value:.4f} at t = {t}")
+                if (t + 1) % _SAVE_EVERY == 0 or t + 1 == total:
+                    found.save(path)
     return Results(asdict(found), path.parent)
 
 

@@ -9,6 +9,7 @@ from mmd_ddm.data.images import load_images
 from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.models.genie_head import GenieHead, head_folder
+from mmd_ddm.runs.files import check_writable
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import OutputError, RunLog
 from mmd_ddm.runs.progress import Progress, silent
@@ -33,26 +34,28 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
     """
     denoiser = load_model(model, config.device).denoiser
     folder, weights = head_folder(denoiser.source), weights_sha256(denoiser.network)
+    check_writable(folder)
     images = load_images(config.data, denoiser.shape, resize=config.resize)
     inputs = {"data_sha256": images.sha256, "weights_sha256": weights}
-    try:
-        log = RunLog(folder, "genie-head", to_mapping(config), inputs)
-    except OutputError as error:
-        raise ValueError(f"{error} (here: delete {folder})") from error
     layer: Any = denoiser.network.conv_norm_out
     torch.manual_seed(config.seed)
-    head = GenieHead(denoiser.shape[0], layer.num_channels, layer.num_groups)
-    with progress.bar("derivative", config.iterations) as bar:
+    head = GenieHead(denoiser.shape[0], layer.num_channels, layer.num_groups).to(denoiser.device)
+    pixels = images.pixels.to(denoiser.device)
+    try:
+        with (
+            RunLog(folder, "genie-head", to_mapping(config), inputs) as log,
+            progress.bar("derivative", config.iterations) as bar,
+        ):
 
-        def on_event(**event: Any) -> None:
-            log.write(**event)
-            if event["event"] == "fault":
-                progress.say(event["message"])
-            else:
-                bar(done=event["step"], note=f"error {event['loss']:.4f}")
+            def on_event(**event: Any) -> None:
+                log.write(**event)
+                if event["event"] == "fault":
+                    progress.say(event["message"])
+                else:
+                    bar(done=event["step"], note=f"error {event['loss']:.4f}")
 
-        head.to(denoiser.device)
-        pixels = images.pixels.to(denoiser.device)
-        distil(config, denoiser, head, pixels, folder / "checkpoint.pt", on_event)
-    head.save(denoiser.source, weights)
+            distil(config, denoiser, head, pixels, folder / "checkpoint.pt", on_event)
+            head.save(denoiser.source, weights)
+    except OutputError as error:
+        raise ValueError(f"{error} (here: delete {folder})") from error
     return Results({"weights_sha256": weights}, folder)

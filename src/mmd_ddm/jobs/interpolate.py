@@ -6,7 +6,7 @@ from mmd_ddm.config import check_seed
 from mmd_ddm.jobs.build import build_device
 from mmd_ddm.jobs.results import Results, load_result
 from mmd_ddm.report.sheets import grid, sheet, zoom
-from mmd_ddm.runs.files import write_json
+from mmd_ddm.runs.files import check_writable, write_json
 from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.draw import draw_arc
@@ -45,24 +45,26 @@ def interpolate(
     if n < 1 or frames < 2:
         raise ValueError(f"-n must be at least 1 and --frames 2; got {n} and {frames}")
     check_seed(seed)
-    result = load_result(run, build_device(device))
     folder = out or Path(run) / "interpolation"
+    check_writable(folder)
+    result = load_result(run, build_device(device))
     samplers = result.samplers
-    RunLog(folder, "interpolate", {"n": n, "frames": frames, "seed": seed}, result.hashes)
-    bands = []
-    with progress.bar("interpolating", 2 * n) as bar:
-        for first in range(seed, seed + 2 * n, 2):
-            for name, sampler in samplers.items():
-                row = draw_arc(sampler, first, frames).numpy()
-                bands.append(("", [(name, grid(row, frames))]))
-                bar(advance=1, note=name)
     chain = result.chain
     sentence = (
         f"Spherical interpolation (Eq. 8) between {n} pairs of noises, {frames} images each, in "
         f"{len(chain.times)} {chain.sampler} steps; of each pair the base above, the finetuned "
         "model below."
     )
-    sheet(bands, zoom(result.model.denoiser.shape[-1])).save(folder / "interpolation.png")
     record = {"sentence": sentence, "chain": list(chain.times)}
-    write_json(folder / "interpolation.json", record)
+    settings = {"n": n, "frames": frames, "seed": seed}
+    with RunLog(folder, "interpolate", settings, result.hashes):
+        bands = []
+        with progress.bar("interpolating", 2 * n) as bar:
+            for first in range(seed, seed + 2 * n, 2):
+                for name, sampler in samplers.items():
+                    row = draw_arc(sampler, first, frames).numpy()
+                    bands.append(("", [(name, grid(row, frames))]))
+                    bar(advance=1, note=name)
+        sheet(bands, zoom(result.model.denoiser.shape[-1])).save(folder / "interpolation.png")
+        write_json(folder / "interpolation.json", record)
     return Results(record, folder)

@@ -75,33 +75,36 @@ def pretrain(
         shape=(channels, height, width),
         autocast=precision_dtype(config.precision),
     )
-    log = RunLog(out, "pretrain", to_mapping(config), {"data_sha256": images.sha256})
-    say_skipped(progress, images)
-    millions = sum(p.numel() for p in network.parameters()) / 1e6
-    progress.say(
-        f"{len(images):,} images of {height}x{width}, network of {millions:.2f} M on {device}"
-    )
-    with (
-        tracked(trackers, out, to_mapping(config)) as follow,
-        progress.bar("denoising loss", config.iterations) as bar,
-    ):
+    record = {"data_sha256": images.sha256}
+    with RunLog(out, "pretrain", to_mapping(config), record) as log:
+        say_skipped(progress, images)
+        millions = sum(p.numel() for p in network.parameters()) / 1e6
+        progress.say(
+            f"{len(images):,} images of {height}x{width}, network of {millions:.2f} M on {device}"
+        )
+        with (
+            tracked(trackers, out, to_mapping(config)) as follow,
+            progress.bar("denoising loss", config.iterations) as bar,
+        ):
 
-        def on_event(**event: Any) -> None:
-            log.write(**event)
-            follow(**event)
-            if event["event"] == "fault":
-                progress.say(event["message"])
-            else:
-                bar(done=event["step"], note=f"loss {event['loss']:.4f}")
+            def on_event(**event: Any) -> None:
+                log.write(**event)
+                follow(**event)
+                if event["event"] == "fault":
+                    progress.say(event["message"])
+                else:
+                    bar(done=event["step"], note=f"loss {event['loss']:.4f}")
 
-        checkpoint = out / "checkpoint.pt"
-        if not train_network(limited, denoiser, images.pixels.to(device), checkpoint, on_event):
-            return Results({"finished": False}, out)
-    scheduler = {"num_train_timesteps": 1000, "prediction_type": config.prediction}
-    export(denoiser, {**scheduler, "clip_sample": False}, None, out / "model", half=True)
-    _write_card(out / "model", config, images)
-    saved = load_model(str(out / "model")).denoiser.network  # float16 has rounded it
-    log.write(event="done", weights_sha256=weights_sha256(saved))
+            checkpoint = out / "checkpoint.pt"
+            if not train_network(
+                limited, denoiser, images.pixels.to(device), checkpoint, on_event
+            ):
+                return Results({"finished": False}, out)
+        scheduler = {"num_train_timesteps": 1000, "prediction_type": config.prediction}
+        export(denoiser, {**scheduler, "clip_sample": False}, None, out / "model", half=True)
+        _write_card(out / "model", config, images)
+        saved = load_model(str(out / "model")).denoiser.network  # float16 has rounded it
+        log.write(event="done", weights_sha256=weights_sha256(saved))
     return Results({"finished": True}, out)
 
 

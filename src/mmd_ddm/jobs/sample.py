@@ -17,6 +17,7 @@ from mmd_ddm.jobs.chain import ChainLike, choose_chain, describe_chain
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.report.sheets import grid, save_png, sheet, zoom
+from mmd_ddm.runs.files import check_writable
 from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.runs.launch import is_first, world
 from mmd_ddm.runs.progress import Progress, silent
@@ -71,28 +72,31 @@ def sample(
         raise ValueError("--trajectory works in one process")
     check_seed(seed)
     out = Path(out)
+    check_writable(out)
     model = load_model(model, device)
     chosen = choose_chain(model, chain, truncated=bool(start_from))
     begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, resize)
     settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chosen)}
     settings |= begun_from
-    RunLog(out, "sample", settings)
-    progress.say(f"{n} images in {describe_chain(model, chosen)}")
     walk = build_sampler(chosen, model.denoiser, truncated=bool(start_from))
-    shown: list[Tensor] = []
-    with progress.bar("sampling", n) as bar:
-        for start in range(0, n, batch_size * world()):
-            count = min(batch_size * world(), n - start)
-            pixels, _ = draw(walk, count, seed=seed + start, batch_size=batch_size, start=begin)
-            for i, image in enumerate(pixels if is_first() else (), start):
-                save_png(image.numpy(), out / f"{i:05d}.png")
-            shown += pixels[: max(0, _GRID - start)]
-            bar(advance=count)
-    if is_first():
-        columns = math.ceil(len(shown) ** 0.5)
-        save_png(grid(torch.stack(shown).numpy(), columns), out / "grid.png")
-    if trajectory:
-        _strip(walk, min(n, _STRIP_ROWS), seed, begin).save(out / "trajectory.png")
+    with RunLog(out, "sample", settings):
+        progress.say(f"{n} images in {describe_chain(model, chosen)}")
+        shown: list[Tensor] = []
+        with progress.bar("sampling", n) as bar:
+            for start in range(0, n, batch_size * world()):
+                count = min(batch_size * world(), n - start)
+                pixels, _ = draw(
+                    walk, count, seed=seed + start, batch_size=batch_size, start=begin
+                )
+                for i, image in enumerate(pixels if is_first() else (), start):
+                    save_png(image.numpy(), out / f"{i:05d}.png")
+                shown += pixels[: max(0, _GRID - start)]
+                bar(advance=count)
+        if is_first():
+            columns = math.ceil(len(shown) ** 0.5)
+            save_png(grid(torch.stack(shown).numpy(), columns), out / "grid.png")
+        if trajectory:
+            _strip(walk, min(n, _STRIP_ROWS), seed, begin).save(out / "trajectory.png")
     return Results(settings, out)
 
 

@@ -3,7 +3,8 @@
 The run folder then holds the model, the log, and the state to resume from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ class Job:
     progress: Progress
 
 
+@contextmanager
 def prepare(
     config: FinetuneConfig,
     out: Path,
@@ -82,8 +84,10 @@ def prepare(
     data: Split | None = None,
     trackers: Sequence[str] = (),
     progress: Progress = silent,
-) -> Job:
+) -> Iterator[Job]:
     """Load everything and open the run folder, which comes last: bad settings leave no trace.
+
+    Within, no other process writes there.
 
     Args:
         config: the settings.
@@ -115,19 +119,19 @@ def prepare(
     inputs = {"model_sha256": weights_sha256(denoiser.network), **data.hashes}
     adapter = adapt(denoiser.network, config.trained, config.lora_rank, config.seed)
     choice = fit(config, build_sampler(chain, denoiser), [*optimised.values()], out, progress)
-    log = RunLog(out, "finetune", to_mapping(config), inputs)
-    log.write(event="plan", **asdict(choice))
-    return Job(
-        config, out, device, model, chain, data, phis, objectives, choice, adapter, log, trackers,
-        progress,
-    )  # fmt: skip
+    with RunLog(out, "finetune", to_mapping(config), inputs) as log:
+        log.write(event="plan", **asdict(choice))
+        yield Job(
+            config, out, device, model, chain, data, phis, objectives, choice, adapter, log,
+            trackers, progress,
+        )  # fmt: skip
 
 
 def train(config: FinetuneConfig, out: Path, progress: Progress = silent) -> None:
     """Finetune as configured, and judge nothing. To resume, call it again."""
-    job = prepare(config, out, progress=progress)
-    train_and_export(job)
-    job.log.write(event="done", weights_sha256=weights_sha256(job.model.denoiser.network))
+    with prepare(config, out, progress=progress) as job:
+        train_and_export(job)
+        job.log.write(event="done", weights_sha256=weights_sha256(job.model.denoiser.network))
 
 
 def train_and_export(job: Job) -> int:

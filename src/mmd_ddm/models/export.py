@@ -9,11 +9,11 @@ from types import ModuleType
 from typing import Any
 
 from mmd_ddm.models.gamma import gamma_file, gamma_of
-from mmd_ddm.models.genie_head import head_of
+from mmd_ddm.models.genie_head import head_folder, head_of
 from mmd_ddm.models.parts import share_weights
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.shipped import scheduling_few_step, unet_equal_heads
-from mmd_ddm.runs.files import write_json
+from mmd_ddm.runs.files import atomic_folder, write_json
 from mmd_ddm.runs.fingerprint import weights_sha256
 
 __all__ = ["export", "make_pipeline"]
@@ -50,25 +50,33 @@ def export(
         folder: replaced once the new one is complete.
         half: write float16 weights.
     """
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     pipeline = make_pipeline(denoiser, scheduler_config, chain)
     network = pipeline.unet
     if half:
         network = pipeline.unet = copy.deepcopy(network).half()
-    pipeline.save_pretrained(temporary, max_shard_size=_MAX_SHARD)
-    share_weights(temporary)
-    if isinstance(pipeline.scheduler, scheduling_few_step.FewStepScheduler):
-        _ship(temporary, "scheduler", scheduling_few_step, "FewStepScheduler")
-    if isinstance(network, unet_equal_heads.EqualHeadsUNet2DModel):
-        _ship(temporary, "unet", unet_equal_heads, "EqualHeadsUNet2DModel")
-    if chain is not None and chain["sampler"].startswith("analytic"):
-        gamma = gamma_of(denoiser).for_finetuned(weights_sha256(network))
-        gamma.save(gamma_file(temporary))
-    if chain is not None and chain["sampler"] == "genie-head":
-        head_of(denoiser).save(temporary, weights_sha256(network))
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
+    with atomic_folder(folder) as temporary:
+        pipeline.save_pretrained(temporary, max_shard_size=_MAX_SHARD)
+        share_weights(temporary)
+        if isinstance(pipeline.scheduler, scheduling_few_step.FewStepScheduler):
+            _ship(temporary, "scheduler", scheduling_few_step, "FewStepScheduler")
+        if isinstance(network, unet_equal_heads.EqualHeadsUNet2DModel):
+            _ship(temporary, "unet", unet_equal_heads, "EqualHeadsUNet2DModel")
+        if chain is not None and chain["sampler"].startswith("analytic"):
+            gamma = gamma_of(denoiser).for_finetuned(weights_sha256(network))
+            gamma.save(gamma_file(temporary))
+        if chain is not None and chain["sampler"] == "genie-head":
+            head_of(denoiser).save(temporary, weights_sha256(network))
+        _keep_estimates(folder, temporary)
+
+
+def _keep_estimates(old: Path, new: Path) -> None:
+    """What was estimated of the old model, and names its weights: hours of work, perhaps."""
+    for estimate in (gamma_file(old), head_folder(old)) if old.is_dir() else ():
+        kept = new / estimate.name
+        if estimate.is_file() and not kept.exists():
+            shutil.copy(estimate, kept)
+        elif estimate.is_dir() and not kept.exists():
+            shutil.copytree(estimate, kept)
 
 
 def make_pipeline(

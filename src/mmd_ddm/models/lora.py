@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from mmd_ddm.models.parts import share_weights
+from mmd_ddm.runs.files import atomic_folder
 
 __all__ = ["adapt", "merge"]
 
@@ -66,6 +67,7 @@ def merge(adapter: Any, folder: Path | None) -> None:
     if adapter is None:
         return
     if folder is not None:
-        adapter.save_pretrained(folder)
-        share_weights(folder)
+        with atomic_folder(folder) as temporary:
+            adapter.save_pretrained(temporary)
+            share_weights(temporary)
     adapter.merge_and_unload()

@@ -10,6 +10,7 @@ from mmd_ddm.paper.cells import Cell, Choice, is_finished, lay_out, minutes
 from mmd_ddm.paper.panels import draw_figure
 from mmd_ddm.paper.presets import Preset, load_experiment
 from mmd_ddm.paper.tables import Layout, write_figure_text, write_index, write_table
+from mmd_ddm.runs.files import check_writable
 from mmd_ddm.runs.folder import OutputError
 from mmd_ddm.runs.progress import Progress, silent
 
@@ -28,6 +29,7 @@ def reproduce(
     cells = out / "cells"
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not cells.is_dir()):
         raise OutputError(f"{out} holds something else; give a new or empty folder")
+    check_writable(out)
     plans = [(preset, lay_out(preset, choice)) for preset in presets]
     left = _Left.over(plans, out)
     work = CellWork(out, progress)

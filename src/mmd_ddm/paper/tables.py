@@ -18,6 +18,7 @@ from mmd_ddm.paper.cells import Cell, Choice, Key, spatial, with_classes
 from mmd_ddm.paper.presets import Preset, load_experiment, preset_names
 from mmd_ddm.paper.published import published, published_figures
 from mmd_ddm.report.tables import Strong, Table, csv_text, escape
+from mmd_ddm.runs.files import write_text
 
 __all__ = ["Layout", "write_figure_text", "write_index", "write_table"]
 
@@ -74,8 +75,7 @@ def write_table(layout: Layout, folder: Path) -> None:
         ("tex", "\n".join(table.latex() for table in tables)),
         ("csv", csv_text(_NUMBERS, numbers)),
     ):
-        path = folder / f"{layout.preset.name}.{ending}"
-        path.write_text(content, encoding="utf-8", newline="\n")
+        write_text(folder / f"{layout.preset.name}.{ending}", content)
 
 
 def write_figure_text(layout: Layout, caption: str, folder: Path) -> None:
@@ -83,14 +83,14 @@ def write_figure_text(layout: Layout, caption: str, folder: Path) -> None:
     name, title = layout.preset.name, escape(layout.preset.title)
     parts = [f"## {title}", f"![{title}]({name}.png)", caption]
     parts += [_describe(layout, part) for part in layout.parts]
-    (folder / f"{name}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_text(folder / f"{name}.md", "\n\n".join(parts) + "\n")
 
 
 def write_index(folder: Path) -> None:
     """Write ``results.md``: every table and figure that lies there, in their order."""
     texts = [folder / f"{name}.md" for name in preset_names()]
     found = [path.read_text(encoding="utf-8") for path in texts if path.is_file()]
-    (folder / "results.md").write_text("\n".join(found), encoding="utf-8")
+    write_text(folder / "results.md", "\n".join(found))
 
 
 def _describe(layout: Layout, part: str) -> str:

@@ -16,6 +16,7 @@ from mmd_ddm.report.results import (
     shown_rows,
 )
 from mmd_ddm.report.tables import csv_text
+from mmd_ddm.runs.files import atomic_write, write_text
 
 __all__ = ["write_bench_chart", "write_bench_tables"]
 
@@ -31,7 +32,7 @@ def write_bench_tables(results: dict[str, Any], folder: Path) -> None:
         ("tex", comparison_table(results).latex()),
         ("csv", csv_text(*comparison_numbers(results))),
     ):
-        (folder / f"bench.{ending}").write_text(text, encoding="utf-8", newline="\n")
+        write_text(folder / f"bench.{ending}", text)
 
 
 def write_bench_chart(results: dict[str, Any], path: Path) -> None:
@@ -71,4 +72,5 @@ def write_bench_chart(results: dict[str, Any], path: Path) -> None:
             draw_floor(axes, about, min(kid for _, kid, _ in every), _FLOOR)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
-    figure.savefig(path, dpi=130)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=130)

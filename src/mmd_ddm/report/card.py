@@ -18,6 +18,7 @@ from mmd_ddm.report.record import loading_code, ships_code
 from mmd_ddm.report.results import results_table
 from mmd_ddm.report.runs import read_run
 from mmd_ddm.report.tables import escape
+from mmd_ddm.runs.files import write_text
 
 __all__ = ["write_base_card", "write_card"]
 
@@ -88,7 +89,7 @@ def write_card(folder: Path) -> None:
         f"Lower is better; real vs real is the floor. {escape(judged.rule)}",
     ]
     text = _compose(_header(base, data, few_step=True), body, limits)
-    (folder / "model" / "README.md").write_text(text, encoding="utf-8")
+    write_text(folder / "model" / "README.md", text)
 
 
 def write_base_card(folder: Path, title: str, about: Mapping[str, Any], data: str = "") -> None:
@@ -113,7 +114,7 @@ def write_base_card(folder: Path, title: str, about: Mapping[str, Any], data: st
         f"## Use\n\n{fence(code, 'python')}",
     ]
     text = _compose(_header("", data, few_step=False), body, _BASE_LIMITS)
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_text(folder / "README.md", text)
 
 
 def _compose(header: str, body: Sequence[str], limits: Sequence[str]) -> str:

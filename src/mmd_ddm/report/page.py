@@ -15,7 +15,7 @@ from mmd_ddm.report.markdown import comparison_markdown, run_markdown
 from mmd_ddm.report.results import NUMBERS, comparison_table, numbers, results_table
 from mmd_ddm.report.runs import Run, run_of
 from mmd_ddm.report.tables import Strong, csv_text
-from mmd_ddm.runs.files import atomic_write
+from mmd_ddm.runs.files import atomic_write, check_writable
 
 __all__ = ["write_report"]
 
@@ -57,6 +57,7 @@ def _refuse_foreign(out: Path) -> None:
             head = file.read(1024)
         if mark.encode() not in head:
             raise ValueError(f"{out} is not a report of ours; give another name")
+    check_writable(out)
 
 
 def _page(found: Sequence[Run], out: Path) -> str:

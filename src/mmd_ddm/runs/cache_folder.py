@@ -4,9 +4,13 @@ An entry is a file ``KIND/NAME``, with a key's 32 digits at the end of its name;
 left alone. Its time is that of the entry's last use. No torch here.
 """
 
+import atexit
 import math
 import os
 import re
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,12 +18,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mmd_ddm.runs.files import remove_leftovers
+from mmd_ddm.runs.launch import is_first
 
-__all__ = ["GIB", "Entry", "afresh", "cache_dir", "cache_limit", "entries", "prune"]
+__all__ = [
+    "GIB", "Entry", "afresh", "cache_dir", "cache_limit", "do_without", "entries", "is_own",
+    "prune",
+]  # fmt: skip
 
 GIB = 2**30
 _DEFAULT_LIMIT = 20
 _instead: Path | None = None  # of `afresh`
+_without: dict[Path | None, Path] = {}  # of `do_without`, by the folder that cannot be used
 _NAME = re.compile(r"(?:.+-)?[0-9a-f]{32}\.\w+")
 
 
@@ -51,10 +60,39 @@ def afresh() -> Iterator[None]:
 
 
 def cache_dir() -> Path:
-    """``$MMD_DDM_CACHE``, or ``~/.cache/mmd-ddm``; it need not exist yet."""
+    """``$MMD_DDM_CACHE``, or ``~/.cache/mmd-ddm``, or of `do_without`; it need not exist yet."""
     if _instead is not None:
         return _instead
-    return Path(os.environ.get("MMD_DDM_CACHE", Path.home() / ".cache" / "mmd-ddm"))
+    named = _named()
+    if named is None and named not in _without:
+        do_without("there is no home folder")
+    return _without.get(named) or Path(str(named))
+
+
+def do_without(why: str) -> None:
+    """From here on this process remembers in a folder of its own, which goes with it."""
+    folder = tempfile.mkdtemp(prefix="mmd-ddm-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _without[_named()] = Path(folder)
+    if is_first():
+        print(
+            f"mmd-ddm: {why}; nothing is remembered after this command, unless $MMD_DDM_CACHE "
+            "names a folder that can be written",
+            file=sys.stderr,
+        )
+
+
+def is_own() -> bool:
+    """Whether no other process remembers there: see `afresh` and `do_without`."""
+    return _instead is not None or _named() in _without
+
+
+def _named() -> Path | None:
+    if os.environ.get("MMD_DDM_CACHE"):
+        return Path(os.environ["MMD_DDM_CACHE"])
+    with suppress(RuntimeError):  # neither $HOME nor an entry in the list of users
+        return Path.home() / ".cache" / "mmd-ddm"
+    return None
 
 
 def cache_limit() -> float:

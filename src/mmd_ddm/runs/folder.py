@@ -13,12 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from mmd_ddm.runs.files import read_json, write_json
-from mmd_ddm.runs.launch import is_first
+from mmd_ddm.runs.files import alone, check_writable, is_leftover, read_json, write_json
+from mmd_ddm.runs.launch import check_shared, is_first
 
 __all__ = [
     "OutputError",
@@ -35,12 +35,15 @@ _PACKAGES = ("mmd-ddm", "torch", "diffusers", "timm", "torch-fidelity", "numpy")
 _WITHOUT_EFFECT = {"compare_steps", "judge_samples", "keep", "save_every"}
 
 
+_LOCK = "run.lock"  # there while a process writes the folder
+
+
 class OutputError(ValueError):
     """The output folder cannot be used as asked."""
 
 
 class RunLog:
-    """An open run folder.
+    """A run folder, open and this process's alone within ``with``.
 
     Args:
         folder: created if need be.
@@ -49,7 +52,8 @@ class RunLog:
         inputs: hashes of the data and weights it begins with; others are refused as well.
 
     Raises:
-        OutputError: the folder holds something else, or another run.
+        OutputError: on entering: the folder holds something else, or another run.
+        ValueError: likewise: another process is writing it, or nobody can.
     """
 
     def __init__(
@@ -59,15 +63,29 @@ class RunLog:
         settings: Mapping[str, Any],
         inputs: Mapping[str, str] | None = None,
     ) -> None:
-        check_folder(folder, verb, settings)
         self.folder = folder
-        if not is_first():
-            return
-        inputs = dict(inputs or {})
-        record = {"verb": verb, "settings": dict(settings), "inputs": inputs}
-        path = folder / "run.json"
-        if path.is_file():
-            _refuse_other_inputs(path, inputs)
+        self._verb, self._settings, self._inputs = verb, dict(settings), dict(inputs or {})
+        self._held = ExitStack()
+
+    def __enter__(self) -> "RunLog":
+        check_shared(self._verb)
+        if is_first():
+            with self._held:  # until the record is written, an error gives the folder back
+                check_folder(self.folder, self._verb, self._settings)
+                self._held.enter_context(_alone_in(self.folder))
+                self._begin()
+                self._held = self._held.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
+
+    def _begin(self) -> None:
+        path = self.folder / "run.json"
+        record = {"verb": self._verb, "settings": self._settings, "inputs": self._inputs}
+        if path.is_file():  # perhaps since the check
+            _refuse_other_run(path, self._verb, self._settings)
+            _refuse_other_inputs(path, self._inputs)
             self._end_line()
             write_json(path, {**read_json(path), **record})  # those that may change have
         else:
@@ -97,24 +115,39 @@ def check_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
 
     Raises:
         OutputError: the folder holds something else, or another run.
+        ValueError: another process is writing it, or nobody can.
     """
     if not is_first():
         return
-    for path in (folder, *folder.parents):
-        if path.is_file():
-            raise OutputError(f"{path} is a file; give a folder")
+    if folder.is_file():
+        raise OutputError(f"{folder} is a file; give a folder")
     if (folder / "run.json").is_file():
         _refuse_other_run(folder / "run.json", verb, settings)
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and not all(_of_a_run(path) for path in folder.iterdir()):
         raise OutputError(f"{folder} holds something else; give a new or empty folder")
+    check_writable(folder)
+    if (folder / _LOCK).exists():
+        with _alone_in(folder):
+            pass
+
+
+def _alone_in(folder: Path) -> AbstractContextManager[None]:
+    busy = f"another process is writing {folder}: wait for its end, or give a new folder"
+    return alone(folder / _LOCK, busy)
+
+
+def _of_a_run(path: Path) -> bool:
+    """Whether it is what a run that was killed before its record was written has left."""
+    return path.name == _LOCK or is_leftover(path)
 
 
 def refuse_foreign_results(path: Path) -> None:
     """Only what `evaluate` wrote may be replaced: a finetuning's results hold its verdict.
 
     Raises:
-        ValueError: a folder, or another file.
+        ValueError: a folder, or another file, or where nothing can be written.
     """
+    check_writable(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a JSON file")
     if not path.exists():

@@ -1,27 +1,48 @@
-"""Which of several processes this is, as torchrun says it in the environment. No torch here.
+"""Which of several processes this is, as its launcher says it in the environment. No torch here.
 
-A *rank* is one of the processes that finetune together. The first one writes and prints.
+A *rank* is one of the processes that finetune together. The first one writes and prints. torchrun
+and accelerate name it in `NAMES`; of a task of srun `check_launch` makes these from SLURM's.
 """
 
 import os
+import re
 import sys
+from contextlib import suppress
 
-__all__ = ["is_first", "local_rank", "rank", "speaks", "world"]
+__all__ = [
+    "NAMES", "check_launch", "check_shared", "gpu", "is_first", "local_rank", "local_world",
+    "rank", "speaks", "world",
+]  # fmt: skip
+
+_SHARED = ("finetune", "sample", "evaluate")  # verbs
+NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_TASKS = "SLURM_STEP_TASKS_PER_NODE"  # 8(x2),4
+_AS = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
 def rank() -> int:
     """The number of this process, from 0."""
-    return int(os.environ.get("RANK", "0"))
+    return _number("RANK") or 0 if world() > 1 else 0
 
 
 def world() -> int:
     """How many there are."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE") or 1
 
 
 def local_rank() -> int:
-    """The number of this process on its machine: that of its GPU, too."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    """The number of this process on its machine."""
+    return _number("LOCAL_RANK") or 0 if world() > 1 else 0
+
+
+def local_world() -> int:
+    """How many there are on this machine, as far as is known."""
+    return _number("LOCAL_WORLD_SIZE") or 1
+
+
+def gpu() -> int:
+    """Which of the GPUs that this process sees is its own."""
+    return 0 if os.environ.get("SLURM_GPUS_PER_TASK") == "1" else local_rank()
 
 
 def is_first() -> bool:
@@ -37,3 +58,68 @@ def speaks() -> bool:
     """
     distributed = sys.modules.get("torch.distributed")
     return is_first() or (distributed is not None and distributed.is_initialized())
+
+
+def check_launch() -> None:
+    """Whether the launcher has said all that it must; a task of srun is told it as torchrun would.
+
+    Raises:
+        ValueError: a variable that is missing, or no number that it can be.
+    """
+    given = {name: os.environ[name] for name in NAMES if os.environ.get(name)}
+    if not {"RANK", "WORLD_SIZE"} & given.keys() and _task_of_several():
+        given = {**_slurm(), **given}
+        os.environ.update(given)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        if not given.get(name, "0").isdecimal():
+            raise ValueError(f"{name} is {given[name]!r} and no number; {_alone_without(name)}")
+    size, place = int(given.get("WORLD_SIZE", 1)), int(given.get("RANK", 0))
+    if place >= size:
+        told = f"WORLD_SIZE is {size}" if "WORLD_SIZE" in given else "WORLD_SIZE is not set"
+        raise ValueError(f"RANK is {place}, and {told}; {_alone_without('RANK')}")
+    missing = ", ".join(name for name in NAMES if name not in given)
+    if size > 1 and missing:
+        raise ValueError(
+            f"WORLD_SIZE is {size}, and {missing} not set; {_alone_without('WORLD_SIZE')}"
+        )
+
+
+def _alone_without(name: str) -> str:
+    return f"start with torchrun, or unset {name} to work in one process"
+
+
+def check_shared(verb: str) -> None:
+    """Whether several processes, if there are several, can do it together.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if world() > 1 and verb not in _SHARED:
+        raise ValueError(
+            f"{verb} works in one process, and {world()} were started; only {', '.join(_SHARED)} "
+            "can share their work"
+        )
+
+
+def _number(name: str) -> int | None:
+    with suppress(ValueError):
+        return int(os.environ.get(name, ""))
+    return None
+
+
+def _task_of_several() -> bool:
+    """Within srun, that is; a script of sbatch has SLURM's names as well, but no step."""
+    return (_number(_AS["WORLD_SIZE"]) or 1) > 1
+
+
+def _slurm() -> dict[str, str]:
+    """What torchrun would have said to this task of srun."""
+    found = {name: os.environ.get(theirs, "") for name, theirs in _AS.items()}
+    # The first of "gpu[07-09,12],login": brackets may hold commas.
+    first = re.split(r",(?![^\[]*\])", os.environ.get("SLURM_STEP_NODELIST", ""))[0]
+    found["MASTER_ADDR"] = re.sub(r"\[(\w+)[^\]]*\]", r"\1", first)
+    # The same for all tasks of a step, another for others, and above what systems give away.
+    step = 101 * (_number("SLURM_JOB_ID") or 0) + (_number("SLURM_STEP_ID") or 0)
+    found["MASTER_PORT"] = str(61440 + step % 4096)
+    (found["LOCAL_WORLD_SIZE"],) = re.findall(r"^\d+", os.environ.get(_TASKS, "")) or [""]
+    return {name: value for name, value in found.items() if value}

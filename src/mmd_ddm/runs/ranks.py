@@ -10,25 +10,31 @@ nothing.
 
 import atexit
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mmd_ddm.runs.launch import local_rank, rank, world
+from mmd_ddm.runs.launch import gpu, rank, world
+from mmd_ddm.runs.patience import waiting
 
-__all__ = ["agree", "any_of", "first_says", "gather", "join", "own", "shares", "sum_gradients"]
+__all__ = [
+    "agree", "all_or_none", "any_of", "first_says", "gather", "gather_all", "join", "own",
+    "shares", "sum_gradients",
+]  # fmt: skip
+
+T = TypeVar("T")
 
 # Between two meetings of the ranks lies at most an evaluation in one feature space.
 _PATIENCE = timedelta(minutes=20)
 
 
 def join(images: int | None = None) -> None:
-    """Meet the other ranks that torchrun has started, and take the GPU of this one.
+    """Meet the other ranks that were started, and take the GPU of this one.
 
     Args:
         images: in the batch they will share; None asks nothing.
@@ -45,12 +51,17 @@ def join(images: int | None = None) -> None:
         )
     gpus = torch.cuda.device_count()
     if gpus:
-        if local_rank() >= gpus:
+        if gpu() >= gpus:
             raise ValueError(f"rank {rank()} has no GPU: there are {gpus} here; start as many")
-        torch.cuda.set_device(local_rank())
-    with _together():
+        torch.cuda.set_device(gpu())
+    others = f"rank {rank()} is waiting for the others of {world()}, at {_meeting_place()}"
+    with waiting(others), _together():
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_PATIENCE)
     atexit.register(dist.destroy_process_group)
+
+
+def _meeting_place() -> str:
+    return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
 
 
 def shares(n: int, unit: int = 1) -> list[range]:
@@ -79,28 +90,82 @@ def gather(part: Tensor, of: Sequence[range]) -> Tensor:
         part: [k, ...], this rank's rows.
         of: the `shares` they are of.
     """
+    return gather_all(lambda: [part], of)[0]
+
+
+def gather_all(compute: Callable[[], Sequence[Tensor]], of: Sequence[range]) -> list[Tensor]:
+    """The same of several tensors, after one vote: whatever takes memory comes before or after.
+
+    Args:
+        compute: gives this rank's rows, [k, ...] each.
+        of: the `shares` they are of.
+
+    Raises:
+        torch.OutOfMemoryError: as in `all_or_none`.
+    """
     if world() == 1:
-        return part
-    padded = part.new_zeros((max(map(len, of)), *part.shape[1:]))
-    padded[: len(part)] = part.detach()
-    parts = [torch.empty_like(padded) for _ in of]
+        return list(compute())
+
+    def with_room() -> list[tuple[Tensor, Tensor, list[Tensor]]]:
+        found = []
+        for part in compute():
+            padded = part.new_zeros((max(map(len, of)), *part.shape[1:]))
+            padded[: len(part)] = part.detach()
+            found.append((part, padded, [torch.empty_like(padded) for _ in of]))
+        return found
+
+    own = all_or_none(with_room)
     with _together():
-        dist.all_gather(parts, padded)
-    parts = [p[: len(share)] for p, share in zip(parts, of, strict=True)]
-    parts[rank()] = part
-    return torch.cat(parts)
+        for _, padded, parts in own:
+            dist.all_gather(parts, padded)
+    gathered = []
+    for part, _, parts in own:
+        rows = [p[: len(share)] for p, share in zip(parts, of, strict=True)]
+        rows[rank()] = part
+        gathered.append(torch.cat(rows))
+    return gathered
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Give every rank the sum of all ranks' gradients."""
+    """Give every rank the sum of all ranks' gradients.
+
+    Raises:
+        torch.OutOfMemoryError: as in `all_or_none`.
+    """
     if world() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
+    flat = all_or_none(lambda: torch.cat([g.flatten() for g in gradients]))
     with _together():
         dist.all_reduce(flat)
     for g, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         g.copy_(total.view_as(g))
+
+
+def all_or_none(compute: Callable[[], T]) -> T:
+    """``compute()``, if every rank has the memory for it; all must ask.
+
+    So no rank waits for one that has gone back to try in smaller parts.
+
+    Raises:
+        torch.OutOfMemoryError: on every rank, if one ran out of memory, of whatever device.
+    """
+    found = []
+    try:
+        found.append(compute())
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+    if any_of(not found):  # outside of the handler, which holds what the failure had taken
+        raise torch.OutOfMemoryError("a rank ran out of memory")
+    return found[0]
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """GPUs and Python have a type for it, CPUs and some libraries of GPUs a sentence."""
+    types = (torch.OutOfMemoryError, MemoryError)
+    words = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, types) or any(word in str(error) for word in words)
 
 
 def any_of(flag: bool) -> bool:
@@ -139,8 +204,8 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # each backend has its own kind of it
-        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise ValueError(
             f"another of the {world()} ranks has ended or cannot be reached (they meet at "
-            f"{where}); the last checkpoint is whole: repeat the command to go on from it"
+            f"{_meeting_place()}); the last checkpoint is whole: repeat the command to go on from "
+            "it"
         ) from error

@@ -10,17 +10,16 @@ the others wait for it. What was used least recently goes when the whole grows o
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
-from filelock import FileLock
 
 from mmd_ddm.runs import ranks
-from mmd_ddm.runs.cache_folder import cache_dir, cache_limit, prune
-from mmd_ddm.runs.files import atomic_write, read_json
+from mmd_ddm.runs.cache_folder import cache_dir, cache_limit, do_without, is_own, prune
+from mmd_ddm.runs.files import alone, atomic_write, read_json
 from mmd_ddm.runs.launch import local_rank, world
 
 __all__ = ["remembered", "remembered_arrays", "remembered_file"]
@@ -78,24 +77,41 @@ def remembered_file(
     Raises:
         ValueError: a limit that is no number.
         Exception: whatever ``compute`` and ``save`` raise, and ``read`` of what was just saved.
+            A cache that cannot be written is done without.
     """
     path, limit = (root or cache_dir()) / kind / name, cache_limit()
+
+    def keep() -> T:
+        # The work may itself have found that the cache cannot be written.
+        value, place = compute(), (root or cache_dir()) / kind / name
+        error = None
+        if not together or local_rank() == 0 or is_own():  # machines may share no disk
+            error = _save(place, value, save, limit)
+        failed = error is not None
+        if (ranks.any_of(failed) if together else failed) and root is None:
+            do_without(f"{cache_dir()} cannot be written{_why(error)}")
+            place = cache_dir() / kind / name
+            error = _save(place, value, save, limit)
+        while error is None:
+            with suppress(FileNotFoundError):  # another process has just removed it
+                return read(place)
+            error = _save(place, value, save, limit)
+        raise error
+
     found: Any = _find(path, read)
     if together and world() > 1:
-        if ranks.any_of(found is None):
-            # Without a lock: the others' patience with a rank that waits for it is limited.
-            value = compute()
-            if local_rank() == 0:  # machines may share no disk
-                _keep(path, value, save, limit)
-            ranks.any_of(False)  # it is there
-            found = read(path)
-    elif found is None:
-        with _alone(path):
+        # Without a lock: the others' patience with a rank that waits for it is limited.
+        return keep() if ranks.any_of(found is None) else found
+    if found is None:
+        with alone(path.with_name(f"{name}.lock")):
             found = _find(path, read)  # another process may just have made it
             if found is None:
-                _keep(path, compute(), save, limit)
-                found = read(path)
+                found = keep()
     return found
+
+
+def _why(error: OSError | None) -> str:
+    return f" ({error.strerror})" if error is not None and error.strerror else ""
 
 
 def _find(path: Path, read: Callable[[Path], T]) -> T | None:
@@ -108,25 +124,17 @@ def _find(path: Path, read: Callable[[Path], T]) -> T | None:
     return found
 
 
-def _keep(path: Path, value: V, save: Callable[[IO[bytes], V], None], limit: float) -> None:
-    with atomic_write(path) as file:
-        save(file, value)
-    prune(limit, spare=path)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Only one process at a time is here; the lock of one that is killed goes with it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock")
-    with suppress(OSError, NotImplementedError):  # no locks on this disk: work is done twice
-        lock.acquire()
+def _save(
+    path: Path, value: V, save: Callable[[IO[bytes], V], None], limit: float
+) -> OSError | None:
     try:
-        yield
-    finally:
-        with suppress(OSError):  # where an open file cannot be removed, its release does it
-            Path(lock.lock_file).unlink()
-        lock.release()
+        with atomic_write(path) as file:
+            save(file, value)
+    except OSError as error:
+        return error
+    with suppress(OSError):  # someone else's entries
+        prune(limit, spare=path)
+    return None
 
 
 def _save_json(file: IO[bytes], value: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ saved for the backward pass, which is exact and the same on every device; what a
 is measured on a GPU, and taken as a quarter more on a CPU.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.runs.launch import local_world
 from mmd_ddm.samplers.base import Sampler
 
 __all__ = ["Choice", "Costs", "choices", "choose", "free_memory", "halves_of", "measure"]
@@ -203,7 +203,7 @@ def free_memory(device: torch.device) -> int:
             free = min(free, int(limit) - int(used))
         except (OSError, ValueError):
             pass  # no container, or no limit
-        free //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        free //= local_world()
     return int(_SHARE.get(device.type, 0.5) * free)
 
 

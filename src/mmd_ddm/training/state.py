@@ -127,17 +127,17 @@ class TrainingState:
     def differentiate(self, loss_of: Callable[[], Float[Tensor, ""]]) -> Float[Tensor, ""] | None:
         """The loss, with its gradient in the weights; None if a rank had not the memory for it."""
         self.optimizer.zero_grad()
-        loss = None
-        try:
+
+        def differentiated() -> Float[Tensor, ""]:
             loss = loss_of()
             loss.backward()
-        except RuntimeError as error:
-            if not _out_of_memory(error):
-                raise
-            loss = None
-        if ranks.any_of(loss is None):
+            return loss
+
+        try:
+            loss = ranks.all_or_none(differentiated)
+            ranks.sum_gradients(self.trained)
+        except torch.OutOfMemoryError:
             return None
-        ranks.sum_gradients(self.trained)
         return loss
 
     def update(self, loss: Float[Tensor, ""], rate: float) -> tuple[float, float]:
@@ -271,8 +271,3 @@ def _aged(path: Path, age: int) -> Path:
 
 def _age(path: Path) -> int:
     return int(path.stem.rpartition(".")[2])
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """GPUs have a type for it, CPUs a sentence."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

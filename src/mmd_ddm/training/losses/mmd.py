@@ -51,26 +51,27 @@ def mmd_step(
         rows: compare with these rows of the bank only; None is all.
         micro_batch: images at once; 0 is the whole batch.
         clamp: of the images to [-1, 1], from `mmd_ddm.maths.pixels`.
+
+    Raises:
+        torch.OutOfMemoryError: on every rank, where one has not the memory for its images.
     """
     of = ranks.shares(len(x_T))
     mine = ranks.own(of)
     x_T, noise = x_T[mine], None if noise is None else noise[:, mine]
     size = micro_batch or len(x_T)
-    parts = []
-    try:
+
+    def features() -> list[Tensor]:
+        parts = []
         for i in range(0, len(x_T), size):
             z = None if noise is None else noise[:, i : i + size]
             x_0 = sampler(x_T[i : i + size], z)
             images = clamp(sampler.denoiser.to_images(x_0))
             parts.append([_features(o, images, sampler.recompute) for o in objectives])
-    except torch.OutOfMemoryError:
-        for objective in objectives:  # the other ranks wait for these rows
-            ranks.gather(x_T.new_zeros((len(x_T), objective.bank.shape[1])), of)
-        raise
+        return [torch.cat(chunks) for chunks in zip(*parts, strict=True)]
+
     loss = x_T.new_zeros(())
-    for objective, chunks in zip(objectives, zip(*parts, strict=True), strict=True):
+    for objective, phi_x in zip(objectives, ranks.gather_all(features, of), strict=True):
         bank = objective.bank if rows is None else objective.bank[rows]
-        phi_x = ranks.gather(torch.cat(chunks), of)
         term = mmd2(
             phi_x, bank, objective.kernel,
             constant=objective.constant, weights=objective.bank_weights,
