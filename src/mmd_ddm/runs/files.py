@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
+from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.patience import waiting
 
 __all__ = [
@@ -105,9 +106,13 @@ def alone(lock: Path, busy: str = "") -> Iterator[None]:
 def check_writable(path: Path) -> None:
     """Whether something can be written under this name; asked before the work that makes it.
 
+    Of several ranks the first one writes, and asks.
+
     Raises:
         ValueError: it lies in a file, or where nothing can be written.
     """
+    if not is_first():
+        return
     place = next((p for p in (path, *path.parents) if p.is_dir()), path)
     taken = next((p for p in path.parents if p.is_file()), None)
     if taken is not None:
