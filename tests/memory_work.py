@@ -6,6 +6,7 @@ In a single process `tried` does the same, and gives what the ranks must agree w
 import itertools
 import pkgutil
 import sys
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from unittest import mock
@@ -53,7 +54,7 @@ def tried(place, fails):
     network = sampler.denoiser.network
     state = TrainingState(CONFIG, network, Path("nothing-saved.pt"))
     x_T = torch.randn((BATCH, 1, 8, 8), generator=torch.Generator().manual_seed(2))
-    with failing(*PLACES[place]) if fails else mock.patch("mmd_ddm.nothing", create=True):
+    with failing(*PLACES[place]) if fails else nullcontext():
         attempts, loss = 0, None
         while loss is None and attempts < 4:
             attempts += 1
