@@ -174,7 +174,7 @@ def test_sample_shows_them(folder):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("neighbors", "base"), "base/run.json"),
+        (("neighbors", "base"), "base is no finished run of finetune"),
         (("neighbors", "run", "-n", 1), "-n must be at least 2 and -k at least 1; got 1 and 4"),
         (("neighbors", "run", "-k", 99), "holds 44 images; -k 99 takes more"),
         (("neighbors", "run", "--space", "nonsense"), "unknown feature space 'nonsense'"),
