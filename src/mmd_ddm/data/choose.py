@@ -93,7 +93,7 @@ def choose_files(
     if pictures and tables:
         raise ValueError(_either(pictures, tables, source))
     taken, split = _choose_split(pictures or tables, asked, source)
-    notes.taken = _taken(taken, "tables" if tables else "pictures") + split
+    notes.taken = _taken(taken, "table" if tables else "picture") + split
     chosen = [str(path) for path in taken]
     return ([], chosen) if tables else (chosen, [])
 
@@ -145,13 +145,13 @@ def _taken(paths: Sequence[PurePosixPath], kind: str) -> str:
     folders = Counter(str(path.parent) for path in paths)
     parts = [f"{count:,} in {name}" for name, count in folders.items()]
     where = f" ({listed(parts, 6)})" if folders.keys() - {"."} else ""
-    return f"{len(paths):,} {kind}{where}"
+    return f"{len(paths):,} {kind}{'s' * (len(paths) != 1)}{where}"
 
 
 def _either(
     pictures: Sequence[PurePosixPath], tables: Sequence[PurePosixPath], source: str
 ) -> str:
-    both = f"{source} holds {_taken(pictures, 'pictures')} and {_taken(tables, 'tables')}"
+    both = f"{source} holds {_taken(pictures, 'picture')} and {_taken(tables, 'table')}"
     tops = {path.parts[0] for path in tables} ^ {path.parts[0] for path in pictures}
     tops -= {str(path) for path in pictures}
     if not os.path.isdir(source) or not tops:

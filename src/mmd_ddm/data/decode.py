@@ -148,7 +148,7 @@ def _open(content: bytes, mode: str, read: ReadConfig) -> Image.Image:
 def _why(content: bytes, error: Exception) -> str:
     """What is wrong with a file that cannot be decoded."""
     kind = kind_of(content)
-    if kind.split()[1] not in _DECODED:
+    if kind.removeprefix("a ").removesuffix(" picture") not in _DECODED:
         return f"cannot be read: it is {kind}; {', '.join(_DECODED)} are read"
     known = not isinstance(error, UnidentifiedImageError)
     return f"cannot be read: it is {kind}, damaged{f' ({damage(error)})' * known}"
