@@ -113,7 +113,7 @@ def test_settings_are_frozen(kind):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("leraning_rate=1", "unknown setting leraning_rate; known: model, data"),
+        ("leraning_rate=1", "unknown setting leraning_rate; known: resize, background,"),
         ("iteration=1", "unknown setting iteration; did you mean iterations?"),
         ("chain.step=1", "unknown setting chain.step; did you mean chain.steps?"),
         ("lr=fast", "lr takes float; got 'fast'"),

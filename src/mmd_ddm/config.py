@@ -10,6 +10,7 @@ An unknown key is an error that names the nearest one. No torch here.
 import dataclasses
 import difflib
 import math
+import re
 import tomllib
 import types
 import typing
@@ -25,6 +26,7 @@ __all__ = [
     "NetworkConfig",
     "ObjectiveConfig",
     "PretrainConfig",
+    "ReadConfig",
     "SelectConfig",
     "check_seed",
     "from_mapping",
@@ -34,6 +36,19 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadConfig:
+    """How images are read: what is done instead of refusing."""
+
+    resize: bool = False  # crop and scale images that have another size than the model's
+    background: str = ""  # laid under transparent pictures: white, black or #rrggbb
+    skip_damaged: bool = False  # leave out pictures that cannot be read, and say how many
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("|white|black|#[0-9a-fA-F]{6}", self.background):
+            raise ValueError(f"background is white, black or #rrggbb; got {self.background!r}")
 
 
 @dataclass(frozen=True)
@@ -90,13 +105,12 @@ class SelectConfig:
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(ReadConfig):
     """`mmd-ddm finetune`; the defaults are the paper's."""
 
     model: str = ""  # diffusers folder, hub id, run, or fashion-mnist
     data: str = ""  # images to match: folder, zip, IDX, .npy/.npz, or a public set
     heldout: str = ""  # images only evaluation sees; by default a fifth of the data
-    resize: bool = False  # crop and scale images that have another size than the model's
     chain: ChainConfig = field(default_factory=ChainConfig)  # what is finetuned
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)  # what is minimised
     select: SelectConfig = field(default_factory=SelectConfig)  # what is kept
@@ -120,6 +134,7 @@ class FinetuneConfig:
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _at_least(self, batch_size=2, judge_samples=2)  # Eq. 7 needs 2 of a kind
         _at_least(self, iterations=0, micro_batch=0, lora_rank=1)
         _check_training(self)
@@ -156,11 +171,10 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(ReadConfig):
     """`mmd-ddm pretrain`: the denoising loss (Eq. 5)."""
 
     data: str = ""  # images: folder, zip, IDX, .npy/.npz, or a public set
-    resize: bool = False  # crop and scale images of another size
     image_size: int = 0  # of the images after --resize; 0 takes them as they are
     network: NetworkConfig = field(default_factory=NetworkConfig)  # what is trained
     prediction: str = "epsilon"  # or v_prediction, sample
@@ -180,16 +194,16 @@ class PretrainConfig:
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _at_least(self, iterations=1, batch_size=1, image_size=0, warmup=0, minutes=0)
         _check_training(self)
 
 
 @dataclass(frozen=True)
-class HeadConfig:
+class HeadConfig(ReadConfig):
     """`mmd-ddm genie-head`: the distillation of GENIE's derivative."""
 
     data: str = ""  # images: folder, zip, IDX, .npy/.npz, or a public set
-    resize: bool = False  # crop and scale images of another size
     iterations: int = 2000  # how many
     batch_size: int = 64  # images an iteration
     lr: float = 1e-3  # learning rate of Adam; a cosine brings it to 0
@@ -201,6 +215,7 @@ class HeadConfig:
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _at_least(self, iterations=1, batch_size=1)
         _check_training(self)
 

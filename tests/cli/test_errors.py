@@ -123,13 +123,13 @@ def refused(folder, words, *said):
 DATA = {
     "missing": ("no data at missing", "give a folder or zip"),
     "nothing": ("nothing holds no images", ".png"),
-    "corrupt": ("cannot read the image", "corrupt/05.png"),
-    "truncated": ("cannot read the image", "truncated/05.png"),
-    "large": ("large/12.png is 9x8 pixels", "takes 8x8", "--resize"),
+    "corrupt": ("corrupt/05.png cannot be read: it is a PNG picture, damaged", "--skip-damaged"),
+    "truncated": ("truncated/05.png cannot be read: it is a PNG picture, damaged",),
+    "large": ("large/12.png is 9x8 pixels", "8x8 are needed", "--resize"),
     "coloured": ("coloured/12.png has channels RGB", "--resize"),
     "colour.npy": ("colour.npy", "3x8x8", "takes 1x8x8"),
     "floats.npy": ("floats.npy", "float64", "uint8"),
-    "notes.txt": ("cannot read notes.txt as IDX",),
+    "notes.txt": ("notes.txt cannot be read: it is text; read are folders",),
     "one.npy": ("one.npy", "needed"),
 }
 
@@ -167,7 +167,8 @@ def test_a_file_that_may_not_be_read(folder, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", forbidden)
     done = mmd_ddm(folder, *finetune(data="coloured"))
     assert done.code == 2
-    assert done.err == f"mmd-ddm: error: cannot read {data}: Permission denied\n"
+    assert done.err.startswith(f"mmd-ddm: error: {data} cannot be read: Permission denied")
+    assert done.err.count("\n") == 1
 
 
 def test_a_folder_that_may_not_be_written(folder, monkeypatch):

@@ -161,7 +161,7 @@ class TestRefusals:
     @pytest.mark.parametrize("kind", ["folder", "zip", "idx", "idx.gz", "npy", "npz"])
     def test_a_wrong_size_is_named(self, kind, grey, tmp_path):
         source = write(kind, tmp_path, grey)
-        message = r"9x6 pixels; the model takes 8x8|images of 1x6x9; the model takes 1x8x8"
+        message = r"9x6 pixels; 8x8 are needed|images of 1x6x9; the model takes 1x8x8"
         with pytest.raises(ValueError, match=message) as caught:
             load_images(source, (1, 8, 8))
         assert str(source) in str(caught.value)
@@ -169,7 +169,9 @@ class TestRefusals:
     def test_one_image_of_another_size_is_named(self, colour, tmp_path):
         source = write("folder", tmp_path, colour)
         (source / "b" / "odd.png").write_bytes(encode(colour[0, :5]))
-        with pytest.raises(ValueError, match=r"odd.png is 9x5 pixels.*takes 9x6.*--resize"):
+        with pytest.raises(
+            ValueError, match=r"odd.png is 9x5 pixels; 9x6 are needed; pass --resize"
+        ):
             load_images(source)
 
     def test_colour_for_a_grey_model_is_named(self, colour, tmp_path):
@@ -182,31 +184,27 @@ class TestRefusals:
         with pytest.raises(ValueError, match="1 or 3 channels; the model takes 4"):
             load_images(write("folder", tmp_path, colour), (4, 6, 9))
 
-    @pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4, 4)])
-    def test_16_bit_pictures_are_refused_not_saturated(self, shape, tmp_path):
-        deep = (np.arange(16, dtype=np.uint16) * 4000).reshape(4, 4)
-        (tmp_path / "deep.png").write_bytes(encode(deep))
-        with pytest.raises(ValueError, match=r"deep.png has more than 8 bits a channel"):
-            load_images(tmp_path, shape)
-
     @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 30])
     def test_a_corrupt_image_is_named(self, content, colour, tmp_path):
         source = write("folder", tmp_path, colour)
         (source / "b" / "bad.png").write_bytes(content)
-        with pytest.raises(ValueError, match=r"cannot read the image .*bad.png"):
+        with pytest.raises(ValueError, match=r"bad.png cannot be read: it is "):
             load_images(source)
 
     def test_a_truncated_image_is_named(self, colour, tmp_path):
         whole = encode(colour[0])
         (tmp_path / "cut.png").write_bytes(whole[: len(whole) * 2 // 3])
-        with pytest.raises(ValueError, match=r"cannot read the image .*cut.png"):
+        with pytest.raises(
+            ValueError,
+            match=r"cut.png cannot be read: it is a PNG picture, damaged \(image file is trunc",
+        ):
             load_images(tmp_path)
 
     def test_a_png_with_a_broken_header_is_named(self, colour, tmp_path):
         content = bytearray(encode(colour[0]))
         content[8:12] = (2).to_bytes(4, "big")  # the header's length
         (tmp_path / "bad.png").write_bytes(content)
-        with pytest.raises(ValueError, match=r"cannot read the image .*bad.png"):
+        with pytest.raises(ValueError, match=r"bad.png cannot be read: it is "):
             load_images(tmp_path)
 
     @pytest.mark.parametrize("kind", ["idx", "idx.gz", "npy", "npz", "zip"])
@@ -215,7 +213,7 @@ class TestRefusals:
         content = source.read_bytes()
         for size in (0, 3, 20, len(content) // 2, len(content) - 1):
             source.write_bytes(content[:size])
-            with pytest.raises(ValueError, match=r"cannot read") as caught:
+            with pytest.raises(ValueError, match=r"cannot be read: (unpacked, )?it is ") as caught:
                 load_images(source)
             assert source.name in str(caught.value)
 
@@ -243,12 +241,12 @@ class TestRefusals:
                 content[at + (6 if start.endswith(b"\x04") else 8)] |= 1
                 at = content.find(start, at + 1)
         source.write_bytes(content)
-        with pytest.raises(ValueError, match=r"cannot read the archive .*password"):
+        with pytest.raises(ValueError, match=r"0.png cannot be read: .*password.*--skip-damaged"):
             load_images(source)
 
     def test_folders_and_archives_without_images_are_named(self, tmp_path):
         (tmp_path / "notes.txt").write_text("nothing")
-        with pytest.raises(ValueError, match=r"holds no images \(.bmp, .jpeg"):
+        with pytest.raises(ValueError, match=r"holds no images \(.bmp, .gif.*; found 1 .txt$"):
             load_images(tmp_path)
         with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
             archive.writestr("notes.txt", "nothing")
@@ -282,7 +280,9 @@ class TestRefusals:
 
     def test_pickles_are_not_loaded(self, tmp_path):
         np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-        with pytest.raises(ValueError, match=r"cannot read .*a.npy.*allow_pickle"):
+        with pytest.raises(
+            ValueError, match=r"a.npy cannot be read: .*Python objects, which are never"
+        ):
             load_images(tmp_path / "a.npy")
 
     def test_nothing_there_lists_what_could_be(self, tmp_path):

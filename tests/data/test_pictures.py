@@ -25,13 +25,9 @@ SKIPPED = {
     "__MACOSX/._00.png": b"and puts into archives",
     "__MACOSX/00.png": b"junk",
     ".thumbs/00.png": GOOD,
-    "ours/run.json": b"{}",
-    "ours/grid.png": picture(size=(9, 9)),
-    "ours/pairs.png": picture(size=(9, 7)),
 }
 READ = {
     "00.png": GOOD,
-    "ours/00000.png": GOOD,
     "sub/grid.png": GOOD,
     "z/run.JPG": picture(kind="JPEG"),
 }
@@ -59,21 +55,23 @@ class TestBoth:
     @pytest.mark.parametrize(
         ("content", "said"),
         [
-            (b"\x89PNG and no more", "cannot read the image"),
-            (GOOD[:45], "cannot read the image"),
-            (b"%!PS-Adobe-3.0 EPSF-3.0\nshowpage", "cannot read the image"),
+            (b"\x89PNG and no more", "it is a PNG picture, damaged; --skip-damaged"),
+            (GOOD[:45], r"it is a PNG picture, damaged \("),
+            (
+                b"%!PS-Adobe-3.0 EPSF-3.0\nshowpage",
+                "it is a PostScript file; PNG, JPEG, WebP, BMP, GIF, TIFF are read",
+            ),
             (picture("RGBA"), "is partly transparent"),
             (picture("LA"), "is partly transparent"),
-            (picture("I;16"), "more than 8 bits a channel"),
             (
                 picture(save_all=True, append_images=[Image.new("RGB", (4, 4), "red")]),
-                "is animated, 2 frames",
+                "is animated or has pages, 2 frames",
             ),
             (
                 picture(
                     kind="WEBP", save_all=True, append_images=[Image.new("RGB", (4, 4), "red")]
                 ),
-                "is animated, 2 frames",
+                "is animated or has pages, 2 frames",
             ),
         ],
     )
@@ -86,12 +84,12 @@ class TestBoth:
     def test_a_decompression_bomb_is_refused_before_it_is_decoded(
         self, kind, tmp_path, monkeypatch
     ):
-        for limit in (15, 7):  # Pillow warns at its limit, and raises at twice that
-            monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-            with pytest.raises(
-                ValueError, match=r"00.png: Image size \(16 pixels\) exceeds limit"
-            ):
-                load_images(write(kind, tmp_path, {"00.png": GOOD}))
+        source = write(kind, tmp_path, {"00.png": GOOD})
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)  # where Pillow warns
+        assert len(load_images(source)) == 1
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7)
+        with pytest.raises(ValueError, match=r"00.png has more than 14 pixels; scale it down"):
+            load_images(source)
 
     @pytest.mark.parametrize("mode", ["RGB", "P", "CMYK", "YCbCr", "1", "L"])
     def test_other_modes_become_colour(self, kind, mode, tmp_path):
@@ -126,13 +124,13 @@ class TestFolders:
     def test_a_file_that_has_vanished_is_named(self, tmp_path):
         source = write("folder", tmp_path, {"00.png": GOOD})
         (source / "01.png").symlink_to(source / "gone.png")
-        with pytest.raises(ValueError, match=r"cannot read .*01.png: No such file"):
+        with pytest.raises(ValueError, match=r"01.png cannot be read: No such file"):
             load_images(source)
 
     def test_a_pipe_is_not_waited_for(self, tmp_path):
         source = write("folder", tmp_path, {"00.png": GOOD})
         os.mkfifo(source / "01.png")
-        with pytest.raises(ValueError, match=r"01.png is not a regular file"):
+        with pytest.raises(ValueError, match=r"01.png cannot be read: it is not a regular file"):
             load_images(source)
 
     def test_a_folder_that_may_not_be_read_is_named(self, tmp_path, monkeypatch):
@@ -177,7 +175,9 @@ class TestArchives:
         monkeypatch.setattr(
             gzip.GzipFile, "read", lambda self, size=-1: read.append(size) or original(self, size)
         )
-        with pytest.raises(ValueError, match="cannot read"):
+        with pytest.raises(
+            ValueError, match=r"images.gz cannot be read: it is a gzip file, damaged"
+        ):
             load_images(path)
         assert max(read) == 33
         assert min(read) >= 0

@@ -5,7 +5,7 @@ import pytest
 from commands import mmd_ddm, save_model
 from PIL import Image
 
-from mmd_ddm.config import ChainConfig
+from mmd_ddm.config import ChainConfig, ReadConfig
 from mmd_ddm.data.images import ImageSet
 from mmd_ddm.jobs.build import Model
 from mmd_ddm.jobs.sources import load_sources, shape_of
@@ -23,8 +23,8 @@ def place(workplace):
     return workplace
 
 
-def load(*sources, resize=False):
-    return load_sources(sources, "cpu", resize=resize)
+def load(*sources, **read):
+    return load_sources(sources, "cpu", ReadConfig(**read))
 
 
 def test_what_no_model_is_named_by_are_images(place):

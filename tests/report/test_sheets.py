@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from commands import places
 
-from mmd_ddm.report.sheets import sheet, zoom
+from mmd_ddm.report.sheets import pairs, sheet, zoom
 
 
 def picture(seed, channels=1, height=5, width=4):
@@ -35,3 +35,19 @@ def test_words_take_room_above():
 @pytest.mark.parametrize(("width", "scale"), [(8, 7), (28, 2), (32, 2), (64, 1), (256, 1)])
 def test_small_images_are_enlarged(width, scale):
     assert zoom(width) == scale
+
+
+@pytest.mark.parametrize(("n", "real"), [(1, 2), (5, 9), (12, 16), (17, 40), (24, 2)])
+def test_below_every_base_image_is_the_finetuned_of_the_same_noise(n, real):
+    def shaded(first, count):
+        shades = np.arange(first, first + count, dtype=np.uint8)[:, None, None, None]
+        return np.broadcast_to(shades, (count, 1, 4, 4))
+
+    seen = pairs(shaded(0, n), shaded(100, n), shaded(200, real))[0].astype(int)
+    below = {
+        (above, seen[y + 5, x])
+        for (y, x), above in np.ndenumerate(seen[:-5])
+        if above < 100 and (y - 1) % 5 == 0
+    }
+    assert below == {(i, 100 + i) for i in range(n)}
+    assert set(range(200, 200 + min(real, 4))) & set(np.unique(seen))

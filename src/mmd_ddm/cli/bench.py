@@ -8,19 +8,22 @@ from mmd_ddm.cli.options import (
     Device,
     Model,
     OwnData,
-    Resize,
     Text,
     Words,
     numbers,
     opt,
+    reading_options,
     whole_numbers,
     words,
 )
+from mmd_ddm.config import ReadConfig
 
 __all__ = ["bench"]
 
 
+@reading_options
 def bench(
+    read: ReadConfig,
     model: Model,
     out: Annotated[Path, opt("Folder of the table; repeat it to go on.")],
     data: OwnData = None,
@@ -37,7 +40,6 @@ def bench(
     batch_size: Annotated[int, opt("Images at once; 0 is what is fast.")] = 0,
     precision: Annotated[str, opt("float32 or bfloat16.")] = "float32",
     device: Device = "auto",
-    resize: Resize = False,
 ) -> None:
     """Compare samplers, and finetuned runs, on one MODEL: same noise, same images, same spaces.
 
@@ -63,7 +65,7 @@ def bench(
         batch_size=batch_size,
         precision=precision,
         device=device,
-        resize=resize,
+        read=read,
         out=out,
         progress=bars,
     )

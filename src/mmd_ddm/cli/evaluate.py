@@ -6,15 +6,18 @@ from typing import Annotated, Any
 import typer
 
 from mmd_ddm.cli.console import bars, console
-from mmd_ddm.cli.options import Device, OwnData, Resize, Seed, Words, chain_options, opt
+from mmd_ddm.cli.options import Device, OwnData, Seed, Words, chain_options, opt, reading_options
+from mmd_ddm.config import ReadConfig
 from mmd_ddm.runs.launch import is_first
 
 __all__ = ["evaluate"]
 
 
+@reading_options
 @chain_options("sampler spacing times eta order clip")
 def evaluate(
     given: dict[str, Any],
+    read: ReadConfig,
     sources: Annotated[
         list[str],
         typer.Argument(metavar="MODEL...", help="Run, folder, hub id, fashion-mnist; or images."),
@@ -25,7 +28,6 @@ def evaluate(
     features: Annotated[Words, opt("Space to measure in; repeatable; default: the run's.")] = None,
     metrics: Annotated[Words, opt("kid, precision-recall ...; repeatable; default: all")] = None,
     steps: Annotated[list[int] | None, opt("Sampling steps; repeat to compare several.")] = None,
-    resize: Resize = False,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -59,7 +61,7 @@ def evaluate(
     chains = [{**given, "steps": k} for k in steps or (None,)]
     found = judge(
         sources, data, chains, features=features or (), metrics=metrics or (), n=n, seed=seed,
-        resize=resize, device=device, progress=bars,
+        read=read, device=device, progress=bars,
     )  # fmt: skip
     if is_first():
         write_json(out, found.record)

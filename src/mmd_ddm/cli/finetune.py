@@ -15,7 +15,8 @@ __all__ = ["finetune"]
 @settings_options(
     FinetuneConfig,
     "model data heldout chain.steps chain.sampler chain.spacing chain.times objective.features "
-    "objective.kernel objective.reference iterations batch_size lr seed device resize",
+    "objective.kernel objective.reference iterations batch_size lr seed device resize "
+    "background skip_damaged",
 )
 def finetune(
     config: FinetuneConfig,

@@ -3,18 +3,20 @@
 from typing import Annotated
 
 from mmd_ddm.cli.console import bars, console
-from mmd_ddm.cli.options import Data, Device, Model, Resize, opt
+from mmd_ddm.cli.options import Data, Device, Model, opt, reading_options
+from mmd_ddm.config import ReadConfig
 
 __all__ = ["gamma"]
 
 
+@reading_options
 def gamma(
+    read: ReadConfig,
     model: Model,
     data: Data,
     n: Annotated[int, opt("Noisy images for each of the T times.", "-n")] = 1000,
     seed: Annotated[int, opt("Of the images chosen and the noise.")] = 0,
     batch_size: Annotated[int, opt("Images at once.")] = 64,
-    resize: Resize = False,
     device: Device = "auto",
 ) -> None:
     """Estimate Gamma, which the samplers analytic-dpm and analytic-ddim need, for MODEL.
@@ -27,7 +29,7 @@ def gamma(
     from mmd_ddm.jobs.gamma import estimate_gamma
 
     found = estimate_gamma(
-        model, data, n=n, seed=seed, batch_size=batch_size, resize=resize, device=device,
+        model, data, n=n, seed=seed, batch_size=batch_size, read=read, device=device,
         progress=bars,
     )  # fmt: skip
     console.print(f"saved {found.folder}/gamma.json: {n:,} noisy images at each time")

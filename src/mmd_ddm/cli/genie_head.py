@@ -7,7 +7,11 @@ from mmd_ddm.config import HeadConfig
 __all__ = ["genie_head"]
 
 
-@settings_options(HeadConfig, "data iterations batch_size lr seed device resize", file=False)
+@settings_options(
+    HeadConfig,
+    "data iterations batch_size lr seed device resize background skip_damaged",
+    file=False,
+)
 def genie_head(config: HeadConfig, model: Model) -> None:
     """Distil the exact derivative of MODEL into a small head, for the sampler genie-head.
 

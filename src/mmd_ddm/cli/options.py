@@ -20,8 +20,9 @@ import typer
 from mmd_ddm import config
 
 __all__ = [
-    "Data", "Device", "DryRun", "ForceNewRun", "Model", "OwnData", "Resize", "Run", "Seed", "Text",
-    "Tracker", "Words", "chain_options", "comments", "numbers", "opt", "settings_options",
+    "Data", "Device", "DryRun", "ForceNewRun", "Model", "OwnData", "Run", "Seed", "Text",
+    "Tracker", "Words", "chain_options", "comments", "numbers", "opt", "reading_options",
+    "settings_options",
     "whole_numbers", "words",
 ]  # fmt: skip
 
@@ -40,7 +41,6 @@ Data = Annotated[str, opt("Real images: folder, zip, IDX, .npy/.npz, or fashion-
 OwnData = Annotated[Text, opt("Real images; default: what the run held out.", "--data")]
 Seed = Annotated[int, opt("Of the noise.")]
 Device = Annotated[str, opt("auto, cpu, cuda ...")]
-Resize = Annotated[bool, opt("Crop and scale images.", "--resize")]
 ForceNewRun = Annotated[bool, opt("Where OUT holds another run: OUT-2 ...", "--force-new-run")]
 DryRun = Annotated[bool, opt("Say what would be done; stop.", "--dry-run")]
 Tracker = Annotated[
@@ -53,7 +53,7 @@ _REQUIRED = {"model", "data"}
 
 
 def settings_options(kind: type, settings: str, *, file: bool = True) -> Callable[..., Any]:
-    """A verb whose first parameter is a config: these settings of it become options.
+    """A verb that takes a ``config``: these settings of it become options.
 
     Args:
         kind: the dataclass.
@@ -70,32 +70,44 @@ def settings_options(kind: type, settings: str, *, file: bool = True) -> Callabl
         path, overrides = given.pop("config_file", None), given.pop("set_") or ()
         return config.load(kind, path, overrides, _given(kind, names, given))
 
-    return _with_options(own, build)
+    return _with_options("config", own, build)
 
 
 def chain_options(settings: str) -> Callable[..., Any]:
-    """A verb whose first parameter is a mapping of settings of the chain that were given."""
+    """A verb that takes as ``given`` a mapping of settings of the chain that were given."""
     kind, names = config.ChainConfig, settings.split()
 
     def build(given: dict[str, Any]) -> dict[str, Any]:
         return _given(kind, names, given)
 
-    return _with_options([_option(kind, name) for name in names], build)
+    return _with_options("given", [_option(kind, name) for name in names], build)
+
+
+def reading_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """A verb that takes as ``read`` how images are read."""
+    kind = config.ReadConfig
+    names = [field.name for field in dataclasses.fields(kind)]
+
+    def build(given: dict[str, Any]) -> config.ReadConfig:
+        return kind(**_given(kind, names, given))
+
+    return _with_options("read", [_option(kind, name) for name in names], build)(verb)
 
 
 def _with_options(
-    options: list[Parameter], build: Callable[[dict[str, Any]], Any]
+    name: str, options: list[Parameter], build: Callable[[dict[str, Any]], Any]
 ) -> Callable[..., Any]:
-    """Give a verb these options, and what is built from them as its first argument."""
+    """Give a verb these options, and what is built from them as the argument of that name."""
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        _, *others = inspect.signature(verb).parameters.values()
-        merged = [*options, *(p.replace(kind=Parameter.KEYWORD_ONLY) for p in others)]
+        others = dict(inspect.signature(verb).parameters)
+        del others[name]
+        merged = [*options, *(p.replace(kind=Parameter.KEYWORD_ONLY) for p in others.values())]
 
         @wraps(verb)
         def run(**given: Any) -> None:
             own = {p.name: given.pop(p.name) for p in options}
-            verb(build(own), **given)
+            verb(**{name: build(own)}, **given)
 
         run.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in merged}
@@ -157,7 +169,8 @@ def _given(kind: type, names: list[str], options: dict[str, Any]) -> dict[str, A
 @cache
 def comments(kind: type) -> dict[str, str]:
     """The comment behind every field of a config, by its dotted name."""
-    found = dict(re.findall(r"^    (\w+): .*?  # (.+)$", _sources()[kind.__name__], re.MULTILINE))
+    text = "".join(_sources().get(one.__name__, "") for one in kind.__mro__)
+    found = dict(re.findall(r"^    (\w+): .*?  # (.+)$", text, re.MULTILINE))
     for field in dataclasses.fields(kind):
         if dataclasses.is_dataclass(field.type):
             inner = comments(typing.cast(type, field.type))

@@ -10,7 +10,9 @@ from mmd_ddm.config import PretrainConfig, to_mapping
 __all__ = ["pretrain"]
 
 
-@settings_options(PretrainConfig, "data iterations batch_size lr seed device")
+@settings_options(
+    PretrainConfig, "data iterations batch_size lr seed device resize background skip_damaged"
+)
 def pretrain(
     config: PretrainConfig,
     out: Annotated[Path, opt("Folder of the run; the model is in its model/.")],

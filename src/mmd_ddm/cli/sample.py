@@ -4,19 +4,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mmd_ddm.cli.console import bars, console
-from mmd_ddm.cli.options import Device, Model, Resize, Seed, chain_options, opt
+from mmd_ddm.cli.options import Device, Model, Seed, chain_options, opt, reading_options
+from mmd_ddm.config import ReadConfig
 
 __all__ = ["sample"]
 
 
+@reading_options
 @chain_options("steps sampler spacing times eta order clip")
 def sample(
     given: dict[str, Any],
+    read: ReadConfig,
     model: Model,
     out: Annotated[Path, opt("Folder of the images; new, empty, or drawn before.")],
     n: Annotated[int, opt("How many images.", "-n")] = 64,
     start_from: Annotated[str, opt("Images to noise, and begin with (ES-DDPM).")] = "",
-    resize: Resize = False,
     trajectory: Annotated[bool, opt("Show predictions of x_0, too.", "--trajectory")] = False,
     seed: Seed = 0,
     batch_size: Annotated[int, opt("Images at once.")] = 64,
@@ -39,7 +41,7 @@ def sample(
 
     ranks.join()
     draw(
-        model, out, given, n=n, start_from=start_from, resize=resize, trajectory=trajectory,
+        model, out, given, n=n, start_from=start_from, read=read, trajectory=trajectory,
         seed=seed, batch_size=batch_size, device=device, progress=bars,
     )  # fmt: skip
     console.print(f"saved {out}")

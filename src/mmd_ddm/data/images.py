@@ -2,35 +2,38 @@
 
 A *source* is one of
 
-- a folder of images (png, jpg, jpeg, webp, bmp), searched in its sub-folders, in sorted order,
-- a zip archive of such images (read without extracting); see `pictures` for what is skipped,
-- a parquet table with a column of such images, or a folder of tables,
+- a folder of pictures (png, jpg, webp, bmp, gif, tiff ...) or of tables, with its sub-folders, in
+  sorted order,
+- a zip archive of pictures (read without extracting); see `pictures` for what is skipped,
+- a parquet table with a column of pictures,
 - an IDX file (MNIST's format), gzipped or not,
 - an ``.npy`` or ``.npz`` file with an array [n, h, w] or [n, h, w, c] of uint8,
+- one of these and what is chosen of it: ``photos:test``, ``set.npz:x_train``; see `choose`,
 - the name of a bundled set: ``fashion-mnist`` or ``fashion-mnist-heldout``,
-- the name of a public set, as ``cifar10`` or ``cifar10-heldout``: see `public`.
+- the name of a public set, as ``cifar10`` or ``cifar10-heldout``: see `public_sets`.
 """
 
-import gzip
 import hashlib
-import io
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from mmd_ddm.config import ReadConfig, from_mapping
+from mmd_ddm.data.arrays import fit_array, read_array
+from mmd_ddm.data.choose import find_place
+from mmd_ddm.data.notes import Notes
 from mmd_ddm.data.pictures import read_pictures
 from mmd_ddm.data.public_sets import DATASETS, parse_request
 from mmd_ddm.data.read_public import read_public
 from mmd_ddm.maths.random import generator
 from mmd_ddm.runs.progress import Progress
 
-__all__ = ["BUNDLED", "ImageSet", "Split", "batch", "load_images", "say_skipped"]
+__all__ = ["BUNDLED", "ImageSet", "Split", "batch", "load_images", "say_read"]
 
 _BUNDLED_DIR = Path(__file__).parents[1] / "bundled" / "fashion-mnist"
 BUNDLED = {
@@ -47,11 +50,13 @@ class ImageSet:
         pixels: uint8, [n, c, h, w].
         source: where they came from, as the person named it.
         skipped: names of the files there that were taken for no images.
+        told: lines that say what was read, and what was left out.
     """
 
     pixels: UInt8[Tensor, "n c h w"]
     source: str
     skipped: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -61,7 +66,7 @@ class ImageSet:
         if n >= len(self):
             return self
         order = torch.randperm(len(self), generator=generator(0, 0, 0, "subset"))
-        return ImageSet(self.pixels[order[:n]], self.source)
+        return replace(self, pixels=self.pixels[order[:n]])
 
     def split(self, seed: int = 0, heldout: "ImageSet | None" = None) -> "Split":
         """Set images apart for evaluation, and a tenth of the rest to select checkpoints by.
@@ -110,7 +115,10 @@ class Split:
 
 
 def load_images(
-    source: str | Path, shape: tuple[int, int, int] | None = None, *, resize: bool = False
+    source: str | Path,
+    shape: tuple[int, int, int] | None = None,
+    read: ReadConfig | None = None,
+    **settings: Any,
 ) -> ImageSet:
     """Read all images of a source.
 
@@ -118,38 +126,38 @@ def load_images(
         source: see the module's docstring.
         shape: (c, h, w) that every image must have. Without it, the first image decides the
             size and all are read in colour.
-        resize: centre-crop pictures to the aspect ratio of ``shape`` and scale them, instead of
-            refusing; arrays must fit.
+        read: what is done instead of refusing.
+        settings: the same by name: ``resize=True, background="white", skip_damaged=True``.
 
     Raises:
-        ValueError: nothing there, no image in it, an unreadable image, a wrong size or number of
-            channels. The message names the file.
+        ValueError: nothing there, no image in it, images that are refused, or several things of
+            which none is chosen. The message names them.
     """
-    request = parse_request(str(source))
+    read, name, notes = read or from_mapping(ReadConfig, settings), str(source), Notes()
+    request = parse_request(name)
     if request is not None:
-        images = ImageSet(read_public(request, shape, resize), str(source))
+        pixels, told = read_public(request, shape, read, notes)
+        images = ImageSet(pixels, name, told=told)
         return images.subset(request.count or len(images))
-    path = BUNDLED.get(str(source), Path(source))
-    if not str(source) or not path.exists():
+    found = (BUNDLED[name], list[str]()) if name in BUNDLED else find_place(name)
+    if found is None:
         raise ValueError(
-            f"no data at {source or 'an empty name'}: give a folder or zip of images, an IDX, "
+            f"no data at {name or 'an empty name'}: give a folder or zip of images, an IDX, "
             f".npy, .npz or .parquet file, or one of {', '.join((*BUNDLED, *DATASETS))}"
         )
+    path, asked = found
     if path.is_dir() or path.suffix.lower() in (".zip", ".parquet"):
-        pixels, skipped = read_pictures(path, shape, resize)
+        pixels = read_pictures(path, asked, shape, read, notes)
     else:
-        pixels, skipped = _fit_array(_read_array(path), path, shape), ()
-    if len(pixels) == 0:
-        raise ValueError(f"{source} holds no images")
-    return ImageSet(pixels, str(source), skipped)
+        pixels = fit_array(read_array(path, asked, notes), path, shape, read, notes)
+    return ImageSet(pixels, name, tuple(notes.skipped), notes.lines(name, len(pixels)))
 
 
-def say_skipped(progress: Progress, *sources: ImageSet) -> None:
-    """Name the files that were taken for no images."""
+def say_read(progress: Progress, *sources: ImageSet) -> None:
+    """What was read, and what was left out."""
     for source in sources:
-        if source.skipped:
-            names = ", ".join(source.skipped[:5]) + ", ..." * (len(source.skipped) > 5)
-            progress.say(f"skipped {len(source.skipped):,} files of {source.source}: {names}")
+        for line in source.told:
+            progress.say(line)
 
 
 def batch(n: int, batch_size: int, seed: int, step: int) -> Tensor:
@@ -175,46 +183,3 @@ def batch(n: int, batch_size: int, seed: int, step: int) -> Tensor:
 @lru_cache(maxsize=2)
 def _order(n: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n, generator=generator(seed, 0, epoch, "order"))
-
-
-def _read_array(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            if path.suffix == ".npy":
-                return np.load(file, allow_pickle=False)
-            if path.suffix == ".npz":
-                archive = np.load(file, allow_pickle=False)
-                return archive[archive.files[0]]
-            return _read_idx(gzip.open(file) if path.suffix == ".gz" else file)
-    except Exception as error:  # a damaged file raises a dozen kinds
-        raise ValueError(f"cannot read {path} as IDX, .npy or .npz of images: {error}") from error
-
-
-def _read_idx(file: io.BufferedIOBase) -> np.ndarray:
-    """IDX: two zero bytes, the type (8 = uint8), the rank, then big-endian sizes and the data.
-
-    No more is unpacked than the sizes announce, whatever a compressed file would unpack to.
-    """
-    head = file.read(4)
-    if len(head) < 4 or head[:3] != b"\x00\x00\x08":
-        raise ValueError("not an IDX file of bytes")
-    sizes = np.frombuffer(file.read(4 * head[3]), ">u4", head[3]).tolist()
-    return np.frombuffer(file.read(math.prod(sizes) + 1), np.uint8).reshape(sizes)
-
-
-def _fit_array(
-    array: np.ndarray, path: Path, shape: tuple[int, int, int] | None
-) -> UInt8[Tensor, "n c h w"]:
-    if array.dtype != np.uint8 or array.ndim not in (3, 4):
-        raise ValueError(
-            f"{path} holds an array {list(array.shape)} of {array.dtype}; "
-            "uint8 [n, h, w] or [n, h, w, c] is needed"
-        )
-    images = array if array.ndim == 4 else array[..., None]
-    pixels = torch.from_numpy(images.copy()).permute(0, 3, 1, 2)
-    if shape is not None and tuple(pixels.shape[1:]) != shape:
-        got = "x".join(map(str, pixels.shape[1:]))
-        raise ValueError(
-            f"{path} holds images of {got}; the model takes {'x'.join(map(str, shape))}"
-        )
-    return pixels

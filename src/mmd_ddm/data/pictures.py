@@ -1,209 +1,201 @@
 """Pictures in folders, zip archives and parquet tables, read as data that nobody vouches for.
 
 What is plainly no picture of the set is *skipped* and listed: files of other kinds, hidden files
-and folders, what a Mac adds to archives (``__MACOSX/``), links to folders, and, beside a
-``run.json`` of ours, every picture whose name is not a number (``grid.png``). What looks like a
-picture and cannot be used as one is *refused*, by name: a set with holes is another set.
+and folders, what a Mac adds to archives (``__MACOSX/``), links to folders, runs of ours within
+(with a ``run.json``), and, where a run is itself the source, every picture whose name is not a
+number (``grid.png``). What looks like a picture and cannot be used as one is *refused*, all at
+once and by name: a set with holes is another set.
 
-Only four formats are decoded, up to Pillow's limit of pixels; archives are read in memory, and
-the names in them are labels, never paths.
+Archives are read in memory, and the names in them are labels, never paths.
 """
 
-import io
 import os
-import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from mmd_ddm.data.parquet import choose_tables, read_rows
+from mmd_ddm.config import ReadConfig
+from mmd_ddm.data.choose import SUFFIXES, choose_files
+from mmd_ddm.data.decode import WHOLE, Cut, Damaged, Files, Refused, decode
+from mmd_ddm.data.kinds import READ, damage, kind_of
+from mmd_ddm.data.notes import Notes, endings
+from mmd_ddm.data.parquet import read_rows
 
-__all__ = ["decode", "each_picture", "read_pictures"]
+__all__ = ["decoded", "each_picture", "read_pictures"]
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-_MODES = {1: "L", 3: "RGB"}
 _MAX_BYTES = 2**28  # of one file in an archive, unpacked
+_NAMED, _ENOUGH = 10, 1000  # refused pictures that are named, and after which reading stops
 
 
 def read_pictures(
-    path: Path, shape: tuple[int, int, int] | None, resize: bool
-) -> tuple[UInt8[Tensor, "n c h w"], tuple[str, ...]]:
-    """All pictures of a folder, zip archive or parquet table, in order, and what was skipped.
+    path: Path,
+    asked: list[str],
+    shape: tuple[int, int, int] | None,
+    read: ReadConfig,
+    notes: Notes,
+) -> UInt8[Tensor, "n c h w"]:
+    """All pictures of a folder, zip archive or parquet table, in order.
 
     Args:
         path: the folder, archive or table.
+        asked: the split or column that was chosen.
         shape: (c, h, w) of every picture; None takes the first one's size, and colour.
-        resize: crop, scale and convert instead of refusing.
+        read: what is done instead of refusing.
+        notes: gets what there is to say.
 
     Raises:
-        ValueError: nothing to read, or a file that is refused; the message names it.
+        ValueError: nothing to read, or files that are refused; the message names them.
     """
-    pictures: list[Tensor] = []
-    skipped: list[str] = []
-    for name, content in each_picture(path, skipped):
-        if shape is None and pictures:
-            first = pictures[0].shape
-            shape = (first[0], first[1], first[2])
-        pictures.append(decode(name, content, shape, resize=resize))
+    pictures = [*decoded(each_picture(path, asked, notes), shape, read, notes)]
     if not pictures:
-        raise ValueError(f"{path} holds no images ({', '.join(sorted(_SUFFIXES))})")
-    return torch.stack(pictures), tuple(skipped)
+        raise ValueError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))}){_found(notes)}")
+    return torch.stack(pictures)
 
 
-def each_picture(path: Path, skipped: list[str]) -> Iterator[tuple[str, bytes]]:
+def _found(notes: Notes) -> str:
+    """What there is instead."""
+    found = [
+        f"{len(notes.damaged):,} that cannot be read" * bool(notes.damaged),
+        f"{len(notes.of_runs):,} in runs of mmd-ddm, to be given one by one" * bool(notes.of_runs),
+        endings(notes.skipped),
+    ]
+    return f"; found {', '.join(filter(None, found))}" * any(found)
+
+
+def decoded(
+    pictures: Files,
+    shape: tuple[int, int, int] | None,
+    read: ReadConfig,
+    notes: Notes,
+    cut: Cut = WHOLE,
+) -> Iterator[UInt8[Tensor, "c h w"]]:
+    """The pixels of pictures of one shape.
+
+    Args:
+        pictures: name and content of each.
+        shape: (c, h, w); None takes the first one's size, and colour.
+        read: what is done instead of refusing.
+        notes: gets what there is to say.
+        cut: how pictures become smaller.
+
+    Raises:
+        ValueError: pictures that are refused: all of them, of which ten are named.
+    """
+    refused: dict[str, list[str]] = {}
+    count = 0
+    for name, content in pictures:
+        try:
+            pixels, size = decode(content(), shape, read, cut)
+        except Refused as error:
+            if isinstance(error, Damaged) and read.skip_damaged:
+                notes.damaged.append(name)
+                continue
+            refused.setdefault(f"{error}", []).append(name)
+            count += 1
+            if count == _ENOUGH:
+                break
+        else:
+            if shape is None:
+                channels, height, width = pixels.shape
+                shape = channels, height, width
+            if size[0] < shape[1] or size[1] < shape[2]:
+                notes.enlarged.append(size)
+            if not refused:
+                yield pixels
+    if refused:
+        raise ValueError(_refusal(refused, count))
+
+
+def _refusal(refused: dict[str, list[str]], count: int) -> str:
+    parts, room = [], _NAMED
+    for reason, names in refused.items():
+        if shown := names[:room]:
+            room -= len(shown)
+            others = f" (likewise {', '.join(shown[1:])})" if shown[1:] else ""
+            parts.append(f"{shown[0]} {reason}{others}")
+    if count > _NAMED:
+        stopped = ", after which reading stopped" * (count == _ENOUGH)
+        parts.append(f"and {count - _NAMED:,} more pictures{stopped}")
+    if any("cannot be read" in reason for reason in refused):
+        parts.append("--skip-damaged leaves out what cannot be read")
+    return "; ".join(parts)
+
+
+def each_picture(path: Path, asked: list[str], notes: Notes) -> Files:
     """The pictures' files of a folder, zip archive or parquet table, undecoded, with their names.
 
     Args:
         path: the folder, in which tables are read where there are no pictures; archive or table.
-        skipped: gets the names of files that were taken for no pictures.
+        asked: the split or column that was chosen.
+        notes: gets what is taken and what is skipped.
 
     Raises:
-        ValueError: what cannot be read; the message names it.
+        ValueError: what cannot be read, or what has to be chosen; the message names it.
     """
-    if path.suffix.lower() == ".parquet":
-        yield from read_rows(path)
-    elif path.is_dir():
-        yield from _folder(path, skipped)
+    tables: list[Path] = []
+    files: Files = iter(())
+    if path.is_dir():
+        names, found = choose_files(_names(path), asked, str(path), notes)
+        files = ((str(path / name), partial(_read, path / name)) for name in names)
+        tables = [path / name for name in found]
+    elif path.suffix.lower() == ".parquet":
+        tables = [path]
     else:
-        yield from _archive(path, skipped)
+        files = _archive(path, asked, notes)
+    yield from read_rows(tables, asked, str(path), notes) if tables else files
+    if asked:
+        raise ValueError(f"{path} holds no {asked[0]!r} that could be chosen")
 
 
-def _folder(path: Path, skipped: list[str]) -> Iterator[tuple[str, bytes]]:
+def _names(folder: Path) -> list[str]:
+    """Of all files below, and of links to folders, which are not followed."""
+
     def refuse(error: OSError) -> None:
         raise ValueError(f"cannot read the folder {error.filename}: {error.strerror}")
 
     names = []
-    for root, folders, files in os.walk(path, onerror=refuse):
+    for root, folders, files in os.walk(folder, onerror=refuse):
         links = [name for name in folders if (Path(root) / name).is_symlink()]
-        below = Path(root).relative_to(path)
+        below = Path(root).relative_to(folder)
         names += [(below / name).as_posix() for name in (*files, *links)]
-    chosen = list(_choose(names, skipped))
-    if not chosen:
-        for table in choose_tables(path):
-            skipped.remove(table.relative_to(path).as_posix())
-            yield from read_rows(table)
-    for name in chosen:
-        file = path / name
-        if file.exists() and not file.is_file():  # a pipe would be waited for
-            raise ValueError(f"{file} is not a regular file")
-        try:
-            yield str(file), file.read_bytes()
-        except OSError as error:
-            raise ValueError(f"cannot read {file}: {error.strerror}") from error
+    return names
 
 
-def _archive(path: Path, skipped: list[str]) -> Iterator[tuple[str, bytes]]:
+def _read(file: Path) -> bytes:
+    if file.exists() and not file.is_file():  # a pipe would be waited for
+        raise Damaged("cannot be read: it is not a regular file")
     try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {i.filename: i.file_size for i in archive.infolist() if not i.is_dir()}
-            for name in _choose(sizes, skipped):
-                if sizes[name] > _MAX_BYTES:
-                    raise ValueError(f"{name} unpacks to {sizes[name]:,} bytes")
-                yield f"{path}:{name}", archive.read(name)
+        return file.read_bytes()
+    except OSError as error:
+        raise Damaged(f"cannot be read: {error.strerror}") from error
+
+
+def _archive(path: Path, asked: list[str], notes: Notes) -> Files:
+    try:
+        archive = zipfile.ZipFile(path)
+    except Exception as error:  # a damaged archive raises a dozen kinds
+        with path.open("rb") as file:
+            kind = kind_of(file.read(512))
+        why = f"damaged ({damage(error)})" if kind == "a zip archive" else READ
+        raise ValueError(f"{path} cannot be read: it is {kind}; {why}") from error
+    with archive:
+        sizes = {i.filename: i.file_size for i in archive.infolist() if not i.is_dir()}
+        names, tables = choose_files(sizes, asked, str(path), notes)
+        if tables:
+            raise ValueError(f"{path} holds {notes.taken}: unpack it, and give the folder")
+        for name in names:
+            yield f"{path}:{name}", partial(_unpack, archive, name, sizes[name])
+
+
+def _unpack(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
+    if size > _MAX_BYTES:
+        raise Refused(f"unpacks to {size:,} bytes; at most {_MAX_BYTES:,} are read")
+    try:
+        return archive.read(name)
     except Exception as error:  # a damaged or encrypted archive raises a dozen kinds
-        raise ValueError(f"cannot read the archive {path}: {error}") from error
-
-
-def _choose(names: Iterable[str], skipped: list[str]) -> Iterator[str]:
-    """The pictures among them, sorted; the others go to ``skipped``."""
-    paths = sorted(PurePosixPath(name) for name in names)
-    runs = {path.parent for path in paths if path.name == "run.json"}
-    for path in paths:
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-        sheet = path.parent in runs and not path.stem.isdecimal()
-        if hidden or sheet or path.suffix.lower() not in _SUFFIXES:
-            skipped.append(str(path))
-        else:
-            yield str(path)
-
-
-def decode(
-    name: str,
-    content: bytes,
-    shape: tuple[int, int, int] | None,
-    *,
-    resize: bool,
-    crop: tuple[int, int, int, int] | None = None,
-    resample: Image.Resampling = Image.Resampling.BICUBIC,
-) -> UInt8[Tensor, "c h w"]:
-    """One picture.
-
-    Args:
-        name: for messages.
-        content: of its file.
-        shape: (c, h, w) that it must have; None takes its own size, and colour.
-        resize: crop, scale and convert instead of refusing.
-        crop: left, upper, right and lower edge, cut out first of a picture that has not the size.
-        resample: how it is scaled.
-
-    Raises:
-        ValueError: a file that is refused; the message names it.
-    """
-    channels = 3 if shape is None else shape[0]
-    if channels not in _MODES:
-        raise ValueError(f"{name}: a picture has 1 or 3 channels; the model takes {channels}")
-    picture = _open(name, content, _MODES[channels], resize)
-    if shape is not None and (picture.height, picture.width) != shape[1:]:
-        if crop is not None:
-            if picture.width < crop[2] or picture.height < crop[3]:
-                raise ValueError(
-                    f"{name} is {picture.width}x{picture.height} pixels; the crop of this set "
-                    f"reaches to {crop[2]}x{crop[3]}"
-                )
-            picture = picture.crop(crop)
-        if not resize:
-            raise ValueError(
-                f"{name} is {picture.width}x{picture.height} pixels; the model takes "
-                f"{shape[2]}x{shape[1]}; pass --resize to crop and scale"
-            )
-        picture = _crop_and_scale(picture, shape[1], shape[2], resample)
-    array = np.array(picture).reshape(picture.height, picture.width, channels)
-    return torch.from_numpy(array).permute(2, 0, 1)
-
-
-def _open(name: str, content: bytes, mode: str, resize: bool) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
-                frames = getattr(opened, "n_frames", 1) if opened.format != "MPO" else 1
-                upright = ImageOps.exif_transpose(opened)
-        transparent = _is_transparent(upright)
-    except Exception as error:  # a damaged file raises a dozen kinds
-        raise ValueError(f"cannot read the image {name}: {error}") from error
-    if frames > 1:
-        raise ValueError(f"{name} is animated, {frames} frames; save the one that you mean")
-    if transparent:
-        raise ValueError(f"{name} is partly transparent; lay it on a ground first")
-    # Pillow would saturate them: all white.
-    if upright.mode[0] in "IF":
-        raise ValueError(f"{name} has more than 8 bits a channel; convert it to 8 bits first")
-    if mode == "L" and upright.mode not in ("L", "1", "LA") and not resize:
-        raise ValueError(
-            f"{name} has channels {upright.mode}; the model takes 1 (grey); pass --resize to "
-            "convert it"
-        )
-    return upright.convert(mode)
-
-
-def _is_transparent(picture: Image.Image) -> bool:
-    if not picture.has_transparency_data:
-        return False
-    return picture.convert("RGBA").getchannel("A").getextrema() != (255, 255)
-
-
-def _crop_and_scale(
-    picture: Image.Image, height: int, width: int, resample: Image.Resampling
-) -> Image.Image:
-    scale = min(picture.width / width, picture.height / height)
-    crop_w, crop_h = width * scale, height * scale
-    left, top = (picture.width - crop_w) / 2, (picture.height - crop_h) / 2
-    box = (left, top, left + crop_w, top + crop_h)
-    return picture.resize((width, height), resample, box=box)
+        raise Damaged(f"cannot be read: {damage(error)}") from error

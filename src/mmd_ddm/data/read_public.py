@@ -12,9 +12,12 @@ and else streamed from the Hugging Face hub by the package `datasets`. Pictures 
 one at a time, into a file of the cache that is mapped into memory afterwards: no set has to fit.
 """
 
+import json
+import math
 import os
 from collections.abc import Iterator
-from itertools import chain
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,8 +27,12 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from mmd_ddm.data.parquet import choose_tables
-from mmd_ddm.data.pictures import decode, each_picture
+from mmd_ddm.config import ReadConfig
+from mmd_ddm.data.choose import find_place
+from mmd_ddm.data.decode import Cut, Files
+from mmd_ddm.data.notes import Notes
+from mmd_ddm.data.parquet import cell, choose_tables, read_rows
+from mmd_ddm.data.pictures import decoded, each_picture
 from mmd_ddm.data.public_sets import HELDOUT, Request
 from mmd_ddm.models.find import shorten
 from mmd_ddm.runs.fingerprint import key_of
@@ -38,20 +45,21 @@ _SHUFFLED = 10_000  # undecoded pictures held while a stream is shuffled
 
 
 def read_public(
-    request: Request, shape: tuple[int, int, int] | None, resize: bool
-) -> UInt8[Tensor, "n c h w"]:
-    """The pictures of a part of a public set; of a local one all, whatever its count.
+    request: Request, shape: tuple[int, int, int] | None, read: ReadConfig, notes: Notes
+) -> tuple[UInt8[Tensor, "n c h w"], tuple[str, ...]]:
+    """The pictures of a part of a public set, and what there is to tell; of a local one all.
 
     Args:
         request: which.
         shape: (c, h, w) that is needed; None takes the set's own.
-        resize: scale to another shape than the set's own instead of refusing.
+        read: what is done instead of refusing; ``resize`` scales to another shape.
+        notes: used while the pictures are decoded for the first time.
 
     Raises:
         ValueError: not at hand, neither here nor on the hub; pictures that are refused.
     """
     known, shape = request.known, shape or request.known.shape
-    if shape != known.shape and not resize:
+    if shape != known.shape and not read.resize:
         own, wanted = ("x".join(map(str, size)) for size in (known.shape, shape))
         raise ValueError(
             f"{request.name} has images of {own}; the model takes {wanted}; pass --resize to "
@@ -61,42 +69,54 @@ def read_public(
     if found is None:
         about: list[Any] = [known.hub_id, _part(request), request.count]
         pictures = _stream(request)
+        notes.taken = f"split {_part(request)}, column {known.column} of {known.hub_id}"
     else:
-        about = [(str(path), s.st_size, s.st_mtime_ns) for path, s in _stats(found)]
-        pictures = chain.from_iterable(each_picture(path, []) for path in found)
+        paths, asked = found
+        about = [asked, [(str(path), s.st_size, s.st_mtime_ns) for path, s in _stats(paths)]]
+        if len(paths) == 1:
+            pictures = each_picture(paths[0], asked, notes)
+        else:
+            pictures = read_rows(paths, asked, request.name, notes)
+    read = replace(read, resize=True)
+    # As torchvision's Resize in the DDIM code.
+    cut = Cut(known.crop, Image.Resampling.BILINEAR)
 
-    def save(file: IO[bytes], pictures: Iterator[tuple[str, bytes]]) -> None:
-        for name, content in pictures:
-            pixels = decode(
-                name,
-                content,
-                shape,
-                resize=True,
-                crop=known.crop,
-                resample=Image.Resampling.BILINEAR,  # as torchvision's Resize in the DDIM code
-            )
+    def save(file: IO[bytes], pictures: Files) -> None:
+        for pixels in decoded(pictures, shape, read, notes, cut):
             file.write(pixels.contiguous().numpy().data)
         if not file.tell():
             raise ValueError(f"{request.name} holds no images")
+        told = json.dumps(notes.lines(request.name, file.tell() // math.prod(shape))).encode()
+        file.write(told + len(told).to_bytes(8, "big"))
 
-    def read(path: Path) -> Tensor:
+    def load(path: Path) -> tuple[Tensor, tuple[str, ...]]:
         # Copy-on-write, so that torch may treat the array as writable.
-        return torch.from_numpy(np.memmap(path, np.uint8, "c").reshape(-1, *shape))
+        content = np.memmap(path, np.uint8, "c")
+        end = len(content) - 8
+        start = end - int.from_bytes(content[end:].tobytes(), "big")
+        told = json.loads(content[start:end].tobytes())
+        return torch.from_numpy(content[:start].reshape(-1, *shape)), tuple(told)
 
-    name = f"{request.name}-{key_of(shape, known.crop, about)}.uint8"
-    return remembered_file("images", name, lambda: pictures, save, read, together=False)
+    key = key_of(shape, known.crop, read.background, read.skip_damaged, about)
+    name = f"{request.name}-{key}.pixels"
+    return remembered_file("images", name, lambda: pictures, save, load, together=False)
 
 
 def _part(request: Request) -> str:
     return request.known.heldout if request.heldout else _TRAIN
 
 
-def _find(request: Request) -> list[Path] | None:
-    """The folders, archives or tables of a local copy; None if there is none."""
+def _find(request: Request) -> tuple[list[Path], list[str]] | None:
+    """The folder, archive or tables of a local copy, and what is chosen of it; None if none."""
     if request.place:
-        if not Path(request.place).exists():
+        if (place := find_place(request.place)) is None:
             raise ValueError(f"no {request.name} at {request.place}: give a folder, zip or table")
-        return [Path(request.place)]
+        return [place[0]], place[1]
+    local = _local(request)
+    return (local, []) if local else None
+
+
+def _local(request: Request) -> list[Path]:
     root = Path(os.environ.get("MMD_DDM_DATA", "."))
     whole, part = root / request.name, _part(request)
     own = root / f"{request.name}{HELDOUT}" if request.heldout else whole
@@ -109,16 +129,16 @@ def _find(request: Request) -> list[Path] | None:
         return [whole / part]
     if whole.is_dir() and (tables := choose_tables(whole, part)):
         return tables
-    return [whole] if whole.is_dir() and not request.heldout else None
+    return [whole] if whole.is_dir() and not request.heldout else []
 
 
 def _stats(paths: list[Path]) -> Iterator[tuple[Path, os.stat_result]]:
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            yield file, file.stat()
+            yield file, file.stat() if file.exists() else file.lstat()
 
 
-def _stream(request: Request) -> Iterator[tuple[str, bytes]]:
+def _stream(request: Request) -> Files:
     """The pictures' files from the hub."""
     known, part = request.known, _part(request)
     missing = (
@@ -139,7 +159,7 @@ def _stream(request: Request) -> Iterator[tuple[str, bytes]]:
         if request.count:
             rows = rows.shuffle(seed=0, buffer_size=_SHUFFLED).take(request.count)
         for i, row in enumerate(rows):
-            yield f"{known.hub_id}:{i}", row[known.column]["bytes"]
+            yield f"{known.hub_id}:{i}", partial(cell, row[known.column])
     except Exception as error:  # the hub's clients, and their transports, raise a dozen kinds
         raise ValueError(
             f"{missing} (offline? elsewhere: hf download --repo-type dataset {known.hub_id} "

@@ -189,9 +189,9 @@ def build_data(config: FinetuneConfig, shape: tuple[int, int, int]) -> Split:
     Raises:
         ValueError: whatever `load_images` or `split_images` refuses.
     """
-    images, heldout = load_images(config.data, shape, resize=config.resize), None
+    images, heldout = load_images(config.data, shape, config), None
     if config.heldout:
-        heldout = load_images(config.heldout, shape, resize=config.resize)
+        heldout = load_images(config.heldout, shape, config)
     return split_images(images, heldout, seed=config.seed, select=config.select.every > 0)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from mmd_ddm.config import ReadConfig
 from mmd_ddm.data.images import ImageSet
 from mmd_ddm.evaluation.measure import Entry, measure, over_seeds, protocol
 from mmd_ddm.evaluation.paired import above_best
@@ -50,7 +51,7 @@ def compare(
     batch_size: int = 0,
     precision: str = "float32",
     device: str = "auto",
-    resize: bool = False,
+    read: ReadConfig | None = None,
     out: str | Path | None = None,
     progress: Progress = silent,
 ) -> Results:
@@ -73,7 +74,7 @@ def compare(
         batch_size: images at once; 0 is what is fast.
         precision: float32 or bfloat16, for models that are named.
         device: where to compute, likewise.
-        resize: crop and scale real images of another size.
+        read: how real images that are named are read.
         out: a folder for ``bench.json``, its table and its chart; None writes nothing.
         progress: told what is done.
 
@@ -96,7 +97,7 @@ def compare(
     entries, left_out = plan_entries(base, tuned, names, spacings, steps, times)
     notes = [*base.denoiser.notes, *left_out]
     origin_of = origins([base, *tuned])
-    real = choose_real(data, origin_of, base.denoiser.shape, resize=resize, progress=progress)
+    real = choose_real(data, origin_of, base.denoiser.shape, read or ReadConfig(), progress)
     data, spaces = real.images, _spaces(base, origin_of, real, features)
     settings = _settings(data, n, precision, spaces)
     with RunLog(folder, "bench", settings) if folder else nullcontext():

@@ -11,7 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmd_ddm.config import check_seed
-from mmd_ddm.data.images import ImageSet, say_skipped
+from mmd_ddm.data.images import ImageSet, say_read
 from mmd_ddm.evaluation.metrics.copies import Nearest, authentic, nearer, nearest
 from mmd_ddm.evaluation.space import metric_device
 from mmd_ddm.features.bank import cached_features, extract
@@ -97,7 +97,7 @@ def find_copies(
     phi = make(space, shape[0]).to(place)
     samplers = result.samplers
     with RunLog(out, "neighbors", settings, {**result.hashes, **split.hashes}):
-        say_skipped(progress, train)
+        say_read(progress, train)
         drawn = {
             name: _draw(name, sampler, n, seed, progress) for name, sampler in samplers.items()
         }

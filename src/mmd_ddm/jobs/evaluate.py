@@ -10,8 +10,8 @@ what is new.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmd_ddm.config import ChainConfig, check_seed
-from mmd_ddm.data.images import ImageSet, say_skipped
+from mmd_ddm.config import ChainConfig, ReadConfig, check_seed
+from mmd_ddm.data.images import ImageSet, say_read
 from mmd_ddm.evaluation.measure import Entry, measure, over_seeds, protocol
 from mmd_ddm.evaluation.metrics.registry import METRICS, choose_metrics
 from mmd_ddm.evaluation.space import Space, describe
@@ -42,7 +42,7 @@ def evaluate(
     n: int | None = None,
     seed: int = 0,
     seeds: int = 1,
-    resize: bool = False,
+    read: ReadConfig | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> Results:
@@ -61,7 +61,7 @@ def evaluate(
             the smallest set, up to 3,000.
         seed: of the noise, which no other seed shares.
         seeds: how many, from that one on; more than one gives standard errors over them.
-        resize: crop and scale images of another size.
+        read: how images that are named are read.
         device: where to compute, for what is named.
         progress: told what is done.
 
@@ -70,8 +70,9 @@ def evaluate(
             or an impossible chain.
     """
     check_seed(seed)
+    read = read or ReadConfig()
     listed = isinstance(sources, list | tuple)
-    found = load_sources(sources if listed else [sources], device, resize=resize)
+    found = load_sources(sources if listed else [sources], device, read)
     models = [one for one in found if isinstance(one, Model)]
     sets = [one for one in found if isinstance(one, ImageSet)]
     chains = [chain] if isinstance(chain, ChainConfig | Mapping) else [*chain]
@@ -79,8 +80,8 @@ def evaluate(
         _refuse_to_draw(sets[0], chains, seed, seeds)
     plans = [plan for one in found for plan in _plans(one, chains)]
     runs, shape = origins(models), shape_of(found[0])
-    real = choose_real(data, runs, shape, resize=resize, progress=progress)
-    say_skipped(progress, *sets)
+    real = choose_real(data, runs, shape, read, progress)
+    say_read(progress, *sets)
     n = min(len(real.images), _MOST, *map(len, sets)) if n is None else n
     _check_counts(n, real.images, sets)
     place = models[0].denoiser.device if models else build_device(device)

@@ -6,8 +6,8 @@ from dataclasses import asdict, replace
 import torch
 from torch import Tensor
 
-from mmd_ddm.config import check_seed
-from mmd_ddm.data.images import load_images
+from mmd_ddm.config import ReadConfig, check_seed
+from mmd_ddm.data.images import load_images, say_read
 from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
@@ -30,7 +30,7 @@ def estimate_gamma(
     n: int = 1000,
     seed: int = 0,
     batch_size: int = 64,
-    resize: bool = False,
+    read: ReadConfig | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> Results:
@@ -42,7 +42,7 @@ def estimate_gamma(
         n: noisy images for each of the T times.
         seed: of the images chosen and the noise.
         batch_size: images at once.
-        resize: crop and scale images of another size.
+        read: how images are read.
         device: where to compute, for a model that is named.
         progress: told what is done.
 
@@ -58,7 +58,8 @@ def estimate_gamma(
     denoiser = load_model(model, device).denoiser
     path = gamma_file(denoiser.source)
     check_writable(path)
-    images = load_images(data, denoiser.shape, resize=resize)
+    images = load_images(data, denoiser.shape, read)
+    say_read(progress, images)
     wanted = Gamma(weights_sha256(denoiser.network), data, images.sha256, n, seed)
     lock = path.with_name(f"{path.name}.mmd-ddm.lock")
     with alone(lock, f"another process is writing {path}: wait for its end"):

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from mmd_ddm.config import HeadConfig, to_mapping
-from mmd_ddm.data.images import load_images
+from mmd_ddm.data.images import load_images, say_read
 from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.models.genie_head import GenieHead, head_folder
@@ -35,7 +35,8 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
     denoiser = load_model(model, config.device).denoiser
     folder, weights = head_folder(denoiser.source), weights_sha256(denoiser.network)
     check_writable(folder)
-    images = load_images(config.data, denoiser.shape, resize=config.resize)
+    images = load_images(config.data, denoiser.shape, config)
+    say_read(progress, images)
     inputs = {"data_sha256": images.sha256, "weights_sha256": weights}
     layer: Any = denoiser.network.conv_norm_out
     torch.manual_seed(config.seed)

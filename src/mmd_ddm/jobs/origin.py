@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmd_ddm.config import FinetuneConfig, from_mapping
+from mmd_ddm.data.choose import find_place
 from mmd_ddm.data.images import BUNDLED, Split
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.features.registry import make_recorded
@@ -72,7 +73,7 @@ class Origin:
 def recorded_place(name: str, folder: Path) -> str:
     """A path that is not here, if it is there, from here; any other name as it is."""
     known = not name or name in BUNDLED or name in BUNDLED_MODELS
-    here = known or Path(name).exists() or not (folder / name).exists()
+    here = known or find_place(name) or not find_place(str(folder / name))
     return name if here else str(folder / name)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mmd_ddm.config import PretrainConfig, to_mapping
-from mmd_ddm.data.images import ImageSet, load_images, say_skipped
+from mmd_ddm.data.images import ImageSet, load_images, say_read
 from mmd_ddm.jobs.build import (
     build_device,
     build_network,
@@ -34,7 +34,7 @@ def base_images(config: PretrainConfig) -> ImageSet:
     """The images to train on."""
     size = config.image_size
     shape = (3, size, size) if size else None
-    return load_images(config.data, shape, resize=config.resize)
+    return load_images(config.data, shape, config)
 
 
 def pretrain(
@@ -77,7 +77,7 @@ def pretrain(
     )
     record = {"data_sha256": images.sha256}
     with RunLog(out, "pretrain", to_mapping(config), record) as log:
-        say_skipped(progress, images)
+        say_read(progress, images)
         millions = sum(p.numel() for p in network.parameters()) / 1e6
         progress.say(
             f"{len(images):,} images of {height}x{width}, network of {millions:.2f} M on {device}"

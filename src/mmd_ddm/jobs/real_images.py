@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mmd_ddm.data.images import ImageSet, load_images, say_skipped
+from mmd_ddm.config import ReadConfig
+from mmd_ddm.data.images import ImageSet, load_images, say_read
 from mmd_ddm.data.split import without
 from mmd_ddm.jobs.origin import Origin
 from mmd_ddm.runs.progress import Progress
@@ -36,7 +37,7 @@ class RealImages:
 
 
 def choose_real(
-    data: str | ImageSet | None, runs: _Runs, shape: _Shape, *, resize: bool, progress: Progress
+    data: str | ImageSet | None, runs: _Runs, shape: _Shape, read: ReadConfig, progress: Progress
 ) -> RealImages:
     """The images asked for, less those that any of the runs matched or selected by.
 
@@ -44,7 +45,7 @@ def choose_real(
         data: by name or loaded; None takes what the first run held out.
         runs: of finetuned models, as `mmd_ddm.jobs.origin.origins` gives them.
         shape: (c, h, w) of what is judged.
-        resize: crop and scale real images of another size.
+        read: how images that are named are read.
         progress: told what is left out.
 
     Raises:
@@ -53,11 +54,11 @@ def choose_real(
     if data is None:
         data = _heldout(runs, shape)
     elif isinstance(data, str):
-        data = load_images(data, shape, resize=resize)
+        data = load_images(data, shape, read)
     if tuple(data.pixels.shape[1:]) != shape:
         got, asked = ("x".join(map(str, size)) for size in (data.pixels.shape[1:], shape))
         raise ValueError(f"{data.source} holds images of {got}; those to judge are {asked}")
-    say_skipped(progress, data)
+    say_read(progress, data)
     return leave_out_seen(data, runs, shape, progress)
 
 

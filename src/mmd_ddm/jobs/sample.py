@@ -10,8 +10,8 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from mmd_ddm.config import check_seed
-from mmd_ddm.data.images import load_images
+from mmd_ddm.config import ReadConfig, check_seed
+from mmd_ddm.data.images import load_images, say_read
 from mmd_ddm.jobs.build import Model, build_sampler, load_model
 from mmd_ddm.jobs.chain import ChainLike, choose_chain, describe_chain
 from mmd_ddm.jobs.results import Results
@@ -38,7 +38,7 @@ def sample(
     *,
     n: int = 64,
     start_from: str = "",
-    resize: bool = False,
+    read: ReadConfig | None = None,
     trajectory: bool = False,
     seed: int = 0,
     batch_size: int = 64,
@@ -53,7 +53,7 @@ def sample(
         chain: by default the model's own, of which ``{"steps": 10}`` names what is to differ.
         n: how many.
         start_from: images to noise to the first time and begin with (ES-DDPM); empty is noise.
-        resize: crop and scale those.
+        read: how those are read.
         trajectory: show x_0 as predicted along the chain of the first images as well.
         seed: image i depends on ``seed + i`` alone, not on ``n`` or ``batch_size``.
         batch_size: images at once.
@@ -75,7 +75,7 @@ def sample(
     check_writable(out)
     model = load_model(model, device)
     chosen = choose_chain(model, chain, truncated=bool(start_from))
-    begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, resize)
+    begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, read, progress)
     settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chosen)}
     settings |= begun_from
     walk = build_sampler(chosen, model.denoiser, truncated=bool(start_from))
@@ -114,12 +114,18 @@ def _strip(
 
 
 def _drafts(
-    source: str, n: int, seed: int, shape: tuple[int, int, int], resize: bool
+    source: str,
+    n: int,
+    seed: int,
+    shape: tuple[int, int, int],
+    read: ReadConfig | None,
+    progress: Progress,
 ) -> tuple[Callable[[Sequence[int]], Tensor] | None, dict[str, Any]]:
     """Where the walks of these seeds begin, and how the run's settings say it."""
     if not source:
         return None, {}
-    images = load_images(source, shape, resize=resize)
+    images = load_images(source, shape, read)
+    say_read(progress, images)
     if len(images) < n:
         raise ValueError(f"{source} holds {len(images)} images; -n {n} takes as many")
     x_0 = from_uint8(images.pixels[:n])

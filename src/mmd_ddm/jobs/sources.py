@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmd_ddm.config import ReadConfig
+from mmd_ddm.data.choose import find_place
 from mmd_ddm.data.images import BUNDLED, ImageSet, load_images
 from mmd_ddm.data.public_sets import parse_request
 from mmd_ddm.jobs.build import Model, load_model
@@ -16,14 +18,14 @@ _Shape = tuple[int, int, int]
 
 
 def load_sources(
-    sources: Sequence[str | Path | Model | ImageSet | Any], device: str, *, resize: bool
+    sources: Sequence[str | Path | Model | ImageSet | Any], device: str, read: ReadConfig
 ) -> list[Model | ImageSet]:
     """Models and sets of images of one shape, in their order.
 
     Args:
         sources: names, or what `load` or `images` gave. What no model is named by are images.
         device: where models compute.
-        resize: crop and scale images to the size that the models draw.
+        read: how images are read.
 
     Raises:
         ValueError: neither model nor images, or shapes that differ.
@@ -35,7 +37,7 @@ def load_sources(
     shape = next((one.denoiser.shape for one in models if isinstance(one, Model)), None)
     found: list[Model | ImageSet] = []
     for source in models:
-        one = _load_images(source, shape, resize) if isinstance(source, str) else source
+        one = _load_images(source, shape, read) if isinstance(source, str) else source
         shape = shape or shape_of(one)
         if shape_of(one) != shape:
             name = one.name if isinstance(one, Model) else one.source
@@ -52,7 +54,7 @@ def _is_images(source: Any) -> bool:
         return isinstance(source, ImageSet)
     if not source or is_model(source):
         return False
-    return source in BUNDLED or parse_request(source) is not None or Path(source).exists()
+    return source in BUNDLED or parse_request(source) is not None or find_place(source) is not None
 
 
 def _load_model(source: Any, device: str) -> Model:
@@ -64,9 +66,9 @@ def _load_model(source: Any, device: str) -> Model:
         raise ValueError(f"{error}; nor are there images of that name") from error
 
 
-def _load_images(name: str, shape: _Shape | None, resize: bool) -> ImageSet:
+def _load_images(name: str, shape: _Shape | None, read: ReadConfig) -> ImageSet:
     try:
-        images = load_images(name, shape, resize=resize and shape is not None)
+        images = load_images(name, shape, read if shape else replace(read, resize=False))
     except ValueError as error:
         raise ValueError(f"{name} is no model, nor images to judge: {error}") from error
     first, *others = images.pixels.unbind(1)

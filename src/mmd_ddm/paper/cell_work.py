@@ -146,8 +146,8 @@ def _key(cell: Cell) -> tuple:
     """What cells of one bench have in common; a seed decides which fifth is held out."""
     c = cell.config
     return (
-        c.model, c.data, c.heldout, c.resize, c.precision, c.device, c.judge_samples, cell.real,
-        cell.spaces, 0 if c.heldout else c.seed,
+        c.model, c.data, c.heldout, c.resize, c.background, c.skip_damaged, c.precision, c.device,
+        c.judge_samples, cell.real, cell.spaces, 0 if c.heldout else c.seed,
     )  # fmt: skip
 
 

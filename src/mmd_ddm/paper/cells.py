@@ -23,8 +23,11 @@ __all__ = [
     "with_classes",
 ]
 
-# Settings that do not decide a number.
-_IDLE = {"save_every", "keep", "compare_steps", "device", "recompute", "micro_batch"}
+# Settings that do not decide a number, or do so through the images, of which hashes are kept.
+_IDLE = {
+    "save_every", "keep", "compare_steps", "device", "recompute", "micro_batch", "background",
+    "skip_damaged",
+}  # fmt: skip
 # Plain network calls a step, where that is far from one: half of GENIE's carry derivatives.
 _CALLS = {"genie": 4}
 _CLASSES = ("inception", "efficientnet-lite0")

@@ -39,17 +39,20 @@ def pairs(
     """Same-noise pairs: base above, finetuned below; real images beside them.
 
     Args:
-        base: one image a pair; n is a multiple of ``columns``.
+        base: one image a pair.
         finetuned: of the same noise.
-        real: fills a block of the same height.
-        columns: pairs side by side.
+        real: fills a block of the same height, where there are enough.
+        columns: pairs side by side; a last band of fewer ends in white.
     """
-    gap, bands = 4, []
+    gap, bands, columns = 4, [], min(columns, len(base))
+    missing = ((0, -len(base) % columns), (0, 0), (0, 0), (0, 0))
+    base, finetuned = _padded(base, *missing), _padded(finetuned, *missing)
     for i in range(0, len(base), columns):
         bands += [grid(np.concatenate([m[i : i + columns] for m in (base, finetuned)]), columns)]
     left = np.concatenate([_padded(band, (0, 0), (0, gap), (0, 0)) for band in bands], 1)
     rows = 2 * len(bands)
-    right = grid(real[: rows * (len(real) // rows)], len(real) // rows)
+    across = max(len(real) // rows, 1)
+    right = grid(real[: rows * across], across)
     height = max(left.shape[1], right.shape[1])
     sides = [
         _padded(part, (0, 0), (0, height - part.shape[1]), (0, 2 * gap)) for part in (left, right)

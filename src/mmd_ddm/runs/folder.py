@@ -31,8 +31,11 @@ __all__ = [
 ]
 
 _PACKAGES = ("mmd-ddm", "torch", "diffusers", "timm", "torch-fidelity", "numpy")
-# What a resumed run may change, since the weights do not depend on it.
-_WITHOUT_EFFECT = {"compare_steps", "judge_samples", "keep", "save_every"}
+# What a resumed run may change, since the weights do not depend on it, or only through the images,
+# whose hashes must be the same.
+_WITHOUT_EFFECT = {
+    "background", "compare_steps", "judge_samples", "keep", "save_every", "skip_damaged",
+}  # fmt: skip
 
 
 _LOCK = "run.lock"  # there while a process writes the folder

@@ -1,0 +1,65 @@
+"""What a person is told of a source that was read: what was taken, and what was not."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+__all__ = ["Notes", "endings", "listed"]
+
+
+@dataclass
+class Notes:
+    """Filled while a source is read.
+
+    Attributes:
+        taken: which part of what there is, as ``column image of 2 tables``.
+        skipped: names of files that are no pictures.
+        of_runs: names of pictures that lie in runs of ours.
+        damaged: names of pictures that cannot be read.
+        enlarged: (height, width) of pictures that were smaller than they are now.
+    """
+
+    taken: str = ""
+    skipped: list[str] = field(default_factory=list)
+    of_runs: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    enlarged: list[tuple[int, int]] = field(default_factory=list)
+
+    def lines(self, source: str, n: int) -> tuple[str, ...]:
+        """In words, of a source that gave n images."""
+        told = [f"read {n:,} images of {source}: {self.taken}"]
+        if self.skipped:
+            few = listed(self.skipped, 5)
+            told.append(
+                f"skipped {len(self.skipped):,} files of {source}: {endings(self.skipped)} ({few})"
+            )
+        if self.of_runs:
+            told.append(
+                f"left out {len(self.of_runs):,} pictures of runs of mmd-ddm within {source}: "
+                f"{listed(self.of_runs, 5)}"
+            )
+        if self.damaged:
+            told.append(
+                f"left out {len(self.damaged):,} pictures of {source} that cannot be read, of "
+                f"{n + len(self.damaged):,}: {listed(self.damaged, 10)}"
+            )
+        if self.enlarged:
+            height, width = min(self.enlarged, key=lambda size: size[0] * size[1])
+            told.append(
+                f"enlarged {len(self.enlarged):,} of the {n:,} images of {source}, the smallest "
+                f"from {width}x{height}"
+            )
+        return tuple(told)
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """These names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def endings(names: Iterable[str]) -> str:
+    """How many files of which kind these are: ``12 .heic, 3 .txt``."""
+    found = Counter(PurePosixPath(name).suffix.lower() or "without ending" for name in names)
+    return listed([f"{count:,} {ending}" for ending, count in found.most_common()], 6)
