@@ -26,7 +26,7 @@ _HOMES = {
     # The verbs, and what they take and give.
     "mmd_ddm.jobs.build": ("build_sampler", "load=load_model"),
     "mmd_ddm.data.images": ("ImageSet", "images=load_images"),
-    "mmd_ddm.config": ("Chain=ChainConfig", "FinetuneConfig", "PretrainConfig"),
+    "mmd_ddm.config": ("Chain=ChainConfig", "FinetuneConfig", "PretrainConfig", "ReadConfig"),
     "mmd_ddm.jobs.finetune": ("finetune",),
     "mmd_ddm.jobs.evaluate": ("evaluate",),
     "mmd_ddm.jobs.compare": ("compare",),

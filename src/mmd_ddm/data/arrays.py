@@ -91,7 +91,11 @@ def _read_idx(file: io.BufferedIOBase) -> np.ndarray:
         kind = kind_of(head + file.read(508))
         raise Refused(f"cannot be read: {unpacked}it is {kind}; {READ}")
     sizes = np.frombuffer(file.read(4 * head[3]), ">u4", head[3]).tolist()
-    return np.frombuffer(file.read(math.prod(sizes) + 1), np.uint8).reshape(sizes)
+    content = file.read(math.prod(sizes) + 1)
+    if len(content) != math.prod(sizes):
+        less = f"{len(content):,}" if len(content) < math.prod(sizes) else "more"
+        raise Refused(f"cannot be read: {less} bytes follow where its head announces {sizes}")
+    return np.frombuffer(content, np.uint8).reshape(sizes)
 
 
 def fit_array(

@@ -82,7 +82,7 @@ def choose_files(
     for path in paths:
         hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
         sheet = path.parent in alone and not path.stem.isdecimal()
-        ours = not inner.isdisjoint(path.parents)
+        ours = bool(inner) and not inner.isdisjoint(path.parents)
         ending = path.suffix.lower()
         if ours:
             notes.of_runs += [str(path)] * (ending in SUFFIXES)
@@ -116,7 +116,7 @@ def _choose_split(
     if wanted:
         asked.remove(wanted)
     elif len(splits) > 1:
-        counts = listed([f"{name}: {found[name]:,} files" for name in splits], 10)
+        counts = listed([f"{found[name]:,} in {name}" for name in splits], 10)
         raise ValueError(
             f"{source} holds several splits ({counts}): choose one, as {source}:{splits[0]}, or "
             f"{source}:{_ALL}"

@@ -65,5 +65,6 @@ def kind_of(content: bytes) -> str:
 
 def damage(error: Exception) -> str:
     """What a library says of a file, in one line, without the names of its own objects."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    said = error.args[0] if error.args and isinstance(error.args[0], str) else error
+    text = " ".join(str(said).split()) or type(error).__name__
     return re.sub(r"<[^<>]* at 0x[0-9a-f]+>", "it", text)[:200]

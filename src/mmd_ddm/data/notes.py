@@ -26,6 +26,17 @@ class Notes:
     damaged: list[str] = field(default_factory=list)
     enlarged: list[tuple[int, int]] = field(default_factory=list)
 
+    @property
+    def instead(self) -> str:
+        """What was found where there are no images."""
+        found = [
+            f"{len(self.damaged):,} that cannot be read" * bool(self.damaged),
+            f"{len(self.of_runs):,} in runs of mmd-ddm, to be given one by one"
+            * bool(self.of_runs),
+            endings(self.skipped),
+        ]
+        return f"; found {', '.join(filter(None, found))}" * any(found)
+
     def lines(self, source: str, n: int) -> tuple[str, ...]:
         """In words, of a source that gave n images."""
         told = [f"read {n:,} images of {source}: {self.taken}"]

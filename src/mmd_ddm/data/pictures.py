@@ -23,7 +23,7 @@ from mmd_ddm.config import ReadConfig
 from mmd_ddm.data.choose import SUFFIXES, choose_files
 from mmd_ddm.data.decode import WHOLE, Cut, Damaged, Files, Refused, decode
 from mmd_ddm.data.kinds import READ, damage, kind_of
-from mmd_ddm.data.notes import Notes, endings
+from mmd_ddm.data.notes import Notes
 from mmd_ddm.data.parquet import read_rows
 
 __all__ = ["decoded", "each_picture", "read_pictures"]
@@ -53,18 +53,9 @@ def read_pictures(
     """
     pictures = [*decoded(each_picture(path, asked, notes), shape, read, notes)]
     if not pictures:
-        raise ValueError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))}){_found(notes)}")
+        endings = ", ".join(sorted(SUFFIXES))
+        raise ValueError(f"{path} holds no images ({endings}){notes.instead}")
     return torch.stack(pictures)
-
-
-def _found(notes: Notes) -> str:
-    """What there is instead."""
-    found = [
-        f"{len(notes.damaged):,} that cannot be read" * bool(notes.damaged),
-        f"{len(notes.of_runs):,} in runs of mmd-ddm, to be given one by one" * bool(notes.of_runs),
-        endings(notes.skipped),
-    ]
-    return f"; found {', '.join(filter(None, found))}" * any(found)
 
 
 def decoded(

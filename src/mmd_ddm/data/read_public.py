@@ -85,7 +85,7 @@ def read_public(
         for pixels in decoded(pictures, shape, read, notes, cut):
             file.write(pixels.contiguous().numpy().data)
         if not file.tell():
-            raise ValueError(f"{request.name} holds no images")
+            raise ValueError(f"{request.name} holds no images{notes.instead}")
         told = json.dumps(notes.lines(request.name, file.tell() // math.prod(shape))).encode()
         file.write(told + len(told).to_bytes(8, "big"))
 
