@@ -25,7 +25,9 @@ def attempt(call: Callable[[], Any], said: str = "") -> Any:
     except ValueError as error:
         message = str(error)
     assert message
-    assert said in message
+    if said:
+        assert said in message
+        assert "\n" not in message
     assert "object at 0x" not in message
     return None
 

@@ -132,6 +132,13 @@ class TestFormats:
             "(0.heic, 1.heic, 2.heic, 3.heic, 4.heic and 2 more)"
         )
 
+    def test_names_cannot_move_the_cursor(self, tmp_path):
+        (tmp_path / "a.png").write_bytes(picture(1))
+        (tmp_path / "b\x1b[2J\n.txt").write_text("?")
+        (tmp_path / "c\udcff.txt").write_text("?")
+        told = load_images(tmp_path).told[1]
+        assert told == f"skipped 2 files of {tmp_path}: 2 .txt (b?[2J?.txt, c?.txt)"
+
 
 class TestSizes:
     def test_enlarged_pictures_are_counted(self, tmp_path):

@@ -90,15 +90,7 @@ def load(place, files, name="", shape=None, **read):
     save_files(source, files)
     before = contents(source)
     named = f"{source}/{name}".rstrip("/")
-
-    def load_once():
-        try:
-            return load_images(named, shape, **read)
-        except ValueError as error:
-            assert "\n" not in str(error)
-            raise
-
-    images = attempt(load_once, str(source))
+    images = attempt(lambda: load_images(named, shape, **read), str(source))
     if images is not None:
         assert images.pixels.dtype == torch.uint8
         assert len(images) > 0

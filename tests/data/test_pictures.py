@@ -177,7 +177,7 @@ class TestArchives:
         )
         with pytest.raises(
             ValueError,
-            match=r"images.gz cannot be read: more bytes follow where its head announces \[2, 4, 4\]",
+            match=r"gz cannot be read: more bytes follow where its head announces \[2, 4, 4\]",
         ):
             load_images(path)
         assert max(read) == 33

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from mmd_ddm.data.decode import Refused
-from mmd_ddm.data.notes import Notes, listed
+from mmd_ddm.data.notes import Notes, counted, listed
 
 __all__ = ["SUFFIXES", "choose_files", "choose_name", "find_place"]
 
@@ -145,7 +145,7 @@ def _taken(paths: Sequence[PurePosixPath], kind: str) -> str:
     folders = Counter(str(path.parent) for path in paths)
     parts = [f"{count:,} in {name}" for name, count in folders.items()]
     where = f" ({listed(parts, 6)})" if folders.keys() - {"."} else ""
-    return f"{len(paths):,} {kind}{'s' * (len(paths) != 1)}{where}"
+    return f"{counted(len(paths), kind)}{where}"
 
 
 def _either(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-__all__ = ["Notes", "endings", "listed"]
+__all__ = ["Notes", "counted", "listed"]
 
 
 @dataclass
@@ -33,27 +33,28 @@ class Notes:
             f"{len(self.damaged):,} that cannot be read" * bool(self.damaged),
             f"{len(self.of_runs):,} in runs of mmd-ddm, to be given one by one"
             * bool(self.of_runs),
-            endings(self.skipped),
+            _endings(self.skipped),
         ]
         return f"; found {', '.join(filter(None, found))}" * any(found)
 
     def lines(self, source: str, n: int) -> tuple[str, ...]:
         """In words, of a source that gave n images."""
-        told = [f"read {n:,} images of {source}: {self.taken}"]
+        skipped, damaged = len(self.skipped), len(self.damaged)
+        told = [f"read {counted(n, 'image')} of {source}: {self.taken}"]
         if self.skipped:
-            few = listed(self.skipped, 5)
             told.append(
-                f"skipped {len(self.skipped):,} files of {source}: {endings(self.skipped)} ({few})"
+                f"skipped {counted(skipped, 'file')} of {source}: {_endings(self.skipped)} "
+                f"({listed(self.skipped, 5)})"
             )
         if self.of_runs:
             told.append(
-                f"left out {len(self.of_runs):,} pictures of runs of mmd-ddm within {source}: "
-                f"{listed(self.of_runs, 5)}"
+                f"left out {counted(len(self.of_runs), 'picture')} of runs of mmd-ddm within "
+                f"{source}: {listed(self.of_runs, 5)}"
             )
         if self.damaged:
             told.append(
-                f"left out {len(self.damaged):,} pictures of {source} that cannot be read, of "
-                f"{n + len(self.damaged):,}: {listed(self.damaged, 10)}"
+                f"left out {counted(damaged, 'picture')} of {source} that cannot be read, of "
+                f"{n + damaged:,}: {listed(self.damaged, 10)}"
             )
         if self.enlarged:
             height, width = min(self.enlarged, key=lambda size: size[0] * size[1])
@@ -61,7 +62,8 @@ class Notes:
                 f"enlarged {len(self.enlarged):,} of the {n:,} images of {source}, the smallest "
                 f"from {width}x{height}"
             )
-        return tuple(told)
+        # A name may hold anything, even what moves a terminal's cursor.
+        return tuple("".join(c if c.isprintable() else "?" for c in line) for line in told)
 
 
 def listed(names: Sequence[str], most: int) -> str:
@@ -70,7 +72,12 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def endings(names: Iterable[str]) -> str:
+def counted(n: int, noun: str) -> str:
+    """So many: ``1 picture``, ``2 pictures``."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def _endings(names: Iterable[str]) -> str:
     """How many files of which kind these are: ``12 .heic, 3 .txt``."""
     found = Counter(PurePosixPath(name).suffix.lower() or "without ending" for name in names)
     return listed([f"{count:,} {ending}" for ending, count in found.most_common()], 6)

@@ -23,7 +23,7 @@ from mmd_ddm.config import ReadConfig
 from mmd_ddm.data.choose import SUFFIXES, choose_files
 from mmd_ddm.data.decode import WHOLE, Cut, Damaged, Files, Refused, decode
 from mmd_ddm.data.kinds import READ, damage, kind_of
-from mmd_ddm.data.notes import Notes
+from mmd_ddm.data.notes import Notes, counted
 from mmd_ddm.data.parquet import read_rows
 
 __all__ = ["decoded", "each_picture", "read_pictures"]
@@ -111,7 +111,7 @@ def _refusal(refused: dict[str, list[str]], count: int) -> str:
             parts.append(f"{shown[0]} {reason}{others}")
     if count > _NAMED:
         stopped = ", after which reading stopped" * (count == _ENOUGH)
-        parts.append(f"and {count - _NAMED:,} more pictures{stopped}")
+        parts.append(f"and {counted(count - _NAMED, 'more picture')}{stopped}")
     if any("cannot be read" in reason for reason in refused):
         parts.append("--skip-damaged leaves out what cannot be read")
     return "; ".join(parts)

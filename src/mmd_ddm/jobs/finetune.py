@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig, from_mapping, to_mapping
-from mmd_ddm.data.images import ImageSet, Split, say_read
+from mmd_ddm.data.images import ImageSet, Split
 from mmd_ddm.data.split import split_images
 from mmd_ddm.evaluation.measure import protocol
 from mmd_ddm.evaluation.space import describe
@@ -137,7 +137,6 @@ def _announce(job: Job) -> None:
         f"{job.device}; {len(data.matched):,} images to match, {len(data.selection or ()):,} to "
         f"select by, {len(data.heldout):,} held out"
     )
-    say_read(job.progress, data.matched, data.heldout)
     if data.dropped:
         job.progress.say(f"{data.dropped:,} more were among the images to match: left out")
 

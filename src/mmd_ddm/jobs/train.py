@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig, to_mapping
-from mmd_ddm.data.images import Split
+from mmd_ddm.data.images import Split, say_read
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.build import (
@@ -112,6 +112,7 @@ def prepare(
     for planned in (chain, *longer_chains(config, model)):
         build_sampler(planned, denoiser)
     data = data or build_data(config, denoiser.shape)
+    say_read(progress, data.matched, data.heldout)
     phis = {name: make_features(name, denoiser.shape[0]).to(device) for name in roles}
     check_distinct(phis, roles)
     optimised = {name: phis[name] for name in config.objective.features}
