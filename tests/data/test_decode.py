@@ -148,6 +148,12 @@ class TestSizes:
         said = f"enlarged 3 of the 5 images of {tmp_path}, the smallest from 2x2"
         assert images.told[1:] == (said,)
 
+    @pytest.mark.parametrize("size", [(29, 29), (29, 300), (58, 58), (1, 500), (124, 143)])
+    def test_rounding_does_not_lead_out_of_the_picture(self, size, tmp_path):
+        save_files(tmp_path, {"a.png": picture(7, size)})
+        for shape in ((3, 28, 28), (3, 13, 15)):
+            assert load_images(tmp_path, shape, resize=True).pixels.unique() == 7
+
     @pytest.mark.parametrize("dtype", ["grey", "colour"])
     @pytest.mark.parametrize("ending", ["npy", "npz"])
     def test_arrays_are_scaled_as_their_pictures_are(self, dtype, ending, tmp_path):

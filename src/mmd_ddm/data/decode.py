@@ -80,9 +80,17 @@ def decode(
     channels = 3 if shape is None else shape[0]
     if channels not in MODES:
         raise Refused(f"is a picture, of 1 or 3 channels; the model takes {channels}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Pillow only warns of is read
-        return fit(_open(content, MODES[channels], read), shape, read, cut)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow only warns of is read
+            return fit(_open(content, MODES[channels], read), shape, read, cut)
+    except Refused:
+        raise
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise Refused(f"has more than {most:,} pixels; scale it down first") from error
+    except Exception as error:  # a damaged file raises a dozen kinds
+        raise Damaged(_why(content, error)) from error
 
 
 def fit(
@@ -116,19 +124,13 @@ def fit(
 
 
 def _open(content: bytes, mode: str, read: ReadConfig) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
-            frames = getattr(opened, "n_frames", 1) if opened.format != "MPO" else 1
-            # Pillow 10 names a PNG of 16 bits as it names a TIFF of 32.
-            deep = opened.mode.startswith("I;16") or (opened.mode, opened.format) == ("I", "PNG")
-            upright = ImageOps.exif_transpose(opened)
-        upright = _upper_bits(upright) if deep else upright
-        transparent = _is_transparent(upright)
-    except Image.DecompressionBombError as error:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise Refused(f"has more than {most:,} pixels; scale it down first") from error
-    except Exception as error:  # a damaged file raises a dozen kinds
-        raise Damaged(_why(content, error)) from error
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
+        frames = getattr(opened, "n_frames", 1) if opened.format != "MPO" else 1
+        # Pillow 10 names a PNG of 16 bits as it names a TIFF of 32.
+        deep = opened.mode.startswith("I;16") or (opened.mode, opened.format) == ("I", "PNG")
+        upright = ImageOps.exif_transpose(opened)
+    upright = _upper_bits(upright) if deep else upright
+    transparent = _is_transparent(upright)
     if frames > 1:
         raise Damaged(f"is animated or has pages, {frames} frames; keep the one that you mean")
     if upright.mode[0] in "IF":
@@ -174,7 +176,8 @@ def _crop_and_scale(
     picture: Image.Image, height: int, width: int, resample: Image.Resampling
 ) -> Image.Image:
     scale = min(picture.width / width, picture.height / height)
-    crop_w, crop_h = width * scale, height * scale
+    # Rounding must not lead outside of the picture.
+    crop_w, crop_h = min(width * scale, picture.width), min(height * scale, picture.height)
     left, top = (picture.width - crop_w) / 2, (picture.height - crop_h) / 2
     box = (left, top, left + crop_w, top + crop_h)
     return picture.resize((width, height), resample, box=box)
