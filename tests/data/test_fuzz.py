@@ -1,6 +1,6 @@
 """Generated sources of images: each is read, or refused in one line that names it.
 
-1,300 of them: pictures, arrays and tables with bytes changed or cut off, arrays and tables of any
+1,550 of them: pictures, arrays and tables with bytes changed or cut off, arrays and tables of any
 kind and content, folders and archives of any files, the wrong content under any name.
 No error of another class, nothing written, and nothing by halves in the cache.
 """
@@ -24,6 +24,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from mmd_ddm.data.images import load_images
+from mmd_ddm.data.notes import counted
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +96,7 @@ def load(place, files, name="", shape=None, **read):
         assert images.pixels.dtype == torch.uint8
         assert len(images) > 0
         assert shape in (None, tuple(images.pixels.shape[1:]))
-        assert images.told[0].startswith(f"read {len(images):,} images of {named}: ")
+        assert images.told[0].startswith(f"read {counted(len(images), 'image')} of {named}: ")
         assert not any("\n" in line for line in images.told)
         assert load_images(named, shape, **read).sha256 == images.sha256
     assert contents(source) == before
@@ -107,6 +108,19 @@ def load(place, files, name="", shape=None, **read):
 def test_spoilt_pictures(place, picture_of, changes, cut, shape, read):
     content = spoilt(encoded(*picture_of), changes, cut)
     load(place, {f"a.{picture_of[0].lower()}": content}, shape=shape, **read)
+
+
+SIDES = st.integers(1, 300)
+
+
+@many(150)
+@given(SIDES, SIDES, st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]))
+def test_pictures_of_any_size_are_read_where_they_may_be_scaled(place, w, h, height, width, c):
+    shape = (c, height, width)
+    images = load(place, {"a.png": picture(9, (w, h))}, shape=shape, resize=True)
+    assert images.pixels.unique() == 9
+    small = w < width or h < height
+    assert [line.startswith("enlarged 1 of the 1") for line in images.told[1:]] == [True] * small
 
 
 @many(300)
@@ -258,5 +272,7 @@ def test_what_is_decoded_into_the_cache_is_whole_or_not_there(place, kinds, skip
     assert torch.equal(again.pixels, images.pixels)
     assert again.told == images.told
     bad = sum(kind in ("cut", "text") for kind in kinds)
-    assert any(f"left out {bad} pictures" in line for line in again.told) == (bad > 0)
+    assert any(f"left out {counted(bad, 'picture')} of" in line for line in again.told) == (
+        bad > 0
+    )
     assert any(f"enlarged {len(images)} of the" in line for line in again.told)
