@@ -96,8 +96,7 @@ def decoded(
                 shape = channels, height, width
             if size[0] < shape[1] or size[1] < shape[2]:
                 notes.enlarged.append(size)
-            if not refused:
-                yield pixels
+            yield pixels
     if refused:
         raise ValueError(_refusal(refused, count))
 
