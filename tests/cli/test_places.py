@@ -36,7 +36,9 @@ def idle(monkeypatch):
         raise AssertionError("work was begun")
 
     monkeypatch.setattr(Denoiser, "__call__", work)
-    monkeypatch.setattr("mmd_ddm.jobs.results.load_result", work)
+    # Where it is used: a module that is first imported under a patch would keep it for ever.
+    for user in ("copies", "interpolate"):
+        monkeypatch.setattr(f"mmd_ddm.jobs.{user}.load_result", work)
 
 
 @pytest.mark.parametrize("place", PLACES)
