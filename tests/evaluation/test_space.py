@@ -6,7 +6,7 @@ import torch
 from mmd_ddm.data.images import ImageSet
 from mmd_ddm.evaluation.metrics import frechet_distance, kid
 from mmd_ddm.evaluation.metrics.registry import METRICS, register_metric
-from mmd_ddm.evaluation.space import Space
+from mmd_ddm.evaluation.space import Space, metric_device
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.features.pixels import Pixels
 from mmd_ddm.maths.pixels import from_uint8
@@ -129,6 +129,11 @@ def test_a_space_of_two_dimensions_is_refused():
         space.scores(images(24, 9, by=2))
 
 
+@pytest.mark.parametrize(("device", "where"), [("cuda", "cuda"), ("cpu", "cpu"), ("mps", "cpu")])
+def test_metrics_are_computed_where_float64_is_fast(device, where):
+    assert metric_device(torch.device(device)).type == where
+
+
 def test_a_metric_of_ones_own_is_computed_by_its_name():
     calls = []
 
@@ -145,6 +150,8 @@ def test_a_metric_of_ones_own_is_computed_by_its_name():
         for _ in range(2):  # code of a caller may change: nothing is remembered
             assert space.scores(drawn) == {"gap": pytest.approx(expected, rel=1e-5)}
         assert calls == [(12, 24)] * 2
+        beside = Space("pixels", "held-out", Pixels(1), real, metrics=("fd", "gap", "kid"))
+        assert beside.scores(drawn).keys() == {"fd", "gap", "kid", "kid_se"}
         assert METRICS["gap"].about == "Distance of the means."
         with pytest.raises(ValueError, match="there is a metric 'gap' already"):
             register_metric("gap", gap)
