@@ -62,6 +62,8 @@ def test_a_row_says_how_it_was_drawn_and_what_it_scored(name, nfe, denoiser, spa
     }  # fmt: skip
     assert row["images_per_second"] > 0
     assert bar.drawn == 4
+    # By these names estimates pair: rows of one seed share their noise, and none with another.
+    assert found.kid["pixels"].parts.keys() == {"noise of seed 7", "real"}
 
 
 def test_the_same_row_is_drawn_once_and_another_one_is_drawn(denoiser, spaces):
@@ -76,6 +78,8 @@ def test_the_same_row_is_drawn_once_and_another_one_is_drawn(denoiser, spaces):
         next(denoiser.network.parameters()).mul_(1.01)
     measure(entry(denoiser, times=times), spaces, 4, 7, bar)
     assert bar.drawn == 16
+    more = measure(entry(denoiser, times=times), spaces, 5, 7, bar)
+    assert (bar.drawn, len(more.images)) == (21, 5)
 
 
 def measured(kid, speed=1.0, seed=0, steps=5, se=0.25):
@@ -94,6 +98,15 @@ def test_over_seeds_is_the_mean_with_the_error_of_all_images():
         {"kid": 3.0, "kid_se": 0.25 / 3**0.5, "fd": 30.0, "fd_se": stdev([10, 20, 60]) / 3**0.5}
     )
     assert merged.kid["a"].value == pytest.approx(3.0)
+
+
+def test_over_seeds_keeps_the_first_images_and_spaces_without_kid():
+    found = [measured(kid, seed=seed) for seed, kid in enumerate([1.0, 2.0])]
+    for one, fd in zip(found, [3.0, 5.0], strict=True):
+        one.row["spaces"]["b"] = {"fd": fd}
+    merged = over_seeds(found)
+    assert merged.images is found[0].images
+    assert merged.row["spaces"]["b"] == pytest.approx({"fd": 4.0, "fd_se": 1.0})
 
 
 def test_one_seed_keeps_the_error_it_has():

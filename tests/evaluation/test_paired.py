@@ -49,7 +49,7 @@ def test_parts_pair_by_name_and_others_are_independent():
 def test_above_says_what_more_images_would_make_smaller():
     one = Projections({"noise": torch.tensor([1.0, 3.0]), "real": torch.tensor([0.0, 4.0])})
     two = Projections({"noise": torch.tensor([1.0, 2.0]), "real": torch.tensor([1.0, 1.0])})
-    found = above({"a": one, "b": one}, {"a": two})
+    found = above({"b": one, "a": one}, {"a": two})
     assert found == {"a": {"kid": pytest.approx(1.5), "kid_se": pytest.approx(math.sqrt(17)),
                            "kid_se_drawn": pytest.approx(1.0)}}  # fmt: skip
 
@@ -82,6 +82,23 @@ def test_the_excess_of_a_share_is_over_half_of_the_mean_optimised_share():
         for size in (1 - share, 1, share)
     ]
     assert found["judge"]["share_excess_se"] == pytest.approx(0.1 * math.hypot(*parts))
+
+
+def test_what_the_spaces_share_in_luck_cancels_in_the_excess():
+    """Of a judge that is the optimised space itself: half its share, with half the error."""
+    base, tuned, floor = ({"o": estimate(v, of=f"{v}")} for v in (10.0, 4.0, 0.0))
+    for kid in (base, tuned, floor):
+        kid["judge"] = kid["o"]
+    found = share_excess(base, tuned, floor, ["o"], ["judge"])["judge"]
+    assert found["share_excess"] == pytest.approx(0.3)
+    error = 0.1 * math.hypot(1 - 0.6, 1, 0.6) / 10
+    assert found["share_excess_se"] == pytest.approx(error / 2)
+
+
+def test_a_judge_without_a_gap_is_passed_over():
+    base, floor = spaces(o=10.0, j=5.0, judge=5.0), spaces(o=0.0, j=4.9, judge=1.0)
+    tuned = spaces(o=1.0, j=4.9, judge=4.0)
+    assert share_excess(base, tuned, floor, ["o"], ["j", "judge"]).keys() == {"judge"}
 
 
 @pytest.mark.parametrize("missing", ["o", "judge"])

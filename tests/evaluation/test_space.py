@@ -6,10 +6,11 @@ import torch
 from mmd_ddm.data.images import ImageSet
 from mmd_ddm.evaluation.metrics import frechet_distance, kid
 from mmd_ddm.evaluation.metrics.registry import METRICS, register_metric
-from mmd_ddm.evaluation.space import Space
+from mmd_ddm.evaluation.space import Space, metric_device
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.features.pixels import Pixels
 from mmd_ddm.maths.pixels import from_uint8
+from mmd_ddm.maths.random import generator
 
 
 def images(n, seed, by=1):
@@ -71,6 +72,44 @@ def test_the_floor_without_other_images_is_between_two_halves_that_share_none():
     assert Space("pixels", "held-out", Pixels(1), halves).floor()["fd"] == pytest.approx(0)
 
 
+def test_the_halves_are_a_named_draw_that_changes_no_more(tmp_path, monkeypatch):
+    real = images(41, 0)
+    order = torch.randperm(41, generator=generator(0, 0, 0, "floor"))
+    one, other = (features(ImageSet(real.pixels[part], "")) for part in (order[20:], order[:20]))
+    value, error = kid(one, other)
+    expected = {"fd": frechet_distance(one, other), "kid": value, "kid_se": error}
+    for again in range(2):
+        monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / str(again)))
+        floor = Space("pixels", "held-out", Pixels(1), real).floor()
+        assert floor == pytest.approx(expected, rel=1e-4)
+
+
+class Half(Pixels):
+    """Other features of the same images."""
+
+    def forward(self, images):
+        return super().forward(images) / 2
+
+
+@pytest.mark.parametrize("change", ["images", "real", "phi"])
+def test_what_decides_a_score_has_changed_and_it_is_computed_again(change):
+    real, drawn, phi = images(24, 20), images(24, 21), Pixels(1)
+    first = Space("pixels", "held-out", phi, real)
+    before = first.scores(drawn)
+    if change == "images":
+        drawn = images(24, 22, by=2)
+    elif change == "real":
+        real = images(24, 22, by=2)
+    else:
+        phi = Half(1)
+    after = Space("pixels", "held-out", phi, real).scores(drawn)
+    factor = 0.5 if change == "phi" else 1.0
+    x, y = factor * features(drawn), factor * features(real)
+    assert after["fd"] == pytest.approx(frechet_distance(x, y), rel=1e-4)
+    assert (after["kid"], after["kid_se"]) == pytest.approx(kid(x, y), rel=1e-4)
+    assert all(after[name] != pytest.approx(before[name], rel=0.01) for name in before)
+
+
 def test_what_is_remembered_is_not_computed_again():
     real, drawn, phi = images(24, 5), images(24, 6), Counting()
     space = Space("counting", "held-out", phi, real)
@@ -90,6 +129,11 @@ def test_a_space_of_two_dimensions_is_refused():
         space.scores(images(24, 9, by=2))
 
 
+@pytest.mark.parametrize(("device", "where"), [("cuda", "cuda"), ("cpu", "cpu"), ("mps", "cpu")])
+def test_metrics_are_computed_where_float64_is_fast(device, where):
+    assert metric_device(torch.device(device)).type == where
+
+
 def test_a_metric_of_ones_own_is_computed_by_its_name():
     calls = []
 
@@ -106,6 +150,8 @@ def test_a_metric_of_ones_own_is_computed_by_its_name():
         for _ in range(2):  # code of a caller may change: nothing is remembered
             assert space.scores(drawn) == {"gap": pytest.approx(expected, rel=1e-5)}
         assert calls == [(12, 24)] * 2
+        beside = Space("pixels", "held-out", Pixels(1), real, metrics=("fd", "gap", "kid"))
+        assert beside.scores(drawn).keys() == {"fd", "gap", "kid", "kid_se"}
         assert METRICS["gap"].about == "Distance of the means."
         with pytest.raises(ValueError, match="there is a metric 'gap' already"):
             register_metric("gap", gap)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from run_folders import ROLES, PageReader, make_results, make_run
@@ -11,14 +12,14 @@ from mmd_ddm.report import write_report
 
 
 def judged(gains, optimised=(0.03, 0.001), excess=None, drawn=0.8):
-    """The verdict on judges with these paired gains (value, se) of KID."""
+    """The verdict on judges with these paired gains of KID: value, se, the drawn images' share."""
     results = make_results()
     results["protocol"]["samples"] = 1000
     spaces = {"encoder": optimised, **{f"judge {i}": gain for i, gain in enumerate(gains)}}
     row = results["rows"][0]
     row["above_finetuned"] = {
-        space: {"kid": value, "kid_se": se, "kid_se_drawn": drawn * se}
-        for space, (value, se) in spaces.items()
+        space: {"kid": value, "kid_se": se, "kid_se_drawn": (*share, drawn)[0] * se}
+        for space, (value, se, *share) in spaces.items()
     }
     del results["spaces"]["lite0"]
     for i, _ in enumerate(gains):
@@ -76,6 +77,41 @@ def test_what_is_not_resolved_says_how_many_images_would():
     assert 12000 < needed < 13000
     assert "draw about 12,000 more samples" in judged([(gain, 1.0)]).sentence
     assert "hold out more real images" in judged([(1.6, 1.0)]).sentence
+
+
+def test_the_judge_that_is_not_resolved_says_how_many_images_would():
+    """With two judges a z of 2.241; one that is beyond it asks for nothing, though it could not
+    be resolved again."""
+    z = 2.241403 + 0.841621
+    needed = 1000 * (0.95 * 0.8) ** 2 / ((1.5 / z) ** 2 - (1 - 0.95**2) * 0.8**2) - 1000
+    assert 2300 < needed < 2400
+    found = judged([(2.3, 1.0, 0.3), (1.5, 0.8, 0.95)])
+    assert "draw about 2,400 more samples" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("gain", "optimised", "label"),
+    [(0.5, BETTER, "real gain"), (-0.5, BETTER, "gamed"), (0.0, BETTER, "not resolved"),
+     (0.0, (0.0, 0.0), "not resolved")],
+)  # fmt: skip
+def test_a_difference_without_error_is_certain_and_none_is_none(gain, optimised, label):
+    found = judged([(gain, 0.0)], optimised)
+    assert found.label == label
+    assert ("both draw the same images" in found.sentence) == (gain == 0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [(1.97, "improves"), (1.95, "is not changed for certain"),
+     (-1.95, "is not changed for certain"), (-1.97, "gets worse")],
+)  # fmt: skip
+def test_the_sentence_says_what_became_of_a_judge_with_the_share_of_its_gap(gain, words):
+    """The base's KID is 3.272 and the floor 0, so that the gap is 3.272 as well."""
+    minus = "" if gain > 0 else "\N{MINUS SIGN}"
+    numbers = f"gain {minus}{abs(gain) * 1000:.0f} ± 1000, {minus}{abs(gain) / 0.03272:.0f} %"
+    sentence = judged([BETTER, (gain, 1.0)]).sentence
+    assert re.search(f"held-out judge 1 {words} .KID x1000 .*, {numbers} of its gap", sentence)
+    assert "; held-out judge 1" in sentence or gain < -1.96
 
 
 def test_without_pairs_scores_count_as_independent():

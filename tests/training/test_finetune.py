@@ -21,6 +21,7 @@ from mmd_ddm.samplers.registry import make_sampler
 from mmd_ddm.training.finetune import finetune
 from mmd_ddm.training.losses.mmd import mmd_step
 from mmd_ddm.training.objective import Objective
+from mmd_ddm.training.state import TrainingState
 
 CONFIG = FinetuneConfig(
     iterations=6, batch_size=4, lr=1e-2, ema_decay=0.5, save_every=3, grad_clip=1.0,
@@ -177,9 +178,16 @@ def fail(error, path):
     finetune(CONFIG, sampler, [replace(objective, phi=Failing(error))], path, ignore)
 
 
-def test_too_little_memory_for_one_image_is_said(tmp_path):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_too_little_memory_for_one_image_is_said(error, tmp_path):
     with pytest.raises(ValueError, match="one image at a time needs more memory than cpu has"):
-        fail(torch.OutOfMemoryError("CUDA out of memory"), tmp_path / "c")
+        fail(error, tmp_path / "c")
     assert saved(tmp_path / "c", "step") == 0
 
 
@@ -278,6 +286,15 @@ def test_the_best_averaged_weights_are_kept(kids, best, tmp_path):
     train(CONFIG, tmp_path / "unseen")
     assert torch.equal(saved(tmp_path / "c")["conv.weight"],
                        saved(tmp_path / "unseen")["conv.weight"])  # fmt: skip
+
+
+def test_of_equals_the_later_is_kept(tmp_path):
+    """The same images again differ by nothing, without an error."""
+    state = TrainingState(CONFIG, make()[0].denoiser.network, tmp_path / "c")
+    for step in (2, 4):
+        state.step = step
+        assert state.consider(estimate(3.0))
+    assert (state.best["step"], state.best["lowest_at"]) == (4, 2)
 
 
 def test_the_last_iteration_is_always_judged(tmp_path):

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from mmd_ddm.config import PretrainConfig
 from mmd_ddm.maths.random import generator
 from mmd_ddm.training.loop import train
-from mmd_ddm.training.state import TrainingState
+from mmd_ddm.training.state import TrainingState, load_state, save_state
 
 CONFIG = PretrainConfig(iterations=8, lr=0.1, ema_decay=0.5, save_every=2)
 
@@ -103,6 +103,22 @@ def test_three_in_a_row_return_to_the_last_good_state_with_a_smaller_rate(path, 
     run(replace(CONFIG, iterations=2), tmp_path / "again.pt")
     _, expected, _ = run(replace(CONFIG, lr=0.01), tmp_path / "again.pt")
     assert torch.equal(trained, expected)
+
+
+def test_the_smaller_rate_outlives_a_pause(path, tmp_path):
+    """Paused as soon as it is back at 2, and gone on from there: as if in one go."""
+    _, expected, _ = run(CONFIG, tmp_path / "whole.pt", bad=(4, 5, 6))
+    assert run(CONFIG, path, bad=(4, 5, 6), pause_at=6)[0] is False
+    done, trained, events = run(CONFIG, path)
+    assert done
+    assert steps(events) == [3, 4, 5, 6, 7, 8]
+    assert torch.equal(trained, expected)
+
+
+def test_two_more_after_the_return_end_nothing(path):
+    done, _, events = run(CONFIG, path, bad=(4, 5, 6, 7, 8))
+    assert done
+    assert steps(events) == [1, 2, 3, 4, 5, 6, 3, 4, 5, 6, 7, 8]
 
 
 def test_apart_they_do_not_add_up(path):
@@ -216,6 +232,14 @@ def test_a_crash_between_two_names_costs_nothing(path):
     _, trained, events = run(config, path)
     assert steps(events) == [8]
     assert torch.equal(trained, expected)
+
+
+def test_the_newest_of_many_is_found_by_its_number(path):
+    for step in range(12):
+        save_state(path, {"step": step}, keep=12)
+    for name in ("checkpoint.pt", "checkpoint.1.pt"):
+        (path.parent / name).unlink()
+    assert load_state(path) == {"step": 9}
 
 
 @contextmanager
