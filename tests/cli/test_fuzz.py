@@ -111,6 +111,7 @@ SLIPS = st.sampled_from(sorted(OPTIONS)).flatmap(
 )
 
 
+@pytest.mark.slow
 @many(120)
 @given(slip=SLIPS)
 @example(slip=("sample", "MODEL", "[/x]"))
@@ -133,6 +134,7 @@ def test_a_slip_on_the_command_line_is_refused(slip, folder):
 # Models and checkpoints
 
 
+@pytest.mark.slow
 @many(60)
 @given(
     st.sampled_from(["unet/config.json", "scheduler/scheduler_config.json", "model_index.json"]),

@@ -221,6 +221,7 @@ def test_what_the_backward_pass_keeps_does_not_grow_with_the_blocks(n, m):
     assert max(kept) <= 3 * max(n, m)  # vectors, but no block of kernel values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "n", "m"),
     [(Linear(), 20, 150), (Polynomial(), 20, 150), (Polynomial(), 150, 20), (Gaussian(), 15, 90)],
