@@ -67,3 +67,12 @@ def test_an_optimised_space_that_is_gone_may_be_any_other(tmp_path):
     assert roles_to_runs(phis, {"run": run_of([lost])}, 1) == roles
     save_encoder(tmp_path / "lost.safetensors", 0)
     assert roles_to_runs(phis, {"run": run_of([lost])}, 1)["pixels"] == "held-out"
+
+
+def test_a_bundled_name_in_a_record_is_no_folder_of_that_name(tmp_path, monkeypatch):
+    """The data may lie in such a folder, where the command ran."""
+    (tmp_path / "there" / "fashion-mnist").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    origin = Origin(FinetuneConfig(), {}, tmp_path / "there")
+    own = make_features("denoiser:fashion-mnist", 1)
+    assert origin.features("denoiser:fashion-mnist", 1).sha256 == own.sha256

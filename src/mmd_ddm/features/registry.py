@@ -94,13 +94,13 @@ def make_features(name: str, channels: int) -> FeatureExtractor:
     return phi
 
 
-def make_recorded(name: str, channels: int, folder: Path) -> FeatureExtractor:
+def make_recorded(name: str, channels: int, place: Callable[[str], str]) -> FeatureExtractor:
     """`make_features` of a name that stands in a record, which must not choose code to run.
 
     Args:
         name: as in the record.
         channels: of the images it will see.
-        folder: where the command ran that wrote it: what is not here may be there.
+        place: where an argument of the name lies, seen from here.
 
     Raises:
         ValueError: as there, and for ``import:``.
@@ -111,6 +111,5 @@ def make_recorded(name: str, channels: int, folder: Path) -> FeatureExtractor:
         raise ValueError(
             f"{name} is code, which a record may not call: name it on the command line"
         )
-    if argument and not Path(argument).exists() and (folder / argument).exists():
-        name = name.replace(bare, f"{kind}:{folder / argument}", 1)
-    return make_features(name, channels)
+    here = f"{kind}:{place(argument)}" if argument else bare
+    return make_features(here + name.removeprefix(bare), channels)

@@ -5,6 +5,7 @@ What its record names, and is not here, is looked for where its command ran.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mmd_ddm.config import FinetuneConfig, from_mapping
@@ -67,7 +68,7 @@ class Origin:
 
     def features(self, name: str, channels: int) -> FeatureExtractor:
         """A space of that run: `make_recorded`."""
-        return make_recorded(name, channels, self.folder)
+        return make_recorded(name, channels, partial(recorded_place, folder=self.folder))
 
 
 def recorded_place(name: str, folder: Path) -> str:
