@@ -7,7 +7,7 @@ from mmd_ddm.models.convert import convert_checkpoint
 from mmd_ddm.models.export import export
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.report import write_base_card
-from mmd_ddm.runs.files import alone, check_writable
+from mmd_ddm.runs.files import alone_at, check_writable
 
 __all__ = ["convert"]
 
@@ -38,8 +38,7 @@ def convert(
         ValueError: a folder that exists, or a checkpoint of none of these.
     """
     check_writable(out)
-    lock = out.with_name(f"{out.name}.mmd-ddm.lock")
-    with alone(lock, f"another process is writing {out}: give --out a new folder"):
+    with alone_at(out, "give --out a new folder"):
         if out.exists():
             raise ValueError(f"{out} exists: give --out a new folder")
         denoiser, scheduler_config = convert_checkpoint(

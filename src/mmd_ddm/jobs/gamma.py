@@ -14,7 +14,7 @@ from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
 from mmd_ddm.models.gamma import Gamma, gamma_file
 from mmd_ddm.models.protocol import Denoiser
-from mmd_ddm.runs.files import alone, check_writable
+from mmd_ddm.runs.files import alone_at, check_writable
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.progress import Progress, silent
 
@@ -61,8 +61,7 @@ def estimate_gamma(
     images = load_images(data, denoiser.shape, read)
     say_read(progress, images)
     wanted = Gamma(weights_sha256(denoiser.network), data, images.sha256, n, seed)
-    lock = path.with_name(f"{path.name}.mmd-ddm.lock")
-    with alone(lock, f"another process is writing {path}: wait for its end"):
+    with alone_at(path, "wait for its end"):
         found = Gamma.load(path) if path.exists() else wanted
         if replace(found, values=()) != wanted:
             raise ValueError(f"{path} was made otherwise or of another model: delete it first")

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,8 +18,8 @@ from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.patience import waiting
 
 __all__ = [
-    "alone", "atomic_folder", "atomic_write", "check_writable", "is_leftover", "read_json",
-    "remove_leftovers", "write_json", "write_text",
+    "alone", "alone_at", "atomic_folder", "atomic_write", "check_writable", "is_leftover",
+    "read_json", "remove_leftovers", "write_json", "write_text",
 ]  # fmt: skip
 
 _DAY = 24 * 60 * 60  # seconds
@@ -101,6 +101,17 @@ def alone(lock: Path, busy: str = "") -> Iterator[None]:
             with suppress(OSError):  # where an open file cannot be removed, its release does it
                 lock.unlink()
         file.release()
+
+
+def alone_at(path: Path, instead: str) -> AbstractContextManager[None]:
+    """Within, no other process of ours writes this file or folder: `alone`.
+
+    Args:
+        path: of it.
+        instead: what is to be done where another process does, for the error.
+    """
+    lock = path.with_name(f"{path.name}.mmd-ddm.lock")
+    return alone(lock, f"another process is writing {path}: {instead}")
 
 
 def check_writable(path: Path) -> None:

@@ -36,8 +36,6 @@ _PACKAGES = ("mmd-ddm", "torch", "diffusers", "timm", "torch-fidelity", "numpy")
 _WITHOUT_EFFECT = {
     "background", "compare_steps", "judge_samples", "keep", "save_every", "skip_damaged",
 }  # fmt: skip
-
-
 _LOCK = "run.lock"  # there while a process writes the folder
 
 
