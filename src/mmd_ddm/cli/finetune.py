@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from mmd_ddm.cli.console import bars, chosen_trackers, console
-from mmd_ddm.cli.options import DryRun, ForceNewRun, Text, Tracker, opt, settings_options
+from mmd_ddm.cli.options import READING, DryRun, ForceNewRun, Text, Tracker, opt, settings_options
 from mmd_ddm.config import FinetuneConfig, to_mapping
 from mmd_ddm.runs.launch import is_first
 
@@ -15,8 +15,7 @@ __all__ = ["finetune"]
 @settings_options(
     FinetuneConfig,
     "model data heldout chain.steps chain.sampler chain.spacing chain.times objective.features "
-    "objective.kernel objective.reference iterations batch_size lr seed device resize "
-    "background skip_damaged",
+    f"objective.kernel objective.reference iterations batch_size lr seed device {READING}",
 )
 def finetune(
     config: FinetuneConfig,

@@ -1,17 +1,13 @@
 """``mmd-ddm genie-head``: the derivative that the sampler of that name needs, distilled once."""
 
 from mmd_ddm.cli.console import bars, console
-from mmd_ddm.cli.options import Model, settings_options
+from mmd_ddm.cli.options import READING, Model, settings_options
 from mmd_ddm.config import HeadConfig
 
 __all__ = ["genie_head"]
 
 
-@settings_options(
-    HeadConfig,
-    "data iterations batch_size lr seed device resize background skip_damaged",
-    file=False,
-)
+@settings_options(HeadConfig, f"data iterations batch_size lr seed device {READING}", file=False)
 def genie_head(config: HeadConfig, model: Model) -> None:
     """Distil the exact derivative of MODEL into a small head, for the sampler genie-head.
 

@@ -20,10 +20,9 @@ import typer
 from mmd_ddm import config
 
 __all__ = [
-    "Data", "Device", "DryRun", "ForceNewRun", "Model", "OwnData", "Run", "Seed", "Text",
-    "Tracker", "Words", "chain_options", "comments", "numbers", "opt", "reading_options",
-    "settings_options",
-    "whole_numbers", "words",
+    "READING", "Data", "Device", "DryRun", "ForceNewRun", "Model", "OwnData", "Run", "Seed",
+    "Text", "Tracker", "Words", "chain_options", "comments", "numbers", "opt", "reading_options",
+    "settings_options", "whole_numbers", "words",
 ]  # fmt: skip
 
 
@@ -48,6 +47,7 @@ Tracker = Annotated[
 ]
 _Config = Annotated[Path | None, opt("TOML file of settings.", "--config")]
 _Set = Annotated[Words, opt("Any setting: select.every=25; repeatable.", "--set")]
+READING = " ".join(field.name for field in dataclasses.fields(config.ReadConfig))
 _WORDS = {"model": "MODEL"}  # settings that are arguments
 _REQUIRED = {"model", "data"}
 
@@ -85,8 +85,7 @@ def chain_options(settings: str) -> Callable[..., Any]:
 
 def reading_options(verb: Callable[..., None]) -> Callable[..., None]:
     """A verb that takes as ``read`` how images are read."""
-    kind = config.ReadConfig
-    names = [field.name for field in dataclasses.fields(kind)]
+    kind, names = config.ReadConfig, READING.split()
 
     def build(given: dict[str, Any]) -> config.ReadConfig:
         return kind(**_given(kind, names, given))

@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 from mmd_ddm.cli.console import bars, chosen_trackers, console
-from mmd_ddm.cli.options import ForceNewRun, Tracker, opt, settings_options
+from mmd_ddm.cli.options import READING, ForceNewRun, Tracker, opt, settings_options
 from mmd_ddm.config import PretrainConfig, to_mapping
 
 __all__ = ["pretrain"]
 
 
-@settings_options(
-    PretrainConfig, "data iterations batch_size lr seed device resize background skip_damaged"
-)
+@settings_options(PretrainConfig, f"data iterations batch_size lr seed device {READING}")
 def pretrain(
     config: PretrainConfig,
     out: Annotated[Path, opt("Folder of the run; the model is in its model/.")],
