@@ -1,8 +1,9 @@
 """What a file is, by how it begins: so that a refusal can say it in words."""
 
 import re
+from pathlib import Path
 
-__all__ = ["READ", "damage", "kind_of"]
+__all__ = ["READ", "damage", "kind_at", "kind_of"]
 
 READ = "read are folders and zips of pictures, .parquet, .npy, .npz and IDX"
 _BEGINNINGS = {
@@ -61,6 +62,12 @@ def kind_of(content: bytes) -> str:
         return "an SVG drawing"
     binary = re.search(rb"[\0-\x08\x0e-\x1f\x7f]", content[:400])
     return "a file of an unknown kind" if binary else "text"
+
+
+def kind_at(path: Path) -> str:
+    """`kind_of` the file there."""
+    with path.open("rb") as file:
+        return kind_of(file.read(512))
 
 
 def damage(error: Exception) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmd_ddm.data.choose import choose_name
 from mmd_ddm.data.decode import Damaged, Files, Refused
-from mmd_ddm.data.kinds import damage, kind_of
+from mmd_ddm.data.kinds import damage, kind_at
 from mmd_ddm.data.notes import Notes, listed
 
 __all__ = ["cell", "choose_tables", "read_rows"]
@@ -56,8 +56,7 @@ def read_rows(tables: Sequence[Path], asked: list[str], source: str, notes: Note
         except Refused as error:
             raise ValueError(f"{path} {error}") from error
         except Exception as error:  # a damaged table raises a dozen kinds
-            with path.open("rb") as file:
-                kind = kind_of(file.read(512))
+            kind = kind_at(path)
             raise ValueError(f"{path} cannot be read: it is {kind} ({damage(error)})") from error
 
 

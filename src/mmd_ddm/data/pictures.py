@@ -22,7 +22,7 @@ from torch import Tensor
 from mmd_ddm.config import ReadConfig
 from mmd_ddm.data.choose import SUFFIXES, choose_files
 from mmd_ddm.data.decode import WHOLE, Cut, Damaged, Files, Refused, decode
-from mmd_ddm.data.kinds import READ, damage, kind_of
+from mmd_ddm.data.kinds import READ, damage, kind_at
 from mmd_ddm.data.notes import Notes, counted
 from mmd_ddm.data.parquet import read_rows
 
@@ -169,8 +169,7 @@ def _archive(path: Path, asked: list[str], notes: Notes) -> Files:
     try:
         archive = zipfile.ZipFile(path)
     except Exception as error:  # a damaged archive raises a dozen kinds
-        with path.open("rb") as file:
-            kind = kind_of(file.read(512))
+        kind = kind_at(path)
         why = f"damaged ({damage(error)})" if kind == "a zip archive" else READ
         raise ValueError(f"{path} cannot be read: it is {kind}; {why}") from error
     with archive:
