@@ -21,7 +21,7 @@ from commands import JUDGE, NETWORK, save_place
 import mmd_ddm.jobs
 from mmd_ddm.cli import main
 from mmd_ddm.models.gamma import Gamma
-from mmd_ddm.runs import files
+from mmd_ddm.runs.files import alone as alone_there
 
 DATA = ("--data", "digits.npy")
 SMALL = ("--iterations", "2", "--batch-size", "2", "--tracker", "none")
@@ -88,13 +88,13 @@ def start(desk, cache, verb, words, held=None):
 def waiting_in_the_lock(tell, wait):
     @contextlib.contextmanager
     def alone(lock, busy=""):
-        with files.alone(lock, busy):
+        with alone_there(lock, busy):
             os.write(tell, b".")
             os.read(wait, 1)
             yield
 
     stack = contextlib.ExitStack()
-    for module in ("runs.folder", "jobs.gamma"):
+    for module in ("runs.folder", "runs.files"):
         stack.enter_context(mock.patch(f"mmd_ddm.{module}.alone", alone))
     return stack
 
@@ -189,6 +189,7 @@ class Room:
         desk, cache = self.another(), self.cache()
         (told, tell_it), (wait, let_go) = os.pipe(), os.pipe()
         first = start(desk, cache, a, VERBS[a], held=(tell_it, wait))
+        os.close(tell_it)  # so that the end of one that never has its lock is seen
         os.read(told, 1)
         second = start(desk, cache, b, VERBS[b])
         codes = [end(second)]
@@ -196,7 +197,7 @@ class Room:
         codes.insert(0, end(first))
         errors = [said(desk, process, "err") for process in (first, second)]
         tell("folder", a, b, codes, errors, [differing(left(desk), self.alone[a])])
-        for pipe in (told, tell_it, wait, let_go):
+        for pipe in (told, wait, let_go):
             os.close(pipe)
         shutil.rmtree(desk)
 
