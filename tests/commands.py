@@ -23,7 +23,7 @@ from mmd_ddm.cli import main
 from mmd_ddm.cli.console import console
 from mmd_ddm.config import ChainConfig, NetworkConfig
 from mmd_ddm.features.registry import MultiLevel
-from mmd_ddm.jobs.build import build_network, load_model, resolve_chain
+from mmd_ddm.jobs.build import build_network, build_sampler, load_model, resolve_chain
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.export import export
 from mmd_ddm.models.families.unet2d import UNet2D
@@ -31,6 +31,7 @@ from mmd_ddm.models.gamma import Gamma
 from mmd_ddm.models.genie_head import GenieHead
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.samplers.table import table_of
 
 CACHE = ".cache"
 # The console took its width when it was imported, before COLUMNS is set below.
@@ -136,8 +137,12 @@ def save_model(folder: Path, chain: ChainConfig | None = None, **options) -> Den
     """Write that network as a diffusers folder, finetuned for a chain or not."""
     denoiser = make_denoiser(**options)
     config = {"prediction_type": denoiser.prediction, "clip_sample": False}
-    resolved = asdict(resolve_chain(chain, denoiser)) if chain else None
-    export(denoiser, config, resolved, folder)
+    if chain is None:
+        export(denoiser, config, None, folder)
+    else:
+        resolved = resolve_chain(chain, denoiser)
+        table = table_of(build_sampler(resolved, denoiser))
+        export(denoiser, config, asdict(resolved), folder, table=table)
     return denoiser
 
 

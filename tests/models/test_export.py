@@ -85,6 +85,14 @@ def test_same_images_at_other_times(chain, tmp_path):
     assert largest_difference(tmp_path / "model", steps) <= 1e-5
 
 
+@pytest.mark.parametrize("sampler", ["unipc", "heun", "f-pndm"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_same_images_of_other_solvers(sampler, prediction, tmp_path):
+    chain = ChainConfig(steps=5, sampler=sampler)
+    save_model(tmp_path / "model", chain, prediction=prediction)
+    assert largest_difference(tmp_path / "model", 5) <= 1e-5
+
+
 def test_same_images_of_the_bundled_model(tmp_path):
     base = load_model("fashion-mnist")
     for spacing in ("leading", "midpoint", "quadratic-code"):
@@ -143,7 +151,7 @@ class TestShippedScheduler:
     @pytest.mark.parametrize(
         ("chain", "name"),
         [
-            (ChainConfig(sampler="dpm-solver++-2m"), r"dpm-solver\+\+-2m"),
+            (ChainConfig(sampler="dpm-solver++-2m", clip=True), r"dpm-solver\+\+-2m"),
             (ChainConfig(sampler="ddpm-small"), "ddpm-small"),
             (ChainConfig(eta=0.5), "stochastic ddim"),
         ],

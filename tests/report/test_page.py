@@ -71,19 +71,26 @@ def test_charts_are_sound_svg_in_the_colours_of_the_page(run, tmp_path):
         assert re.findall(r"(?:fill|stroke): #[0-9a-f]+", chart) == []
 
 
+DRAWS = "images = pipeline(batch_size=16, num_inference_steps=5).images"
+
+
 @pytest.mark.parametrize(
-    ("eta", "last"),
+    ("scheduler", "last"),
     [
-        (0.0, "images = pipeline(batch_size=16, num_inference_steps=5).images"),
-        (1.0, "# diffusers cannot repeat this chain: draw with `mmd-ddm sample`"),
+        ({"sampler": "ddim"}, DRAWS),
+        ({"sampler": "heun", "table": [[1.0, 0.5]]}, DRAWS),
+        (
+            {"sampler": "stochastic ddim"},
+            "# diffusers cannot repeat this chain: draw with `mmd-ddm sample`",
+        ),
     ],
 )
-def test_a_model_with_its_own_scheduler_is_loaded_as_such(tmp_path, eta, last):
-    results = make_results()
-    results["rows"][-1]["eta"] = eta
-    run = make_run(tmp_path / "run", results)
+def test_a_model_with_its_own_scheduler_is_loaded_as_such(tmp_path, scheduler, last):
+    run = make_run(tmp_path / "run", make_results())
     index = {"_class_name": "DDPMPipeline", "scheduler": ["scheduling_few_step", "FewStep"]}
     (run / "model" / "model_index.json").write_text(json.dumps(index))
+    (run / "model" / "scheduler").mkdir()
+    (run / "model" / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
     code = loading_code(read_run(run)).splitlines()
     assert code[-2].endswith("/run/model', trust_remote_code=True)")
     assert code[-1] == last

@@ -15,6 +15,7 @@ from mmd_ddm.models.export import make_pipeline
 from mmd_ddm.runs.files import read_json
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.table import table_of
 
 __all__ = ["FinetuneResult", "Results", "load_result"]
 
@@ -111,7 +112,10 @@ class FinetuneResult:
 
     def pipeline(self) -> Any:
         """The finetuned model as a diffusers pipeline: what ``model/`` in the folder holds."""
-        return make_pipeline(self.model.denoiser, self.model.scheduler_config, asdict(self.chain))
+        return make_pipeline(
+            self.model.denoiser, self.model.scheduler_config, asdict(self.chain),
+            table_of(self.sampler),
+        )  # fmt: skip
 
 
 def load_result(run: str | Path, device: torch.device) -> FinetuneResult:

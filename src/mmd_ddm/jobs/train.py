@@ -32,6 +32,7 @@ from mmd_ddm.runs.folder import RunLog, check_folder
 from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.runs.trackers import tracked
+from mmd_ddm.samplers.table import table_of
 from mmd_ddm.training.finetune import finetune
 from mmd_ddm.training.keep_best import Selection, kept_words, standing
 from mmd_ddm.training.memory_plan import Choice
@@ -144,7 +145,11 @@ def train_and_export(job: Job) -> int:
     merge(job.adapter, job.out / "adapter" if is_first() else None)
     if is_first():
         model = job.model
-        export(model.denoiser, model.scheduler_config, asdict(job.chain), job.out / "model")
+        table = table_of(build_sampler(job.chain, model.denoiser))
+        export(
+            model.denoiser, model.scheduler_config, asdict(job.chain), job.out / "model",
+            table=table,
+        )  # fmt: skip
     return kept
 
 

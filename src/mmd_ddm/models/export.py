@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mmd_ddm.models.chain_table import ChainTable
 from mmd_ddm.models.gamma import gamma_file, gamma_of
 from mmd_ddm.models.genie_head import head_folder, head_of
 from mmd_ddm.models.parts import share_weights
@@ -32,15 +33,16 @@ def export(
     chain: Mapping[str, Any] | None,
     folder: Path,
     *,
+    table: ChainTable | None = None,
     half: bool = False,
 ) -> None:
     """Write a folder that ``DiffusionPipeline.from_pretrained`` loads.
 
     A deterministic DDIM chain on times T // K apart (leading, midpoint, and trailing where K
     divides T) is held by diffusers' own `DDIMScheduler`. Any other chain gets `FewStepScheduler`
-    beside the weights, which refuses every other number of steps and every sampler but DDIM: no
-    folder is written that would silently sample on another grid. A network of no stock class
-    brings its class along, an analytic sampler its Gamma, and GENIE its head.
+    beside the weights, which refuses every other number of steps, and every chain that is not DDIM
+    and has no table: no folder is written that would silently sample on another grid. A network of
+    no stock class brings its class along, an analytic sampler its Gamma, and GENIE its head.
 
     Args:
         denoiser: its network is written as it is.
@@ -48,9 +50,10 @@ def export(
         chain: the chain it was finetuned for, ``ChainConfig`` with its ``times`` filled in; kept
             in ``scheduler_config.json`` under the key ``_mmd_ddm``. None for a base model.
         folder: replaced once the new one is complete.
+        table: of the chain, if it has one and is not DDIM.
         half: write float16 weights.
     """
-    pipeline = make_pipeline(denoiser, scheduler_config, chain)
+    pipeline = make_pipeline(denoiser, scheduler_config, chain, table)
     network = pipeline.unet
     if half:
         network = pipeline.unet = copy.deepcopy(network).half()
@@ -80,7 +83,10 @@ def _keep_estimates(old: Path, new: Path) -> None:
 
 
 def make_pipeline(
-    denoiser: Denoiser, scheduler_config: Mapping[str, Any], chain: Mapping[str, Any] | None
+    denoiser: Denoiser,
+    scheduler_config: Mapping[str, Any],
+    chain: Mapping[str, Any] | None,
+    table: ChainTable | None = None,
 ) -> Any:
     """The model as a diffusers pipeline; the arguments are those of `export`."""
     from diffusers import DDIMPipeline, DDPMPipeline
@@ -89,7 +95,7 @@ def make_pipeline(
     if stock is not None:
         pipeline: Any = DDIMPipeline(denoiser.network, stock)
     elif chain is not None:
-        few = _few_step_scheduler(denoiser, scheduler_config, chain)
+        few = _few_step_scheduler(denoiser, scheduler_config, chain, table)
         pipeline = DDPMPipeline(denoiser.network, few)
     if chain is not None:
         pipeline.scheduler.register_to_config(_mmd_ddm=dict(chain))
@@ -128,19 +134,28 @@ def _stock_scheduler(
 
 
 def _few_step_scheduler(
-    denoiser: Denoiser, config: Mapping[str, Any], chain: Mapping[str, Any]
+    denoiser: Denoiser,
+    config: Mapping[str, Any],
+    chain: Mapping[str, Any],
+    table: ChainTable | None,
 ) -> scheduling_few_step.FewStepScheduler:
-    scheduler = scheduling_few_step.FewStepScheduler(
-        times=list(chain["times"]),
-        alpha_bars=[denoiser.schedule.abar(t) for t in chain["times"]],
+    calls: dict[str, Any] = {
+        "times": list(chain["times"]),
+        "alpha_bars": [denoiser.schedule.abar(t) for t in chain["times"]],
+        "sampler": "ddim" if chain["eta"] == 0 else "stochastic ddim",
+    }
+    if chain["sampler"] != "ddim":
+        calls["sampler"] = chain["sampler"]
+        if table is not None:
+            calls["times"], calls["alpha_bars"] = list(table.times), list(table.alpha_bars)
+            rows = enumerate(table.weights.tolist(), 2)
+            calls["table"], calls["steps"] = [row[:n] for n, row in rows], len(chain["times"])
+    return scheduling_few_step.FewStepScheduler(
         prediction_type=denoiser.prediction,
-        sampler="ddim" if chain["eta"] == 0 else "stochastic ddim",
         clip_sample=chain["clip"],
+        **calls,
         **{key: config[key] for key in _TRAINING if key in config},
     )
-    if chain["sampler"] != "ddim":
-        scheduler.register_to_config(sampler=chain["sampler"])
-    return scheduler
 
 
 def _ship(folder: Path, part: str, module: ModuleType, name: str) -> None:

@@ -85,7 +85,7 @@ def loading_code(run: Run, source: str = "") -> str | None:
 
     A model whose times no stock scheduler holds, or whose network no stock class, ships the source
     of its own, which diffusers runs only when told to; such a scheduler draws deterministic DDIM
-    chains alone.
+    and what has a table.
 
     Args:
         run: whose model it is.
@@ -100,7 +100,8 @@ def loading_code(run: Run, source: str = "") -> str | None:
     draw = ["batch_size=16"] if run.index.get("_class_name") in _UNCONDITIONAL else []
     draw += [f"num_inference_steps={row['steps']}"] if row.get("steps") else []
     last = f"images = pipeline({', '.join(draw)}).images"
-    if ships_code(run.index, "scheduler") and (row.get("sampler") != "ddim" or row.get("eta")):
+    repeats = run.scheduler.get("sampler") == "ddim" or run.scheduler.get("table")
+    if ships_code(run.index, "scheduler") and not repeats:
         last = "# diffusers cannot repeat this chain: draw with `mmd-ddm sample`"
     return (
         "from diffusers import DiffusionPipeline\n\n"

@@ -38,6 +38,7 @@ class Run:
         solvers: rows of ``bench/bench.json``: the base under other samplers; judged against the
             same images, or left out.
         index: ``model/model_index.json``, if a model was exported.
+        scheduler: ``model/scheduler/scheduler_config.json``; empty if there is none.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Run:
     events: list[dict[str, Any]]
     solvers: list[dict[str, Any]]
     index: dict[str, Any] | None
+    scheduler: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -74,7 +76,7 @@ def run_of(thing: Any) -> Run:
     record = thing.record
     if "notes" not in record:
         raise ValueError("an evaluation without a run folder has no report; give its `record`")
-    return Run(Path(record["model"]), True, {}, record, [], [], None)
+    return Run(Path(record["model"]), True, {}, record, [], [], None, {})
 
 
 def read_run(folder: Path) -> Run:
@@ -92,6 +94,7 @@ def read_run(folder: Path) -> Run:
         )
     results = _read_results(folder / ("bench.json" if compares else "results.json"))
     about, index = folder / "run.json", folder / "model" / "model_index.json"
+    scheduler = folder / "model" / "scheduler" / "scheduler_config.json"
     return Run(
         folder=folder,
         compares=compares,
@@ -100,6 +103,7 @@ def read_run(folder: Path) -> Run:
         events=read_events(folder),
         solvers=_solvers(folder / "bench" / "bench.json", results),
         index=read_json(index) if index.is_file() else None,
+        scheduler=read_json(scheduler) if scheduler.is_file() else {},
     )
 
 

@@ -1,7 +1,8 @@
 """A diffusers scheduler that visits exactly the times it was saved with.
 
 DDIM (Song et al., 2020, Eq. 12, eta = 0) on any decreasing list of times, which no stock
-scheduler can hold. This file is copied into exported folders and depends on diffusers alone:
+scheduler can hold; or any other deterministic solver, as a table of what each of its states is
+made of. This file is copied into exported folders and depends on diffusers alone:
 
     pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
     images = pipe(num_inference_steps=len(times)).images
@@ -27,14 +28,17 @@ class FewStepOutput(BaseOutput):
 
 
 class FewStepScheduler(SchedulerMixin, ConfigMixin):
-    """DDIM on a fixed list of times.
+    """A chain on a fixed list of times.
 
     Args:
-        times: visited in this order, noisiest first.
+        times: of the network calls, in their order, noisiest first.
         alpha_bars: abar at those times.
         prediction_type: epsilon, sample or v_prediction.
-        sampler: what the model was finetuned with; only ``ddim`` can be sampled here.
-        clip_sample: clamp predictions of x_0 to [-1, 1].
+        sampler: what the model was finetuned with; any but ``ddim`` needs a table.
+        steps: of the sampler, each of one network call or more; by default one.
+        table: a row a call, of what the next state is made of: its share of the first state, then
+            of the prediction of x_0 in this and each earlier call.
+        clip_sample: clamp predictions of x_0 to [-1, 1]; DDIM alone.
         num_train_timesteps: T of the training.
         beta_start: of the training schedule, for the record.
         beta_end: likewise.
@@ -52,6 +56,8 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         alpha_bars: list[float] | None = None,
         prediction_type: str = "epsilon",
         sampler: str = "ddim",
+        steps: int | None = None,
+        table: list[list[float]] | None = None,
         clip_sample: bool = False,
         num_train_timesteps: int = 1000,
         beta_start: float = 1e-4,
@@ -62,6 +68,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
     ) -> None:
         self.init_noise_sigma = 1.0
         self.timesteps = torch.tensor(times or [])
+        self.known: list[torch.Tensor] = []
 
     def set_timesteps(
         self, num_inference_steps: int, device: str | torch.device | None = None
@@ -71,18 +78,20 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: any other number, or a model that was finetuned with another sampler.
         """
-        times = self.config.times
-        if self.config.sampler != "ddim":
+        times, table = self.config.times, self.config.table
+        if self.config.sampler != "ddim" and table is None:
             raise ValueError(
                 f"this model was finetuned with the sampler {self.config.sampler}, which this "
                 "scheduler cannot repeat: draw from it with `mmd-ddm sample`"
             )
-        if num_inference_steps != len(times):
+        steps = self.config.steps or len(times)
+        if num_inference_steps != steps:
             raise ValueError(
-                f"this model was finetuned for {len(times)} steps at times {times}: "
-                f"pass num_inference_steps={len(times)} (got {num_inference_steps})"
+                f"this model was finetuned for {steps} steps at times {times}: "
+                f"pass num_inference_steps={steps} (got {num_inference_steps})"
             )
         self.timesteps = torch.tensor(times, device=device)
+        self.known = []
 
     def scale_model_input(
         self, sample: torch.Tensor, timestep: float | None = None
@@ -99,8 +108,12 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         return_dict: bool = True,
     ) -> FewStepOutput | tuple[torch.Tensor]:
         """From the sample at this time to the sample at the next."""
-        times = np.asarray(self.config.times, dtype=np.float64)
-        i = int(np.abs(times - float(timestep)).argmin())
+        times, table = np.asarray(self.config.times, dtype=np.float64), self.config.table
+        if table is None:
+            i = int(np.abs(times - float(timestep)).argmin())
+        else:  # whose calls are in order, and may repeat a time
+            self.known = self.known or [sample]
+            i = len(self.known) - 1
         abar_t = self.config.alpha_bars[i]
         abar_s = self.config.alpha_bars[i + 1] if i + 1 < len(times) else 1.0
         alpha_t, sigma_t = abar_t**0.5, (1 - abar_t) ** 0.5
@@ -112,7 +125,11 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         x_0 = (sample - sigma_t * eps) / alpha_t
         if self.config.clip_sample:
             x_0 = x_0.clamp(-1, 1)
-        x_s = abar_s**0.5 * x_0 + (1 - abar_s) ** 0.5 * eps
+        if table is None:
+            x_s = abar_s**0.5 * x_0 + (1 - abar_s) ** 0.5 * eps
+        else:
+            self.known.append(x_0)
+            x_s = sum(w * x for w, x in zip(table[i], self.known, strict=True))
         return FewStepOutput(x_s, x_0) if return_dict else (x_s,)
 
     def __len__(self) -> int:
