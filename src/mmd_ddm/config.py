@@ -62,6 +62,13 @@ class ChainConfig:
     eta: float = 0.0  # noise that DDIM adds; 0, as in the paper, is none
     order: int = 0  # of ipndm, deis, unipc; 0 is as published, and at most 2 below 8 steps
     clip: bool | None = None  # clamp every x_0 to [-1, 1]; by default as diffusers does
+    backward: str = "all"  # steps whose network calls get a gradient: all, last-N or random-N
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("all|(last|random)-[1-9][0-9]*", self.backward):
+            raise ValueError(
+                f"chain.backward is all, last-N or random-N, N steps; got {self.backward!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.samplers.registry import make_sampler
 from mmd_ddm.samplers.table import table_of
 
@@ -27,6 +28,17 @@ def test_the_sums_of_the_table_are_the_walk(name, denoiser64):
             x_t = sum(w * x for w, x in zip(row.tolist(), known, strict=False))
     assert sampler.nfe == len(table.times)
     assert (x_t - expected).abs().max() <= 1e-9 * expected.abs().max()
+
+
+class Thresholded(DDIM):
+    """A solver of a user's own that is not linear."""
+
+    def x_0(self, x_t, eps, t):
+        return super().x_0(x_t, eps, t).tanh()
+
+
+def test_what_only_looks_linear_has_none(denoiser64):
+    assert table_of(Thresholded(denoiser64, TIMES)) is None
 
 
 @pytest.mark.parametrize(

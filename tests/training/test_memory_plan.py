@@ -19,7 +19,7 @@ TIMES = (700, 300, 0)
 MB = 2**20
 # A call costs 1 ms and 1 ms an image, its backward pass twice as much; extractors a tenth.
 COSTS = Costs(
-    5, 64, trained=100 * MB, image=MB // 100, call=MB, extractor=MB // 2, work=2 * MB,
+    5, 5, 64, trained=100 * MB, image=MB // 100, call=MB, extractor=MB // 2, work=2 * MB,
     forward=Line(1e-3, 1e-3), backward=Line(2e-3, 2e-3),
     extract=Line(1e-4, 1e-4), extract_backward=Line(1e-4, 1e-4),
 )  # fmt: skip
@@ -42,12 +42,15 @@ def saved(sampler, n):
 
 
 @pytest.mark.parametrize("name", ["ddim", "ddpm-small", "dpm-solver++-2m", "heun"])
-def test_predicted_bytes_are_those_that_are_saved(name, denoiser):
+@pytest.mark.parametrize("steps", [None, [1, 2]])
+def test_predicted_bytes_are_those_that_are_saved(name, steps, denoiser):
     sampler = make_sampler(name, denoiser, TIMES)
+    sampler.trained_steps = steps
     costs = measure(sampler, [Pixels(1)])
     assert costs.calls == (5 if name == "heun" else 3)
+    assert costs.trained_calls == costs.calls - (2 if name == "heun" else 1) * bool(steps)
     sampler.recompute = True
-    for sampler.keep in range(costs.calls + 1):
+    for sampler.keep in range(costs.trained_calls + 1):
         noise = (sampler.draws - 1) * 256  # held as well, though not by autograd
         image = costs.image - plan._BLOCK - noise + sampler.keep * costs.call
         assert saved(sampler, 6) - saved(sampler, 4) == pytest.approx(2 * image, rel=0.05)

@@ -13,6 +13,7 @@ from mmd_ddm.runs.folder import read_events
 from mmd_ddm.runs.launch import world
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.training.finetune import trained_steps
 from mmd_ddm.training.memory_plan import (
     Choice,
     Costs,
@@ -61,7 +62,7 @@ class Plan:
         return lines
 
     def _cells(self, choice: Choice) -> tuple[str, str, str]:
-        kept = f"{choice.keep} of {self.costs.calls}" if choice.recompute else "all"
+        kept = f"{choice.keep} of {self.costs.trained_calls}" if choice.recompute else "all"
         gib = self.costs.memory(self.n, choice) / 2**30
         return kept, f"{gib:.3g} GiB", f"{self.costs.seconds(self.n, choice):.3g} s"
 
@@ -110,6 +111,7 @@ def fit(
 def _plan(
     config: FinetuneConfig, sampler: Sampler, phis: Sequence[FeatureExtractor], micro_batch: int
 ) -> Plan:
+    sampler.trained_steps = trained_steps(config, len(sampler.times), 0)
     n, costs = -(-config.batch_size // world()), measure(sampler, phis)
     budget = free_memory(sampler.denoiser.device)
     choice = choose(costs, n, budget, micro_batch=micro_batch, recompute=config.recompute)

@@ -13,7 +13,7 @@ that remember earlier steps stay right.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -30,7 +30,8 @@ __all__ = ["Sampler", "Walk", "choose_order"]
 
 T = TypeVar("T")
 _FEW = 8  # steps, below which orders above 2 do harm
-_WITHOUT_EFFECT = {"keep", "nfe", "recompute", "training"}  # on what is drawn
+# On what is drawn.
+_WITHOUT_EFFECT = {"keep", "nfe", "recompute", "trained_calls", "trained_steps", "training"}
 
 
 class Walk:
@@ -38,6 +39,8 @@ class Walk:
 
     Attributes:
         nfe: network calls so far.
+        trained_calls: those of them that take a gradient.
+        trains: whether those of this step take one.
         history: for multistep families, whatever they keep of earlier steps.
     """
 
@@ -46,6 +49,8 @@ class Walk:
         self._recompute = recompute
         self._keep = keep
         self.nfe = 0
+        self.trained_calls = 0
+        self.trains = True
         self.history: list[Any] = []
 
     def predict(
@@ -62,9 +67,12 @@ class Walk:
     def ask(self, function: Callable[..., T], *inputs: Any) -> T:
         """One network call of another kind: counted, and recomputed if the sampler says so."""
         self.nfe += 1
-        if self._recompute and self.nfe > self._keep and torch.is_grad_enabled():
+        with_gradient = self.trains and torch.is_grad_enabled()
+        self.trained_calls += with_gradient
+        if with_gradient and self._recompute and self.trained_calls > self._keep:
             return recomputed(function, inputs, self._denoiser.parameters())
-        return function(*inputs)
+        with torch.set_grad_enabled(with_gradient):
+            return function(*inputs)
 
 
 class Sampler(nn.Module, ABC):
@@ -80,9 +88,16 @@ class Sampler(nn.Module, ABC):
     Attributes:
         schedule: what the steps take alpha_t and sigma_t from; the denoiser's.
         stochastic: whether a step adds noise (then `forward` needs ``noise``).
-        keep: with ``recompute``, the first so many network calls keep their activations all the
-            same: where memory allows, each saves one recomputation.
+        keep: with ``recompute``, the first so many of the calls that take a gradient keep their
+            activations all the same: where memory allows, each saves one recomputation.
+        trained_steps: whose network calls take a gradient, by index; what the others answer is
+            constant. None is all.
         nfe: network calls of the last walk.
+        trained_calls: those of them that took a gradient.
+
+    References:
+        Clark et al., "Directly Fine-Tuning Diffusion Models on Differentiable Rewards", 2024,
+        Sec. 4 (DRaFT-K: the gradient of the last steps alone).
     """
 
     stochastic = False
@@ -102,7 +117,8 @@ class Sampler(nn.Module, ABC):
         self.clip = clip
         self.recompute = recompute
         self.keep = 0
-        self.nfe = 0
+        self.trained_steps: Collection[int] | None = None
+        self.nfe = self.trained_calls = 0
 
     @property
     def fingerprint(self) -> str:
@@ -146,9 +162,10 @@ class Sampler(nn.Module, ABC):
         walk = Walk(self.denoiser, self.recompute, self.keep)
         x_t = x_T
         for i, (t, s) in enumerate(zip(self.times, (*self.times[1:], None), strict=True)):
+            walk.trains = self.trained_steps is None or i in self.trained_steps
             z = noise[i] if self.stochastic and noise is not None else None
             x_t = self.step(x_t, t, s, walk, z)
-        self.nfe = walk.nfe
+        self.nfe, self.trained_calls = walk.nfe, walk.trained_calls
         return x_t
 
     def diffuse(

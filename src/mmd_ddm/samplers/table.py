@@ -11,11 +11,11 @@ with unit vectors. In x_0 rather than eps, they are all of the size of 1.
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.chain_table import ChainTable
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Sampler
@@ -24,37 +24,46 @@ __all__ = ["table_of"]
 
 
 def table_of(sampler: Sampler) -> ChainTable | None:
-    """The table of this sampler; None if it adds noise, clips, or asks for more than eps."""
+    """The table of this sampler; None if it adds noise, clips, or is not linear."""
     if sampler.stochastic or sampler.clip:
         return None
-    unit = _UnitNetwork(sampler.schedule, 4 * len(sampler.times) + 16)
-    walker = copy.copy(sampler)
-    walker._modules = {"denoiser": unit}
+    size = 4 * len(sampler.times) + 16
+    basis = torch.eye(size, dtype=torch.float64).view(size, 1, 1, 1, size)
     try:
-        with torch.no_grad():
-            unit.states.append(walker(unit.basis[0]))
-    except TypeError:  # of a derivative
+        times, states = _walk(sampler, basis[0], lambda j, x_t: basis[j])
+        _, nonlinear = _walk(sampler, basis[0], lambda j, x_t: torch.cos(x_t))
+    except Exception:  # a sampler may ask a network for anything else than eps
         return None
-    n = len(unit.times)
-    weights = torch.stack(unit.states[1:]).view(n, -1)[:, : n + 1]
-    alpha_bars = tuple(map(sampler.schedule.abar, unit.times))
-    return ChainTable(tuple(unit.times), alpha_bars, weights)
+    n = len(times)
+    weights = torch.stack(states[1:]).view(n, size)[:, : n + 1]
+    known = torch.stack([basis[0], *map(torch.cos, nonlinear[:-1])]).view(n + 1, size)
+    if not torch.allclose(weights @ known, torch.stack(nonlinear[1:]).view(n, size)):
+        return None
+    return ChainTable(tuple(times), tuple(map(sampler.schedule.abar, times)), weights)
 
 
-class _UnitNetwork(Denoiser):
-    """Answers call j with the x_0 that is unit vector j + 1, of as many pixels as there are."""
+def _walk(
+    sampler: Sampler, x_T: Tensor, answer: Callable[[int, Tensor], Tensor]
+) -> tuple[list[float], list[Tensor]]:
+    """The times at which this sampler asks a network of such x_0, and the states, with the last.
 
-    def __init__(self, schedule: NoiseSchedule, size: int) -> None:
-        super().__init__(torch.nn.Identity(), schedule, (1, 1, size))
-        self.basis = torch.eye(size, dtype=torch.float64).view(size, 1, 1, 1, size)
-        self.states: list[Tensor] = []
-        self.times: list[float] = []
+    Args:
+        sampler: of another network.
+        x_T: where it begins.
+        answer: x_0 by the number of the call, from 1, and the state.
+    """
+    times: list[float] = []
+    states: list[Tensor] = []
 
-    def forward(self, x_t: Tensor, t: float | Tensor, condition: None = None) -> Tensor:
-        """The eps of that x_0."""
-        if isinstance(t, Tensor):
-            raise TypeError("of one time, for all")
-        self.states.append(x_t)
-        self.times.append(t)
-        alpha_t, sigma_t = self.schedule(t)
-        return (x_t - alpha_t * self.basis[len(self.times)]) / sigma_t
+    class Network(Denoiser):
+        def forward(self, x_t: Tensor, t: float | Tensor, condition: None = None) -> Tensor:
+            alpha_t, sigma_t = self.schedule(float(t))
+            times.append(float(t))
+            states.append(x_t)
+            return (x_t - alpha_t * answer(len(states), x_t)) / sigma_t
+
+    walker = copy.copy(sampler)  # which shares all but the network
+    walker._modules = {"denoiser": Network(nn.Identity(), sampler.schedule, (1, 1, x_T.numel()))}
+    with torch.no_grad():
+        states.append(walker(x_T))
+    return times, states

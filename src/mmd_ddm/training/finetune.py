@@ -31,7 +31,7 @@ from mmd_ddm.training.objective import Objective
 from mmd_ddm.training.state import TrainingState
 from mmd_ddm.training.vanished import vanished_words
 
-__all__ = ["finetune"]
+__all__ = ["finetune", "trained_steps"]
 
 
 def finetune(
@@ -77,6 +77,7 @@ def finetune(
 
     def loss_at(step: int) -> Tensor:
         x_T, noise = _draw(config, sampler, step)
+        sampler.trained_steps = trained_steps(config, len(sampler.times), step)
         rows = _reference_rows(config, len(objectives[0].bank), step)
         return mmd_step(
             sampler, objectives, x_T, noise, rows=rows, micro_batch=micro_batch, clamp=clamp
@@ -89,7 +90,7 @@ def finetune(
                 f"one image at a time needs more memory than {sampler.denoiser.device} has: give "
                 f"a batch_size below {config.batch_size}, fewer features, or a smaller model"
             )
-        sampler.keep = (sampler.keep if sampler.recompute else sampler.nfe) // 2
+        sampler.keep = (sampler.keep if sampler.recompute else sampler.trained_calls) // 2
         sampler.recompute = True
         micro_batch = -(-micro_batch // 2)
         return f"micro_batch {micro_batch}, {sampler.keep} network calls kept"
@@ -117,6 +118,23 @@ def finetune(
     rate_at = functools.partial(_learning_rate, config)
     train(state, loss_at, rate_at, after, on_event, shrink)
     return state.finish()
+
+
+def trained_steps(config: FinetuneConfig, steps: int, step: int) -> list[int] | None:
+    """Which of the chain's steps take a gradient in this iteration; None is all.
+
+    Args:
+        config: its ``chain.backward``, and the seed of those drawn at random.
+        steps: K.
+        step: the iteration.
+    """
+    which, _, count = config.chain.backward.partition("-")
+    if which == "all" or int(count) >= steps:
+        return None
+    if which == "last":
+        return list(range(steps - int(count), steps))
+    draw = generator(config.seed, 0, step, "backward")
+    return sorted(torch.randperm(steps, generator=draw)[: int(count)].tolist())
 
 
 def _learning_rate(config: FinetuneConfig, step: int) -> float:

@@ -1,11 +1,11 @@
 r"""How an iteration fits: the micro-batch, and how many network calls keep their activations.
 
 One small step is measured: what autograd saves for two images, and the seconds of a network call
-and of the extractors at two sizes. With N images, K network calls, a micro-batch of m images and j
-calls that keep their activations,
+and of the extractors at two sizes. With N images, K network calls, L of them with a gradient, a
+micro-batch of m images and j calls that keep their activations,
 
     bytes   = trained + N (image + j call) + m work
-    seconds = N/m ((2K - j) forward(m) + K backward(m) + 2 extract(m) + ...)
+    seconds = N/m ((K + L - j) forward(m) + L backward(m) + 2 extract(m) + ...)
 
 where a call costs a fixed time and a time an image. Bytes are counted from the tensors that are
 saved for the backward pass, which is exact and the same on every device; what a call needs besides
@@ -68,6 +68,7 @@ class Costs:
 
     Attributes:
         calls: network calls of the chain.
+        trained_calls: those of them that take a gradient.
         most: images at once beyond which nothing is gained.
         trained: bytes for gradients, optimiser and averages.
         image: bytes of one image's latents and kernel values.
@@ -81,6 +82,7 @@ class Costs:
     """
 
     calls: int
+    trained_calls: int
     most: int
     trained: int
     image: int
@@ -99,8 +101,8 @@ class Costs:
 
     def seconds(self, n: int, choice: Choice) -> float:
         """Seconds that it takes."""
-        m, again = choice.micro_batch, self.calls - choice.keep
-        one = (self.calls + again) * self.forward(m) + self.calls * self.backward(m)
+        m, again = choice.micro_batch, self.trained_calls - choice.keep
+        one = (self.calls + again) * self.forward(m) + self.trained_calls * self.backward(m)
         one += (1 + choice.recompute) * self.extract(m) + self.extract_backward(m)
         return n / m * one
 
@@ -111,8 +113,8 @@ class Costs:
 
 def choices(costs: Costs, micro_batch: int) -> list[Choice]:
     """All that can be done with a micro-batch, what recomputes least first."""
-    some = [Choice(micro_batch, keep) for keep in range(costs.calls, -1, -1)]
-    return [Choice(micro_batch, costs.calls, recompute=False), *some]
+    some = [Choice(micro_batch, keep) for keep in range(costs.trained_calls, -1, -1)]
+    return [Choice(micro_batch, costs.trained_calls, recompute=False), *some]
 
 
 def choose(
@@ -136,7 +138,7 @@ def choose(
         fitting = [c for c in every if costs.memory(n, c) <= budget]
         if fitting:
             return min(fitting, key=lambda c: (costs.seconds(n, c), -c.micro_batch))
-    least = costs.memory(n, Choice(1, 0) if recompute else Choice(1, costs.calls, False))
+    least = costs.memory(n, Choice(1, 0) if recompute else Choice(1, costs.trained_calls, False))
     most = costs.most_images(budget)
     ways = [f"a batch_size of {most}"] * (most > 1) + ["recompute = true"] * (not recompute)
     raise ValueError(
@@ -178,7 +180,7 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
     latents = _saved(walk)
     image = latents + (sampler.draws - 1) * x[0].nbytes + _BLOCK
     sampler.recompute = False
-    kept = (_saved(walk) - latents) // sampler.nfe
+    kept = (_saved(walk) - latents) // sampler.trained_calls
     sampler.recompute = before
     extractor = _saved(extract)
     work = max(_work(call, n, device, kept), _work(extract, n, device, extractor))
@@ -187,7 +189,9 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
         p.grad = None
     trained = _COPIES * sum(p.nbytes for p in weights)
     most = _MOST.get(device.type, 64)
-    return Costs(sampler.nfe, most, trained, image, kept, extractor, work, *seconds)
+    return Costs(
+        sampler.nfe, sampler.trained_calls, most, trained, image, kept, extractor, work, *seconds
+    )  # fmt: skip
 
 
 def free_memory(device: torch.device) -> int:
