@@ -1,0 +1,178 @@
+r"""Solvers whose numbers are trained: the times and the coefficients, beside the network or alone.
+
+Every deterministic solver is a table (`mmd_ddm.samplers.table`): the state after call j is
+
+    x_{j+1} = c_j x_T + sum_{i <= j} w_ji m_i,    m_i = x_0 as predicted at time t_i.
+
+`Trainable` starts as one of them. Its *times* are parted in lambda = log(alpha / sigma): the first
+stays, the others go on from there in shares of the way to the last training time that are a
+softmax, so that they keep their order; the solver's coefficients follow them. Its *coefficients*
+are added to the solver's. With the times alone it is LD3, with both S4S. `Learned` walks what came
+out.
+
+The derivatives of the solver's table by its times are central differences, in float64.
+
+References:
+    Tong et al., "Learning to Discretize Denoising Diffusion ODEs", 2025 (LD3).
+    Frankel et al., "S4S: Solving for a Diffusion Model Solver", 2025.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mmd_ddm.models.chain_table import ChainTable, table_in
+from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.samplers.base import Sampler, Walk
+from mmd_ddm.samplers.table import table_of
+
+__all__ = ["Learned", "Trainable"]
+
+_STEP = 1e-4  # in lambda, of the differences
+
+
+class _OfTable(Sampler):
+    """Walks a table."""
+
+    @abstractmethod
+    def numbers(self) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k+1"]]:
+        """The times and the weights, as tensors of the network's kind."""
+
+    def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
+        """A row of the table."""
+        if not walk.history:
+            walk.history = [*self.numbers(), x_t]
+        times, weights, *known = walk.history
+        i = len(known) - 1
+        x_0, _ = walk.ask(self.denoiser.predict, x_t, times[i].expand(len(x_t)))
+        walk.history.append(x_0)
+        row = zip(weights[i, : i + 2], (*known, x_0), strict=True)
+        x_s: Tensor = sum(w * x for w, x in row)
+        return x_s
+
+
+class Learned(_OfTable):
+    """The solver that was learned with a model, and lies in its folder.
+
+    Args:
+        denoiser: as in `Sampler`; with its table.
+        times: those of the table.
+        clip: False.
+        recompute: as in `Sampler`.
+
+    Raises:
+        ValueError: a denoiser without table, or other times.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        times: Sequence[float],
+        *,
+        clip: bool = False,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__(denoiser, times, clip=clip, recompute=recompute)
+        learned = table_in(denoiser).times
+        if clip or tuple(self.times) != learned:
+            raise ValueError(
+                f"this sampler was learned for times {[*learned]} without clipping; got "
+                f"{[*self.times]}{', clipped' * clip}: name neither steps, times nor spacing"
+            )
+
+    def constants(self) -> list[Any]:
+        """The table."""
+        return table_in(self.denoiser).rows()
+
+    def numbers(self) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k+1"]]:
+        """Constants."""
+        table, like = table_in(self.denoiser), next(self.denoiser.network.parameters())
+        return like.new_tensor(table.times), table.weights.to(like)
+
+
+class Trainable(_OfTable):
+    """A solver with weights of its own.
+
+    Args:
+        start: the deterministic solver to begin as, of one network call a step.
+        solver: makes it again at other times.
+        coefficients: train these too, not the times alone.
+
+    Raises:
+        ValueError: a solver that has no table, or of several calls a step.
+    """
+
+    def __init__(
+        self,
+        start: Sampler,
+        solver: Callable[[Sequence[float]], Sampler],
+        *,
+        coefficients: bool = False,
+    ) -> None:
+        super().__init__(start.denoiser, start.times, recompute=start.recompute)
+        table, n = table_of(start), len(start.times)
+        if table is None or len(table.times) != n or start.times[-1] == 0:
+            raise ValueError(
+                f"{type(start).__name__} at times {[*start.times]} has no numbers to train: take "
+                "a deterministic sampler of one network call a step, without clipping (ddim, "
+                "unipc, dpm-solver++-2m, ipndm, deis), and times that end above 0"
+            )
+        self._solver = solver
+        clock = np.array([self.schedule.log_snr(t) for t in (*start.times, 0)])
+        self._start, self._way = clock[0], clock[-1] - clock[0]
+        like = next(self.denoiser.network.parameters())
+        self.shares = nn.Parameter(like.new_tensor(np.log(np.diff(clock) / self._way)))
+        self.offsets = nn.Parameter(like.new_zeros(n, n + 1), requires_grad=coefficients)
+
+    def table(self) -> ChainTable:
+        """As it stands."""
+        with torch.no_grad():
+            times, weights = self.numbers()
+        at = tuple(map(float, times))
+        return ChainTable(at, tuple(map(self.schedule.abar, at)), weights.double())
+
+    def constants(self) -> list[Any]:
+        """Its numbers."""
+        table = self.table()
+        return [table.times, table.rows()]
+
+    def numbers(self) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k+1"]]:
+        """Differentiable in the weights."""
+        n, kind = len(self.times), self.offsets
+        passed = self.shares.double().softmax(0).cumsum(0)[:-1]
+        clock = self._start + self._way * torch.cat([passed.new_zeros(1), passed])
+        solved = _Differences.apply(self._solved, clock)
+        times, weights = solved[:n], solved[n:].view(n, n + 1)
+        return times.to(kind), weights.to(kind) + self.offsets.tril(1)
+
+    def _solved(self, clock: np.ndarray) -> np.ndarray:
+        """Times and the solver's table, in one line, by the times in lambda."""
+        times = np.append(self.times[0], self.schedule.time_of(clock[1:]))
+        table = table_of(self._solver(times.tolist()))
+        assert table is not None
+        return np.concatenate([times, table.weights.numpy().ravel()])
+
+
+class _Differences(torch.autograd.Function):
+    """A function of a vector that cannot be differentiated otherwise; its first value stays."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tensor:
+        at = x.detach().cpu().numpy()
+        if ctx.needs_input_grad[1]:
+            moves = _STEP * np.eye(len(at))
+            slopes = [(function(at + m) - function(at - m)) / (2 * _STEP) for m in moves]
+            ctx.save_for_backward(x.new_tensor(np.stack(slopes)))
+        return x.new_tensor(function(at))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        (slopes,) = ctx.saved_tensors
+        return None, slopes @ gradient
