@@ -1,5 +1,6 @@
 """GENIE's head, which the sampler of that name needs, distilled once: ``mmd-ddm genie-head``."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,14 +38,19 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
     check_writable(folder)
     images = load_images(config.data, denoiser.shape, config)
     say_read(progress, images)
-    inputs = {"data_sha256": images.sha256, "weights_sha256": weights}
+    inputs = {
+        "data_sha256": images.sha256,
+        "weights_sha256": weights,
+        "denoiser_sha256": denoiser.fingerprint,
+    }
     layer: Any = denoiser.network.conv_norm_out
     torch.manual_seed(config.seed)
     head = GenieHead(denoiser.shape[0], layer.num_channels, layer.num_groups).to(denoiser.device)
     pixels = images.pixels.to(denoiser.device)
+    settings = to_mapping(replace(config, device=str(denoiser.device)))
     try:
         with (
-            RunLog(folder, "genie-head", to_mapping(config), inputs) as log,
+            RunLog(folder, "genie-head", settings, inputs) as log,
             progress.bar("derivative", config.iterations) as bar,
         ):
 

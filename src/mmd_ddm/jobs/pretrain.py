@@ -76,7 +76,8 @@ def pretrain(
         autocast=precision_dtype(config.precision),
     )
     record = {"data_sha256": images.sha256}
-    with RunLog(out, "pretrain", to_mapping(config), record) as log:
+    settings = to_mapping(replace(config, device=str(device)))
+    with RunLog(out, "pretrain", settings, record) as log:
         say_read(progress, images)
         millions = sum(p.numel() for p in network.parameters()) / 1e6
         progress.say(

@@ -77,9 +77,10 @@ def sample(
     chosen = choose_chain(model, chain, truncated=bool(start_from))
     begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, read, progress)
     settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chosen)}
-    settings |= begun_from
+    settings |= {"start_from": start_from} if start_from else {}
     walk = build_sampler(chosen, model.denoiser, truncated=bool(start_from))
-    with RunLog(out, "sample", settings):
+    inputs = {"model_sha256": model.denoiser.fingerprint, **begun_from}
+    with RunLog(out, "sample", settings, inputs):
         progress.say(f"{n} images in {describe_chain(model, chosen)}")
         shown: list[Tensor] = []
         with progress.bar("sampling", n) as bar:
@@ -121,7 +122,7 @@ def _drafts(
     read: ReadConfig | None,
     progress: Progress,
 ) -> tuple[Callable[[Sequence[int]], Tensor] | None, dict[str, Any]]:
-    """Where the walks of these seeds begin, and how the run's settings say it."""
+    """Where the walks of these seeds begin, and the hash of what they begin with."""
     if not source:
         return None, {}
     images = load_images(source, shape, read)
@@ -129,5 +130,5 @@ def _drafts(
     if len(images) < n:
         raise ValueError(f"{source} holds {len(images)} images; -n {n} takes as many")
     x_0 = from_uint8(images.pixels[:n])
-    about = {"start_from": source, "start_sha256": images.sha256}
+    about = {"start_from_sha256": images.sha256}
     return lambda seeds: x_0[[one - seed for one in seeds]], about
