@@ -8,6 +8,7 @@ import torch
 from mmd_ddm.config import HeadConfig, to_mapping
 from mmd_ddm.data.images import load_images, say_read
 from mmd_ddm.jobs.build import Model, load_model
+from mmd_ddm.jobs.longer import note_longer
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.models.genie_head import GenieHead, head_folder
 from mmd_ddm.runs.files import check_writable
@@ -53,6 +54,7 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
             RunLog(folder, "genie-head", settings, inputs) as log,
             progress.bar("derivative", config.iterations) as bar,
         ):
+            note_longer(log, config.iterations, progress, cosine=True)
 
             def on_event(**event: Any) -> None:
                 log.write(**event)

@@ -23,6 +23,7 @@ from mmd_ddm.jobs.build import (
     load_model,
     resolve_chain,
 )
+from mmd_ddm.jobs.longer import note_longer
 from mmd_ddm.jobs.plan import fit
 from mmd_ddm.jobs.roles import check_distinct, roles_of
 from mmd_ddm.models.export import export
@@ -133,6 +134,7 @@ def prepare(
     adapter = adapt(denoiser.network, config.trained, config.lora_rank, config.seed)
     choice = fit(config, build_sampler(chain, denoiser), [*optimised.values()], out, progress)
     with RunLog(out, "finetune", settings, inputs) as log:
+        note_longer(log, config.iterations, progress, cosine=config.cosine)
         log.write(event="plan", **asdict(choice))
         yield Job(
             config, out, device, model, chain, data, phis, objectives, choice, adapter, log,

@@ -37,6 +37,8 @@ _PACKAGES = ("mmd-ddm", "torch", "diffusers", "timm", "torch-fidelity", "numpy")
 _WITHOUT_EFFECT = {
     "background", "compare_steps", "judge_samples", "keep", "save_every", "skip_damaged",
 }  # fmt: skip
+# What may become more: a run of fewer is a part of one of more, or is replaced as a whole.
+_GROWS = {"iterations", "n", "samples"}
 _PLACES = {"model", "data", "heldout", "start_from"}
 _HASH = "_sha256"
 _LOCK = "run.lock"  # there while a process writes the folder
@@ -56,6 +58,9 @@ class RunLog:
         inputs: hashes of what it begins with; others are refused as well. What a setting names,
             ``data``, may be named otherwise where ``data_sha256`` is here.
 
+    Attributes:
+        before: the settings that were recorded until now; empty of a new run.
+
     Raises:
         OutputError: on entering: the folder holds something else, or another run.
         ValueError: likewise: another process is writing it, or nobody can.
@@ -70,6 +75,7 @@ class RunLog:
     ) -> None:
         self.folder = folder
         self._verb, self._settings, self._inputs = verb, dict(settings), dict(inputs or {})
+        self.before: dict[str, Any] = {}
         self._held = ExitStack()
 
     def __enter__(self) -> "RunLog":
@@ -91,8 +97,13 @@ class RunLog:
         if path.is_file():  # perhaps since the check
             _refuse_other_run(path, self._verb, self._settings, self._inputs)
             self._end_line()
-            # Those that may change have; names of places are seen from where this command runs.
-            write_json(path, {**read_json(path), **record, "folder": str(Path.cwd())})
+            found = read_json(path)
+            self.before = found.get("settings", {})
+            if self.before != json.loads(json.dumps(self._settings)):
+                # Those that may change have; places are seen from where this command runs.
+                now = describe_environment()
+                about = {key: now[key] for key in ("command", "folder")}
+                write_json(path, {**found, **record, **about})
         else:
             write_json(path, {**record, **describe_environment()})
 
@@ -121,7 +132,7 @@ def check_folder(
     settings: Mapping[str, Any],
     inputs: Mapping[str, str] | None = None,
     *,
-    by_place: bool = False,
+    exact: bool = False,
 ) -> None:
     """Whether a run may be written there; asked before anything slow, and by `RunLog` itself.
 
@@ -131,7 +142,7 @@ def check_folder(
         settings: likewise.
         inputs: likewise; None while they are not known, when a setting may name anything that the
             earlier run has a hash of.
-        by_place: it may not: the name of another place is another setting.
+        exact: it may not, and more iterations or images are another setting as well.
 
     Raises:
         OutputError: the folder holds something else, or another run.
@@ -142,7 +153,7 @@ def check_folder(
     if folder.is_file():
         raise OutputError(f"{folder} is a file; give a folder")
     if (folder / "run.json").is_file():
-        _refuse_other_run(folder / "run.json", verb, settings, inputs, by_place=by_place)
+        _refuse_other_run(folder / "run.json", verb, settings, inputs, exact=exact)
     elif folder.is_dir() and not all(_of_a_run(path) for path in folder.iterdir()):
         raise OutputError(f"{folder} holds something else; give a new or empty folder")
     check_writable(folder)
@@ -188,7 +199,7 @@ def free_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> Path:
         if not candidate.exists():
             break
         with suppress(OutputError):
-            check_folder(candidate, verb, settings, by_place=True)
+            check_folder(candidate, verb, settings, exact=True)
             break
     return candidate
 
@@ -211,7 +222,7 @@ def _refuse_other_run(
     settings: Mapping[str, Any],
     inputs: Mapping[str, str] | None,
     *,
-    by_place: bool = False,
+    exact: bool = False,
 ) -> None:
     before, run = read_json(existing), existing.parent
     if before.get("verb") != verb:
@@ -224,7 +235,9 @@ def _refuse_other_run(
         then, now = old.get(key), new.get(key)
         if _same(key, then, now, place):
             continue
-        by_content = key + _HASH in began and not by_place and _may_be_same(key, then, now)
+        if not exact and _is_more(key, then, now):
+            continue
+        by_content = key + _HASH in began and not exact and _may_be_same(key, then, now)
         (renamed if by_content else changed).append(f"{key}: {then!r} -> {now!r}")
     if changed:
         beside = ", or --force-new-run" if verb in ("finetune", "pretrain") else ""
@@ -263,6 +276,11 @@ def _same(key: str, old: Any, new: Any, folder: Path) -> bool:
         return "auto" in (old, new) or old.partition(":")[0] == new.partition(":")[0]
     named = key in _PLACES and old and new
     return bool(named) and (folder / old).resolve() == Path(new).resolve()
+
+
+def _is_more(key: str, old: Any, new: Any) -> bool:
+    numbers = isinstance(old, int | float) and isinstance(new, int | float)
+    return key in _GROWS and numbers and new > old
 
 
 def _may_be_same(key: str, old: Any, new: Any) -> bool:
