@@ -13,6 +13,7 @@ import typer
 
 from mmd_ddm import __version__
 from mmd_ddm.cli.console import console
+from mmd_ddm.runs.bars import replace_unprintable
 from mmd_ddm.runs.launch import check_launch, check_shared, is_first, rank, speaks
 from mmd_ddm.runs.signals import sigterm_as_interrupt
 
@@ -46,9 +47,7 @@ def _print_version(wanted: bool) -> bool:
 def root(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
-        ),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="The version."),
     ] = False,
 ) -> None:
     """Turn a pretrained diffusion model into a K-step model by MMD finetuning."""
@@ -61,6 +60,7 @@ for verb in _VERBS:
 
 def main() -> None:
     """Run the command line."""
+    replace_unprintable()
     words, launched = sys.argv[1:], False
     try:
         if words and not {"--version", "--help", "-h"} & {*words}:

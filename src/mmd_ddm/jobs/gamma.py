@@ -63,7 +63,7 @@ def estimate_gamma(
     wanted = Gamma(weights_sha256(denoiser.network), data, images.sha256, n, seed)
     with alone_at(path, "wait for its end"):
         found = Gamma.load(path) if path.exists() else wanted
-        if replace(found, values=()) != wanted:
+        if replace(found, values=(), data=data) != wanted:  # the same images by another name
             raise ValueError(f"{path} was made otherwise or of another model: delete it first")
         total, start = len(denoiser.schedule), len(found.values)
         with progress.bar("second moments", total) as bar:

@@ -16,6 +16,7 @@ from mmd_ddm.jobs.build import (
     load_model,
     precision_dtype,
 )
+from mmd_ddm.jobs.longer import note_longer
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.export import export
@@ -76,8 +77,10 @@ def pretrain(
         autocast=precision_dtype(config.precision),
     )
     record = {"data_sha256": images.sha256}
-    with RunLog(out, "pretrain", to_mapping(config), record) as log:
+    settings = to_mapping(replace(config, device=str(device)))
+    with RunLog(out, "pretrain", settings, record) as log:
         say_read(progress, images)
+        note_longer(log, config.iterations, progress, cosine=True)
         millions = sum(p.numel() for p in network.parameters()) / 1e6
         progress.say(
             f"{len(images):,} images of {height}x{width}, network of {millions:.2f} M on {device}"

@@ -23,11 +23,12 @@ from mmd_ddm.jobs.build import (
     load_model,
     resolve_chain,
 )
+from mmd_ddm.jobs.longer import note_longer
 from mmd_ddm.jobs.plan import fit
 from mmd_ddm.jobs.roles import check_distinct, roles_of
 from mmd_ddm.models.export import export
 from mmd_ddm.models.lora import adapt, merge
-from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.fingerprint import key_of, weights_sha256
 from mmd_ddm.runs.folder import RunLog, check_folder
 from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.progress import Progress, silent
@@ -116,12 +117,25 @@ def prepare(
     say_read(progress, data.matched, data.heldout)
     phis = {name: make_features(name, denoiser.shape[0]).to(device) for name in roles}
     check_distinct(phis, roles)
+    spaces = {
+        "objective.features_sha256": config.objective.features,
+        "select.features_sha256": (config.select.features,),
+        "judges_sha256": config.judges,
+    }
+    settings = to_mapping(replace(config, device=str(device)))
+    inputs = {
+        "model_sha256": weights_sha256(denoiser.network),
+        "denoiser_sha256": key_of(denoiser.fingerprint, asdict(chain)),
+        **data.hashes,
+        **{key: key_of([phis[n].sha256 for n in names]) for key, names in spaces.items()},
+    }
+    check_folder(out, "finetune", settings, inputs)
     optimised = {name: phis[name] for name in config.objective.features}
     objectives = build_objectives(config.objective, optimised, data.matched, device, progress)
-    inputs = {"model_sha256": weights_sha256(denoiser.network), **data.hashes}
     adapter = adapt(denoiser.network, config.trained, config.lora_rank, config.seed)
     choice = fit(config, build_sampler(chain, denoiser), [*optimised.values()], out, progress)
-    with RunLog(out, "finetune", to_mapping(config), inputs) as log:
+    with RunLog(out, "finetune", settings, inputs) as log:
+        note_longer(log, config.iterations, progress, cosine=config.cosine)
         log.write(event="plan", **asdict(choice))
         yield Job(
             config, out, device, model, chain, data, phis, objectives, choice, adapter, log,

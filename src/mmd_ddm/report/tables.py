@@ -8,15 +8,18 @@ measured, unscaled and with every digit.
 import csv
 import html
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["Strong", "Table", "csv_text", "escape"]
+__all__ = ["Strong", "Table", "code_span", "csv_text", "escape"]
 
 _LATEX = str.maketrans(
     {
         **{special: f"\\{special}" for special in "&%$#_{}"},
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+        # Behind the end of a line these would be its arguments.
+        "[": "{[}", "]": "{]}", "*": "{*}", "`": r"\textasciigrave{}",
         "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
         "±": r"$\pm$", "\N{MULTIPLICATION SIGN}": r"$\times$",
         "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--",
@@ -89,9 +92,19 @@ class Table:
 def escape(text: object) -> str:
     """Text that stands for itself in a line, or a cell, of Markdown."""
     line = html.escape(" ".join(str(text).split()), quote=False)
-    for special in "\\`*|":
+    for special in "\\`*|" + "".join(pair for pair in "~$" if line.count(pair) > 1):
         line = line.replace(special, f"\\{special}")
-    return line.replace("](", "]\\(")
+    line = re.sub(r"\](?=[(\[:])", r"]\\", line)  # a link, or where one leads
+    line = re.sub(r"(?<!\w)_+|_+(?!\w)", lambda found: r"\_" * len(found[0]), line)
+    # What makes a heading or a list of a line, and what ends a heading.
+    return re.sub(r"^(#*|\d*)([-+#.)])(?=\s|$)|(?<=\s)(#*)(#)$", r"\1\3\\\2\4", line)
+
+
+def code_span(text: object) -> str:
+    """The same in the type of code; with more ticks around it than there are inside."""
+    line = " ".join(str(text).split())
+    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{ticks} {line} {ticks}" if "`" in line else f"`{line}`"
 
 
 def _in_markdown(cell: str) -> str:

@@ -171,7 +171,7 @@ def _sync(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write text, atomically."""
     with atomic_write(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "replace"))  # a name of a file may be no text
 
 
 def write_json(path: Path, content: Any) -> None:
