@@ -37,7 +37,7 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
     check_writable(folder)
     images = load_images(config.data, denoiser.shape, config)
     say_read(progress, images)
-    inputs = {"data_sha256": images.sha256, "weights_sha256": weights}
+    inputs = {"data_sha256": images.sha256, "model_sha256": denoiser.sha256}
     layer: Any = denoiser.network.conv_norm_out
     torch.manual_seed(config.seed)
     head = GenieHead(denoiser.shape[0], layer.num_channels, layer.num_groups).to(denoiser.device)
@@ -56,7 +56,7 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
                     bar(done=event["step"], note=f"error {event['loss']:.4f}")
 
             distil(config, denoiser, head, pixels, folder / "checkpoint.pt", on_event)
-            head.save(denoiser.source, weights)
+            head.save(denoiser.source, weights, denoiser.sha256)
     except OutputError as error:
         raise ValueError(f"{error} (here: delete {folder})") from error
     return Results({"weights_sha256": weights}, folder)

@@ -117,7 +117,7 @@ def prepare(
     check_distinct(phis, roles)
     optimised = {name: phis[name] for name in config.objective.features}
     objectives = build_objectives(config.objective, optimised, data.matched, device, progress)
-    inputs = {"model_sha256": weights_sha256(denoiser.network), **data.hashes}
+    inputs = {"model_sha256": denoiser.sha256, **data.hashes}
     adapter = adapt(denoiser.network, config.trained, config.lora_rank, config.seed)
     choice = fit(config, build_sampler(chain, denoiser), [*optimised.values()], out, progress)
     with RunLog(out, "finetune", to_mapping(config), inputs) as log:

@@ -172,5 +172,6 @@ def _load(cell: Cell, progress: Progress) -> _Bench:
     at = names.index(with_classes(cell))
     if METRICS["is"].applies(spaces[at].phi):
         spaces[at] = replace(spaces[at], metrics=(*spaces[at].metrics, "is"))
-    inputs = {"model_sha256": weights_sha256(model.denoiser.network), **data.hashes}
+    inputs = {"model_sha256": model.denoiser.sha256, **data.hashes}
+    inputs |= {f"{name} sha256": phi.sha256 for name, phi in phis.items()}
     return _Bench(model, data, spaces, describe(spaces, progress), inputs)
