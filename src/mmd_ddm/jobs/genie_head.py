@@ -9,11 +9,12 @@ from mmd_ddm.data.images import load_images, say_read
 from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.models.genie_head import GenieHead, head_folder
-from mmd_ddm.runs.files import check_writable
+from mmd_ddm.runs.files import check_space, check_writable
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import OutputError, RunLog
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.training.genie_head import distil
+from mmd_ddm.training.state import disk_bytes
 
 __all__ = ["distil_head"]
 
@@ -41,6 +42,7 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
     layer: Any = denoiser.network.conv_norm_out
     torch.manual_seed(config.seed)
     head = GenieHead(denoiser.shape[0], layer.num_channels, layer.num_groups).to(denoiser.device)
+    check_space(folder, disk_bytes(head, config.keep))
     pixels = images.pixels.to(denoiser.device)
     try:
         with (

@@ -17,7 +17,7 @@ from mmd_ddm.jobs.chain import ChainLike, choose_chain, describe_chain
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.report.sheets import grid, save_png, sheet, zoom
-from mmd_ddm.runs.files import check_writable
+from mmd_ddm.runs.files import check_space, check_writable
 from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.runs.launch import is_first, world
 from mmd_ddm.runs.progress import Progress, silent
@@ -76,6 +76,7 @@ def sample(
     model = load_model(model, device)
     chosen = choose_chain(model, chain, truncated=bool(start_from))
     begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, read, progress)
+    check_space(out, n * math.prod(model.denoiser.shape))
     settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chosen)}
     settings |= begun_from
     walk = build_sampler(chosen, model.denoiser, truncated=bool(start_from))

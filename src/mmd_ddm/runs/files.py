@@ -18,8 +18,8 @@ from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.patience import waiting
 
 __all__ = [
-    "alone", "alone_at", "atomic_folder", "atomic_write", "check_writable", "is_leftover",
-    "read_json", "remove_leftovers", "write_json", "write_text",
+    "alone", "alone_at", "atomic_folder", "atomic_write", "check_space", "check_writable",
+    "is_leftover", "read_json", "remove_leftovers", "size_text", "write_json", "write_text",
 ]  # fmt: skip
 
 _DAY = 24 * 60 * 60  # seconds
@@ -124,7 +124,7 @@ def check_writable(path: Path) -> None:
     """
     if not is_first():
         return
-    place = next((p for p in (path, *path.parents) if p.is_dir()), path)
+    place = _folder_of(path)
     taken = next((p for p in path.parents if p.is_file()), None)
     if taken is not None:
         raise ValueError(f"{path} cannot be written: {taken} is a file; give a folder")
@@ -135,6 +135,42 @@ def check_writable(path: Path) -> None:
         raise ValueError(
             f"{path} cannot be written: {place}: {error.strerror}; give another place"
         ) from error
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Whether this many bytes fit on its disk; asked before the work that makes them.
+
+    Args:
+        path: file or folder; what it holds already, as of a run that is resumed, is counted.
+        needed: bytes in all.
+
+    Raises:
+        ValueError: less is free.
+    """
+    if not is_first():
+        return
+    held = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    place, more = _folder_of(path), needed - held
+    free = shutil.disk_usage(place).free
+    if more > free:
+        raise ValueError(
+            f"{path} needs about {size_text(more)}, but only {size_text(free)} are free at "
+            f"{place}: make room there, or give another place"
+        )
+
+
+def _folder_of(path: Path) -> Path:
+    """The nearest folder that is there."""
+    return next((p for p in (path, *path.parents) if p.is_dir()), path)
+
+
+def size_text(size: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"
 
 
 def is_leftover(path: Path) -> bool:
