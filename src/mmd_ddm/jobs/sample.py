@@ -16,7 +16,7 @@ from mmd_ddm.jobs.build import Model, build_sampler, load_model
 from mmd_ddm.jobs.chain import ChainLike, choose_chain, describe_chain
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
-from mmd_ddm.report.sheets import grid, save_png, sheet, zoom
+from mmd_ddm.report.sheets import grid, save_png, save_sheet, sheet, zoom
 from mmd_ddm.runs.files import check_space, check_writable
 from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.runs.launch import is_first, world
@@ -90,14 +90,15 @@ def sample(
                     walk, count, seed=seed + start, batch_size=batch_size, start=begin
                 )
                 for i, image in enumerate(pixels if is_first() else (), start):
-                    save_png(image.numpy(), out / f"{i:05d}.png")
+                    save_png(image.numpy(), out / f"{i:05d}.png", one_of_many=True)
                 shown += pixels[: max(0, _GRID - start)]
                 bar(advance=count)
         if is_first():
             columns = math.ceil(len(shown) ** 0.5)
             save_png(grid(torch.stack(shown).numpy(), columns), out / "grid.png")
         if trajectory:
-            _strip(walk, min(n, _STRIP_ROWS), seed, begin).save(out / "trajectory.png")
+            strip = _strip(walk, min(n, _STRIP_ROWS), seed, begin)
+            save_sheet(strip, out / "trajectory.png")
     return Results(settings, out)
 
 

@@ -29,23 +29,29 @@ _LEFTOVER = re.compile(r".+\.\d+-[0-9a-f]{8}\.tmp|.*[0-9a-f]{32}\.\w+\.lock")
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, one_of_many: bool = False) -> Iterator[IO[bytes]]:
     """A file that takes its name once it is whole and on the disk; nobody ever sees half of it.
 
     Whatever had the name stays until then, and for good if the writing fails. Of several processes
     that write it at once, the last one's stays.
+
+    Args:
+        path: of it.
+        one_of_many: neither wait for the disk nor tidy the folder, as for every picture of 50,000.
     """
-    temporary = _beside(path)
+    temporary = _beside(path, tidy=not one_of_many)
     try:
         with temporary.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if not one_of_many:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    if not one_of_many:
+        _sync(path.parent)
 
 
 @contextmanager
@@ -186,10 +192,11 @@ def remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _beside(path: Path) -> Path:
+def _beside(path: Path, *, tidy: bool = True) -> Path:
     """A name that no other process takes, in the same folder, which is made and tidied."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path.parent)
+    if tidy:
+        remove_leftovers(path.parent)
     return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
