@@ -131,8 +131,8 @@ def change_betas():
     ("change", "said"),
     [
         (change_data, "data_sha256: "),
-        (lambda: save_model(Path("base"), channels=1, prediction="sample"), "denoiser_sha256: "),
-        (change_betas, "denoiser_sha256: "),
+        (lambda: save_model(Path("base"), channels=1, prediction="sample"), "model_sha256: "),
+        (change_betas, "model_sha256: "),
         (lambda: save_encoder(Path("judge.safetensors"), 7), "judges_sha256: "),
     ],
     ids=["data", "prediction", "betas", "judge"],

@@ -190,7 +190,7 @@ def _spaces(
 
 def _inputs(base: Model, data: ImageSet, spaces: Sequence[Space]) -> dict[str, str]:
     return {
-        "model_sha256": base.denoiser.fingerprint,
+        "model_sha256": base.denoiser.sha256,
         "data_sha256": data.sha256,
         "features_sha256": key_of([space.phi.sha256 for space in spaces]),
     }

@@ -21,7 +21,7 @@ from mmd_ddm.jobs.origin import origins
 from mmd_ddm.jobs.real_images import leave_out_seen
 from mmd_ddm.jobs.results import Results, load_result
 from mmd_ddm.maths.random import COPIES
-from mmd_ddm.report.sheets import grid, sheet, zoom
+from mmd_ddm.report.sheets import grid, save_sheet, sheet, zoom
 from mmd_ddm.runs.files import check_writable, write_json
 from mmd_ddm.runs.fingerprint import key_of
 from mmd_ddm.runs.folder import RunLog, check_folder
@@ -122,7 +122,7 @@ def find_copies(
             "seed": seed,
             **finding,
         }
-        _picture(drawn, found, train.pixels, k).save(out / "neighbors.png")
+        save_sheet(_picture(drawn, found, train.pixels, k), out / "neighbors.png")
         write_json(out / "neighbors.json", told)
     return Results(told, out)
 

@@ -22,11 +22,13 @@ from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.export import export
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.report import write_base_card
+from mmd_ddm.runs.files import check_space
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import RunLog, check_folder
 from mmd_ddm.runs.progress import Progress, silent
-from mmd_ddm.runs.trackers import tracked
+from mmd_ddm.runs.trackers import check_trackers, tracked
 from mmd_ddm.training.pretrain import pretrain as train_network
+from mmd_ddm.training.state import disk_bytes
 
 __all__ = ["base_images", "pretrain"]
 
@@ -62,6 +64,7 @@ def pretrain(
         ValueError: whatever cannot be, in one line.
     """
     check_folder(out, "pretrain", to_mapping(config))
+    check_trackers(trackers)
     limited = replace(config, minutes=minutes or config.minutes)
     device = build_device(config.device)
     images = base_images(config)
@@ -76,6 +79,7 @@ def pretrain(
         shape=(channels, height, width),
         autocast=precision_dtype(config.precision),
     )
+    check_space(out, disk_bytes(network, config.keep))
     record = {"data_sha256": images.sha256}
     settings = to_mapping(replace(config, device=str(device)))
     with RunLog(out, "pretrain", settings, record) as log:

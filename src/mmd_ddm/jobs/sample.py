@@ -18,9 +18,9 @@ from mmd_ddm.jobs.build import Model, build_sampler, load_model
 from mmd_ddm.jobs.chain import ChainLike, choose_chain, describe_chain
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
-from mmd_ddm.report.sheets import grid, save_png, sheet, zoom
+from mmd_ddm.report.sheets import grid, save_png, save_sheet, sheet, zoom
 from mmd_ddm.runs import ranks
-from mmd_ddm.runs.files import check_writable
+from mmd_ddm.runs.files import check_space, check_writable
 from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.runs.launch import is_first, world
 from mmd_ddm.runs.progress import Progress, silent
@@ -79,10 +79,11 @@ def sample(
     model = load_model(model, device)
     chosen = choose_chain(model, chain, truncated=bool(start_from))
     begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, read, progress)
+    check_space(out, n * math.prod(model.denoiser.shape))
     settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chosen)}
     settings |= {"start_from": start_from} if start_from else {}
     walk = build_sampler(chosen, model.denoiser, truncated=bool(start_from))
-    inputs = {"model_sha256": model.denoiser.fingerprint, **begun_from}
+    inputs = {"model_sha256": model.denoiser.sha256, **begun_from}
     at_once = batch_size * world()
     with RunLog(out, "sample", settings, inputs) as log:
         progress.say(f"{n} images in {describe_chain(model, chosen)}")
@@ -99,14 +100,15 @@ def sample(
                     walk, count, seed=seed + start, batch_size=batch_size, start=begin
                 )
                 for i, image in enumerate(pixels if is_first() else (), start):
-                    save_png(image.numpy(), _image(out, i))
+                    save_png(image.numpy(), _image(out, i), one_of_many=True)
                 shown += pixels[: max(0, _GRID - start)]
                 bar(advance=count)
         if is_first():
             columns = math.ceil(len(shown) ** 0.5)
             save_png(grid(torch.stack(shown).numpy(), columns), out / _SHEET)
         if trajectory:
-            _strip(walk, min(n, _STRIP_ROWS), seed, begin).save(out / "trajectory.png")
+            strip = _strip(walk, min(n, _STRIP_ROWS), seed, begin)
+            save_sheet(strip, out / "trajectory.png")
     return Results(settings, out)
 
 

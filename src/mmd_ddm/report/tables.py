@@ -42,17 +42,24 @@ class Table:
         groups: lines of one cell a column, by the title of their group.
         words: how many columns, from the left, hold words; numbers are aligned right.
         caption: what it shows; empty where that is said elsewhere.
+        note: what its numbers do not say; shown below.
     """
 
     columns: Sequence[str]
     groups: Mapping[str, Sequence[Sequence[str]]]
     words: int = 1
     caption: str = ""
+    note: str = ""
 
     @property
     def lines(self) -> list[Sequence[str]]:
         """The lines of all groups."""
         return [line for lines in self.groups.values() for line in lines]
+
+    @property
+    def below(self) -> str:
+        """Caption and note, where both stand together."""
+        return ". ".join(filter(None, (self.caption, self.note)))
 
     def without(self, *titles: str) -> "Table":
         """The same but for the columns of these titles."""
@@ -71,7 +78,8 @@ class Table:
         """A table as GitHub reads it, with every cell escaped."""
         rule = ["---"] * self.words + ["---:"] * (len(self.columns) - self.words)
         body = [[_in_markdown(cell) for cell in line] for line in (self.columns, *self.lines)]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in (body[0], rule, *body[1:]))
+        lines = [f"| {' | '.join(cells)} |" for cells in (body[0], rule, *body[1:])]
+        return "\n".join([*lines, *(["", escape(self.note)] if self.note else [])])
 
     def latex(self) -> str:
         r"""A floating table, with rules of the package ``booktabs`` and every cell escaped."""
@@ -82,7 +90,7 @@ class Table:
         ]
         return (
             "\\begin{table}\n\\centering\n"
-            f"\\caption{{{_in_latex(self.caption)}}}\n"
+            f"\\caption{{{_in_latex(self.below)}}}\n"
             f"\\begin{{tabular}}{{{align}}}\n\\toprule\n"
             + "\\midrule\n".join(groups)
             + "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
