@@ -15,6 +15,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ __all__ = [
     "load",
     "override",
     "to_mapping",
+    "whole",
 ]
 
 T = TypeVar("T")
@@ -340,22 +342,47 @@ def _assign(mapping: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 def _parse(text: str) -> Any:
-    """A TOML value; a bare word is a string, words with commas are a list."""
+    """A TOML value; a bare word is a string, words with commas, or in brackets, are a list."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return [_parse(part.strip()) for part in text.split(",")] if "," in text else text
+        inner = text[1:-1] if text[:1] + text[-1:] == "[]" else text
+        if inner is text and "," not in text:
+            return text
+        return [_parse(part.strip()) for part in inner.split(",")]
+
+
+def whole(value: Any) -> Any:
+    """The whole number that is meant by 1000, 1e3, "1e3"; what is none stays as it is."""
+    if isinstance(value, str | float):
+        with suppress(ValueError, OverflowError):
+            number = float(value)
+            if number == int(number):  # which text may say with more digits
+                return int(value) if str(value).isdecimal() else int(number)
+    return value
+
+
+def _lower(value: Any) -> str:
+    return value.lower() if isinstance(value, str) else ""
 
 
 def _convert(value: Any, hint: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_mapping(typing.cast(type, hint), value, f"{name}.")
     if isinstance(hint, types.UnionType):  # T | None
-        return None if value is None else _convert(value, typing.get_args(hint)[0], name)
+        nothing = value is None or _lower(value) in ("none", "null")
+        return None if nothing else _convert(value, typing.get_args(hint)[0], name)
     if typing.get_origin(hint) is tuple:
         element = typing.get_args(hint)[0]
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(item, element, name) for item in items)
+    if hint is bool:
+        value = {"true": True, "false": False}.get(_lower(value), value)
+    if hint is int:
+        value = whole(value)
+    if hint is float and isinstance(value, str):
+        with suppress(ValueError):  # .0001 is no number of TOML
+            value = float(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, float) and not math.isfinite(value):

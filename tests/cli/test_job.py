@@ -256,7 +256,8 @@ class TestSample:
         (folder / "twice" / "00001.png").unlink()
         assert mmd_ddm(folder, *words).code == first[0].code == 0
         assert (pictures(folder / "twice") == first[1]).all()
-        assert mmd_ddm(folder, *words[:2], "-n", 3, "--out", "twice").code == 2
+        done = mmd_ddm(folder, *words[:2], "-n", 1, "--out", "twice")
+        assert (done.code, "other settings (n: 2 -> 1)" in done.err) == (2, True)
         assert (pictures(folder / "twice") == first[1]).all()
 
     @pytest.mark.parametrize(

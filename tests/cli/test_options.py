@@ -55,3 +55,29 @@ def test_what_is_not_given_of_a_chain_stays_the_models_own(tmp_path):
     assert "1 images in 3 ddim steps at 833, 500, 166 (a base model" in done.out
     done = mmd_ddm(tmp_path, "sample", "base", "-n", 1, "--out", "b", "--times", "90,ten")
     assert (done.code, "times are numbers with commas between" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--iterations", "1e1", "--lr", ".0001"), '"iterations": 10, "lr": 0.0001'),
+        (("--iterations=1_0", "--steps", "4.0"), '"iterations": 10, "steps": 4'),
+        (("--times", "[900, 3e1]"), '"times": [ 900.0, 30.0 ]'),
+        (("--seed", "1E2"), '"seed": 100'),
+    ],
+    ids=str,
+)
+def test_numbers_of_options_may_be_written_as_people_do(words, said, tmp_path):
+    done = mmd_ddm(tmp_path, "finetune", "base", "--data", "d", "--out", "o", *words, "--dry-run")
+    assert done.code == 0, done.err
+    out = " ".join(done.out.split())
+    for part in said.split(', "'):
+        assert part.strip('"') in out.replace('"', "") or part in out, part
+
+
+@pytest.mark.parametrize("value", ["1.5", "1e-1", "ten", "1e999", "nan", ""])
+def test_what_is_no_whole_number_is_refused_by_its_option(value, tmp_path):
+    done = mmd_ddm(tmp_path, "sample", "base", "-n", value, "--out", "o")
+    assert done.code == 2
+    assert f"{value!r} is not a valid integer" in " ".join(done.err.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []

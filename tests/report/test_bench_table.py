@@ -115,3 +115,12 @@ def test_the_printed_table_fits_80_columns(monkeypatch, capsys):
     assert "in 1 efficientnet-lite0, 2 encoder" in text
     assert re.search("KID 1 +FD 1 +KID 2 +FD 2 s/image", text)
     assert re.search(r" dpm-solver-fast-type-2 +5 +5 +.2\.0 ± 1\.0 405\.2 ", text)
+
+
+def test_a_comparison_warns_of_fd_of_few_images():
+    found = results()
+    assert comparison_table(found).note == ""
+    found["spaces"]["encoder"]["dim"] = 4
+    assert comparison_table(found).note.startswith(
+        "FD is of 3 images, fewer than the dimensions of encoder (4 dimensions): "
+    )

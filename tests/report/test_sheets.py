@@ -1,10 +1,13 @@
 """Sheets with words: every picture is on them, whole, in its place."""
 
+import os
+
 import numpy as np
 import pytest
 from commands import places
+from PIL import Image
 
-from mmd_ddm.report.sheets import pairs, sheet, zoom
+from mmd_ddm.report.sheets import pairs, save_png, save_sheet, sheet, zoom
 
 
 def picture(seed, channels=1, height=5, width=4):
@@ -51,3 +54,32 @@ def test_below_every_base_image_is_the_finetuned_of_the_same_noise(n, real):
     }
     assert below == {(i, 100 + i) for i in range(n)}
     assert set(range(200, 200 + min(real, 4))) & set(np.unique(seen))
+
+
+@pytest.mark.parametrize("one_of_many", [False, True])
+def test_a_picture_that_fails_half_way_leaves_the_old(one_of_many, tmp_path, monkeypatch):
+    path = tmp_path / "new" / "00000.png"
+    save_png(picture(0), path, one_of_many=one_of_many)
+    old = path.read_bytes()
+
+    def half(self, file, kind):
+        file.write(old[: len(old) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        save_png(picture(1), path, one_of_many=one_of_many)
+    with pytest.raises(KeyboardInterrupt):
+        save_sheet(sheet([("", [("", picture(1))])]), path)
+    assert path.read_bytes() == old
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_many_pictures_do_not_wait_for_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    for i in range(3):
+        save_png(picture(i), tmp_path / f"{i}.png", one_of_many=True)
+    assert synced == []
+    save_png(picture(0), tmp_path / "grid.png")
+    assert len(synced) == 2

@@ -5,9 +5,12 @@ import io
 import subprocess
 import sys
 
-from run_folders import make_results
+import pytest
+from run_folders import PageReader, make_results, make_run
 
-from mmd_ddm.report import short_names
+from mmd_ddm.cli.console import console
+from mmd_ddm.cli.tables import print_results
+from mmd_ddm.report import short_names, write_report
 from mmd_ddm.report.figures import loss_chart
 from mmd_ddm.report.results import results_table
 from mmd_ddm.report.tables import Strong, Table, csv_text
@@ -99,3 +102,27 @@ def test_names_are_shortened_while_they_stay_apart():
         "denoiser:other": "denoiser:other",
         "pixels": "pixels",
     }
+
+
+@pytest.mark.parametrize(("samples", "real"), [(499, 3000), (3000, 499)])
+def test_fd_of_fewer_images_than_dimensions_is_warned_of_once_wherever_it_is_shown(
+    samples, real, tmp_path
+):
+    results = make_results()
+    assert results_table(results).note == ""
+    results["protocol"] |= {"samples": samples, "real": real}
+    results["spaces"]["lite0"]["dim"] = 499
+    said = "FD is of 499 images, fewer than the dimensions of encoder (500 dimensions), random"
+    table = results_table(results)
+    assert table.note.startswith(said)
+    assert "lite0" not in table.note
+    with console.capture() as shown:
+        print_results(results)
+    write_report([make_run(tmp_path / "run", results)], tmp_path / "page.html")
+    write_report([tmp_path / "run"], tmp_path / "page.md")
+    page = PageReader(tmp_path / "page.html").text
+    for text in (shown.get(), page, (tmp_path / "page.md").read_text(), table.latex()):
+        assert " ".join(text.split()).count(said) == 1
+    for about in results["spaces"].values():
+        about["floor"] = {"kid": 0.0}
+    assert results_table(results).note == ""

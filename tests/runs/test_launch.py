@@ -5,14 +5,31 @@ from unittest import mock
 
 import pytest
 from commands import mmd_ddm
+from fuzzing import attempt, many
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mmd_ddm.runs.launch import NAMES, check_launch, gpu, is_first, local_world, rank, world
+from mmd_ddm.runs.launch import (
+    NAMES,
+    check_launch,
+    gpu,
+    is_first,
+    local_rank,
+    local_world,
+    rank,
+    speaks,
+    world,
+)
 
 SLURM = {
     "SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "2", "SLURM_PROCID": "9", "SLURM_LOCALID": "1",
     "SLURM_STEP_NUM_TASKS": "12", "SLURM_STEP_TASKS_PER_NODE": "8,4",
     "SLURM_STEP_NODELIST": "gpu[07-09,12],login",
 }  # fmt: skip
+OPEN_MPI = {
+    "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+}  # fmt: skip
+MPICH = {"PMI_RANK": "3", "PMI_SIZE": "4", "MPI_LOCALRANKID": "1"}
 TORCHRUN = dict(zip(NAMES, ("1", "2", "1", "node", "29500"), strict=True))
 
 
@@ -53,6 +70,8 @@ def test_one_process_is_alone_whatever_is_left_over(environment):
         ({"RANK": "-1"}, "RANK is '-1' and no number; RANK"),
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two' and no number; WORLD_SIZE"),
         ({"WORLD_SIZE": "0"}, "RANK is 0, and WORLD_SIZE is 0; RANK"),
+        ({**TORCHRUN, "MASTER_PORT": "http"}, "MASTER_PORT is 'http' and no number; MASTER_PORT"),
+        ({"WORLD_SIZE": "9" * 12}, f"WORLD_SIZE is '{'9' * 12}' and no number; WORLD_SIZE"),
         ({"LOCAL_RANK": "x"}, "LOCAL_RANK is 'x' and no number; LOCAL_RANK"),
         (
             {"WORLD_SIZE": "2"},
@@ -121,3 +140,67 @@ def test_a_task_of_srun_without_its_machines_is_refused():
     with launched({**SLURM, "SLURM_STEP_NODELIST": ""}):
         with pytest.raises(ValueError, match="WORLD_SIZE is 12, and MASTER_ADDR not set"):
             check_launch()
+
+
+@pytest.mark.parametrize("theirs", [OPEN_MPI, MPICH], ids=["Open MPI", "MPICH"])
+def test_a_task_of_mpirun_is_one_of_several_or_refused(theirs):
+    with launched(theirs):
+        with pytest.raises(ValueError, match="WORLD_SIZE is 4, and MASTER_ADDR, MASTER_PORT not"):
+            check_launch()
+    with launched({**theirs, "MASTER_ADDR": "node", "MASTER_PORT": "29500"}):
+        check_launch()
+        assert (rank(), world(), local_rank(), is_first()) == (3, 4, 1, False)
+    with launched({**theirs, **TORCHRUN}):
+        check_launch()
+        assert (rank(), world()) == (1, 2)
+    with launched({**dict.fromkeys(theirs, "0"), [*theirs][1]: "1"}):
+        check_launch()
+        assert (rank(), world()) == (0, 1)
+
+
+def test_a_port_that_there_is_not_is_refused():
+    for port in ("0", "65536"):
+        with launched({**TORCHRUN, "MASTER_PORT": port}):
+            with pytest.raises(ValueError, match=f"MASTER_PORT is {port}: a port is from 1 to"):
+                check_launch()
+
+
+# Whatever a launcher, a scheduler or a person leaves in the environment
+
+EVERY = [*NAMES, "LOCAL_WORLD_SIZE", "SLURM_GPUS_PER_TASK", *SLURM, *OPEN_MPI, *MPICH]
+VALUES = st.one_of(
+    st.integers(-3, 5).map(str),
+    st.sampled_from(
+        ["", " ", "2 ", "0x2", "1e3", "1.0", "two", "node,[", "gpu[01-", "8(x2),4", "\u0663",
+         "\u00b2", "9" * 12, "9" * 5000, "-" * 9, "None", "\n", "99999", "29500"]
+    ),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8),
+)  # fmt: skip
+SET = st.dictionaries(st.sampled_from(EVERY), VALUES, max_size=8)
+WHOLE = st.sampled_from([{}, TORCHRUN, SLURM, OPEN_MPI, MPICH])
+
+
+@many(300)
+@given(whole=WHOLE, changes=SET)
+def test_any_environment_is_taken_or_refused(whole, changes):
+    with launched({**whole, **changes}):
+        told = attempt(lambda: check_launch() is None, said=" ")
+        assert 0 <= rank() or told is None
+        assert min(world(), local_world()) >= 1
+        assert min(local_rank(), gpu()) >= 0
+        assert is_first() <= speaks()
+        if told:
+            assert rank() < world()
+            assert world() == 1 or all(os.environ.get(name) for name in NAMES)
+
+
+@many(60)
+@given(whole=WHOLE, changes=SET)
+def test_any_environment_is_no_traceback(whole, changes, tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp()
+    with launched({"HOME": str(folder), **whole, **changes}):
+        assert mmd_ddm(folder, "--version").code == 0
+        done = mmd_ddm(folder, "cache")
+    assert done.code in (0, 2)
+    assert done.err.count("\n") <= 1
+    assert "Traceback" not in done.err

@@ -13,6 +13,8 @@ import typer
 
 from mmd_ddm import __version__
 from mmd_ddm.cli.console import console
+from mmd_ddm.cli.options import read_integers
+from mmd_ddm.runs.bars import replace_unprintable
 from mmd_ddm.runs.launch import check_launch, check_shared, is_first, rank, speaks
 from mmd_ddm.runs.signals import sigterm_as_interrupt
 
@@ -46,9 +48,7 @@ def _print_version(wanted: bool) -> bool:
 def root(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
-        ),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="The version."),
     ] = False,
 ) -> None:
     """Turn a pretrained diffusion model into a K-step model by MMD finetuning."""
@@ -56,11 +56,12 @@ def root(
 
 for verb in _VERBS:
     name = verb.replace("-", "_")
-    app.command(verb)(getattr(import_module(f"mmd_ddm.cli.{name}"), name))
+    app.command(verb)(read_integers(getattr(import_module(f"mmd_ddm.cli.{name}"), name)))
 
 
 def main() -> None:
     """Run the command line."""
+    replace_unprintable()
     words, launched = sys.argv[1:], False
     try:
         if words and not {"--version", "--help", "-h"} & {*words}:

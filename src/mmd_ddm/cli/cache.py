@@ -24,27 +24,21 @@ def cache(
     from mmd_ddm.cli.tables import print_table
     from mmd_ddm.jobs.cache import tidy
     from mmd_ddm.report.tables import Table
+    from mmd_ddm.runs.files import size_text
 
     found = tidy(prune)
     if prune is not None:
-        console.print(f"removed {found.removed:,} entries, {_size(found.freed)}")
+        console.print(f"removed {found.removed:,} entries, {size_text(found.freed)}")
     if found.kinds:
         lines = []
         for kind in found.kinds:
             used = map(datetime.fromtimestamp, (kind.oldest, kind.newest))
             days = (f"{time:%Y-%m-%d %H:%M}" for time in used)
-            lines.append([kind.name, f"{kind.count:,}", _size(kind.size), *days])
+            lines.append([kind.name, f"{kind.count:,}", size_text(kind.size), *days])
         columns = ["kind", "entries", "size", "longest unused", "last used"]
         print_table(Table(columns, {"": lines}))
-    total = _size(sum(kind.size for kind in found.kinds))
-    limit = f"the limit is {_size(found.limit)}" if isfinite(found.limit) else "there is no limit"
+    total = size_text(sum(kind.size for kind in found.kinds))
+    limit = (
+        f"the limit is {size_text(found.limit)}" if isfinite(found.limit) else "there is no limit"
+    )
     console.print(f"{total} in {found.folder}; {limit}")
-
-
-def _size(size: float) -> str:
-    """Bytes as a person reads them."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:,.1f} GiB"

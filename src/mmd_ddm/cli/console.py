@@ -8,15 +8,6 @@ console = bars.console
 
 
 def chosen_trackers(names: list[str] | None) -> tuple[str, ...]:
-    """What ``--tracker`` asks for.
-
-    Raises:
-        ValueError: no such tracker, or one that is not installed.
-    """
-    from mmd_ddm.runs.trackers import check_trackers
-
+    """What ``--tracker`` asks for."""
     chosen = tuple(dict.fromkeys(names or ["tensorboard"]))
-    if chosen == ("none",):
-        return ()
-    check_trackers(chosen)
-    return chosen
+    return () if chosen == ("none",) else chosen

@@ -21,8 +21,8 @@ from mmd_ddm import config
 
 __all__ = [
     "READING", "Data", "Device", "DryRun", "ForceNewRun", "Model", "OwnData", "Run", "Seed",
-    "Text", "Tracker", "Words", "chain_options", "comments", "numbers", "opt", "reading_options",
-    "settings_options", "whole_numbers", "words",
+    "Text", "Tracker", "Words", "chain_options", "comments", "numbers", "opt", "read_integers",
+    "reading_options", "settings_options", "whole_numbers", "words",
 ]  # fmt: skip
 
 
@@ -185,10 +185,25 @@ def _sources() -> dict[str, str]:
     return dict(zip(classes[::2], classes[1::2], strict=True))
 
 
+def read_integers(verb: Callable[..., None]) -> Callable[..., None]:
+    """Let whole numbers be written as 1e3, too; not those with bounds, which are few."""
+    for one in inspect.signature(verb).parameters.values():
+        hint, about = (*typing.get_args(one.annotation), None)[:2]
+        if hint in (int, int | None, list[int] | None) and getattr(about, "min", 0) is None:
+            about.parser = _integer
+    return verb
+
+
+def _integer(text: Any) -> int:
+    if isinstance(found := config.whole(text), int):
+        return found
+    raise typer.BadParameter(f"{text!r} is not a valid integer.")
+
+
 def numbers(text: str) -> tuple[float, ...]:
     """``999,640.5,320,80`` as numbers; anything else is a ValueError."""
     try:
-        return tuple(float(t) for t in text.split(","))
+        return tuple(float(t) for t in text.strip(" []").split(","))
     except ValueError as error:
         raise ValueError(
             f"times are numbers with commas between, as 999,640,320,80; got {text!r}"
@@ -197,12 +212,12 @@ def numbers(text: str) -> tuple[float, ...]:
 
 def words(text: str) -> list[str]:
     """Words with commas between, each once."""
-    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    return [*dict.fromkeys(filter(None, map(str.strip, text.strip(" []").split(","))))]
 
 
 def whole_numbers(text: str) -> list[int]:
     """``5,10`` as whole numbers, each once; anything else is a ValueError."""
-    for word in words(text):
-        if not word.isdecimal():
-            raise ValueError(f"--steps takes whole numbers, 5,10,15,20; got {word!r}")
-    return [int(word) for word in words(text)]
+    found = [config.whole(word) for word in words(text)]
+    if other := [word for word in found if not isinstance(word, int)]:
+        raise ValueError(f"--steps takes whole numbers, 5,10,15,20; got {other[0]!r}")
+    return found

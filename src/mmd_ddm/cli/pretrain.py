@@ -32,8 +32,7 @@ def pretrain(
 
     from mmd_ddm.jobs.pretrain import pretrain as train
 
-    trackers = chosen_trackers(tracker)
-    done = train(config, out, minutes=minutes, trackers=trackers, progress=bars)
+    done = train(config, out, minutes=minutes, trackers=chosen_trackers(tracker), progress=bars)
     if done.record["finished"]:
         console.print(f"saved {out / 'model'}")
     else:

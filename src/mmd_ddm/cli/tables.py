@@ -22,7 +22,7 @@ def print_table(table: Table, gap: int = 1) -> None:
         table: groups are parted by an empty line.
         gap: spaces between columns, beside the one that is always there.
     """
-    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), caption=table.caption or None)
+    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), caption=table.below or None)
     for i, title in enumerate(table.columns):
         shown.add_column(title, justify="left" if i < table.words else "right", overflow="fold")
     for lines in table.groups.values():

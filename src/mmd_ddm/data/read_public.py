@@ -35,7 +35,7 @@ from mmd_ddm.data.parquet import cell, choose_tables, read_rows
 from mmd_ddm.data.pictures import decoded, each_picture
 from mmd_ddm.data.public_sets import HELDOUT, Request
 from mmd_ddm.models.find import shorten
-from mmd_ddm.runs.fingerprint import key_of
+from mmd_ddm.runs.fingerprint import code_sha256, key_of
 from mmd_ddm.runs.store import remembered_file
 
 __all__ = ["read_public"]
@@ -97,7 +97,7 @@ def read_public(
         told = json.loads(content[start:end].tobytes())
         return torch.from_numpy(content[:start].reshape(-1, *shape)), tuple(told)
 
-    key = key_of(shape, known.crop, read.background, read.skip_damaged, about)
+    key = key_of(code_sha256(), shape, known.crop, read.background, read.skip_damaged, about)
     name = f"{request.name}-{key}.pixels"
     return remembered_file("images", name, lambda: pictures, save, load, together=False)
 

@@ -1,19 +1,23 @@
 """What every feature extractor is: a differentiable map phi from images to vectors."""
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmd_ddm.maths.pixels import from_uint8, to_uint8
-from mmd_ddm.runs.fingerprint import source_sha256, weights_sha256
+from mmd_ddm.runs.fingerprint import settings_of, source_sha256, weights_sha256
 
 __all__ = ["FeatureExtractor", "Rounded", "normalised", "pool_levels", "to_channels"]
 
+# Of the settings of a space: its name and code are told beside them.
+_NO_SETTINGS = {"name", "dim", "settings", "weight_digests", "class_weights"}
 _SIZEABLE = 1000  # values of a tensor that no two networks have in common by chance
 
 
@@ -46,11 +50,18 @@ class FeatureExtractor(nn.Module, ABC):
     def freeze(self) -> None:
         """Weights take no gradient, batch statistics stay as they are."""
         self.eval().requires_grad_(False)
+        _ = self.settings  # before it is called, which may count or keep something
 
     @property
     def sha256(self) -> str:
-        """Of all weights and buffers, and of code that is not ours; names the space in caches."""
-        return weights_sha256(self, self.name + source_sha256(type(self)))
+        """Of weights, settings of all layers, and code that is not ours; names the space."""
+        about = json.dumps([self.name, self.settings, source_sha256(type(self))], default=str)
+        return weights_sha256(self, about)
+
+    @cached_property
+    def settings(self) -> Any:
+        """What its vectors depend on besides weights, as JSON values."""
+        return settings_of(self, _NO_SETTINGS)
 
     def weights(self) -> Iterable[Tensor]:
         """What was learned, of which other spaces of the same network hold some."""

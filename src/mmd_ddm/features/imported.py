@@ -1,14 +1,13 @@
 """Any ``torch.nn.Module`` of one's own, by the place it is imported from.
 
 ``package.module:Name`` names a module, or what makes one when it is called without arguments. It
-sees images in [-1, 1], [n, c, h, w], and gives a vector an image. Its weights and its source name
-the space in caches; what else it reads, they cannot know.
+sees images in [-1, 1], [n, c, h, w], and gives a vector an image. Its weights, the settings of its
+layers, and the sources that are loaded from its folder name the space in caches; what else it
+reads, they cannot know.
 """
 
-import hashlib
 import importlib
-import inspect
-from pathlib import Path
+import sys
 from typing import Any
 
 from jaxtyping import Float
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.models.find import shorten
+from mmd_ddm.runs.fingerprint import source_sha256
 
 __all__ = ["Imported"]
 
@@ -42,13 +42,7 @@ class Imported(FeatureExtractor):
             raise ValueError(f"{place} is a {type(network).__name__}, no torch.nn.Module")
         self.network = network
         self.name = f"import:{place}"
-        source = Path(inspect.getfile(type(network))).read_bytes()
-        self.source_sha256 = hashlib.sha256(source).hexdigest()
-
-    @property
-    def sha256(self) -> str:
-        """Of the weights and of the file that defines the module."""
-        return hashlib.sha256(f"{super().sha256}/{self.source_sha256}".encode()).hexdigest()
+        self.sources = [source_sha256(one) for one in (type(network), sys.modules[module])]
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Call the module.

@@ -29,7 +29,7 @@ from mmd_ddm.maths.projections import Projections
 from mmd_ddm.report import short_names
 from mmd_ddm.report.bench import write_bench_chart, write_bench_tables
 from mmd_ddm.runs.files import check_writable, write_json
-from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.runs.fingerprint import key_of, weights_sha256
 from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.runs.progress import Progress, silent
 
@@ -99,8 +99,12 @@ def compare(
     origin_of = origins([base, *tuned])
     real = choose_real(data, origin_of, base.denoiser.shape, read or ReadConfig(), progress)
     data, spaces = real.images, _spaces(base, origin_of, real, features)
-    settings = _settings(data, n, precision, spaces)
-    with RunLog(folder, "bench", settings) if folder else nullcontext():
+    settings = {
+        "model": base.name, "data": data.source, "samples": n, "precision": precision,
+        "features": [space.name for space in spaces],
+    }  # fmt: skip
+    inputs = _inputs(base, data, spaces)
+    with RunLog(folder, "bench", settings, inputs) if folder else nullcontext():
         for note in notes:
             progress.say(note)
         rows = f"{len(entries) * seeds} rows of {n:,} images on {base.denoiser.device}"
@@ -184,14 +188,11 @@ def _spaces(
     ]
 
 
-def _settings(data: ImageSet, n: int, precision: str, spaces: Sequence[Space]) -> dict[str, Any]:
-    """What the rows of one folder have in common."""
+def _inputs(base: Model, data: ImageSet, spaces: Sequence[Space]) -> dict[str, str]:
     return {
-        "data": data.source,
+        "model_sha256": base.denoiser.sha256,
         "data_sha256": data.sha256,
-        "samples": n,
-        "precision": precision,
-        "features": {space.name: space.phi.sha256[:12] for space in spaces},
+        "features_sha256": key_of([space.phi.sha256 for space in spaces]),
     }
 
 

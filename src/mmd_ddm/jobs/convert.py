@@ -7,7 +7,7 @@ from mmd_ddm.models.convert import convert_checkpoint
 from mmd_ddm.models.export import export
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.report import write_base_card
-from mmd_ddm.runs.files import alone_at, check_writable
+from mmd_ddm.runs.files import alone_at, check_space, check_writable
 
 __all__ = ["convert"]
 
@@ -48,6 +48,7 @@ def convert(
             noise_schedule=noise_schedule,
             diffusion_steps=diffusion_steps,
         )
+        check_space(out, sum(p.nbytes for p in denoiser.network.parameters()))
         export(denoiser, scheduler_config, None, out)
         with checkpoint.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

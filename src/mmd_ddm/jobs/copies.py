@@ -21,8 +21,9 @@ from mmd_ddm.jobs.origin import origins
 from mmd_ddm.jobs.real_images import leave_out_seen
 from mmd_ddm.jobs.results import Results, load_result
 from mmd_ddm.maths.random import COPIES
-from mmd_ddm.report.sheets import grid, sheet, zoom
+from mmd_ddm.report.sheets import grid, save_sheet, sheet, zoom
 from mmd_ddm.runs.files import check_writable, write_json
+from mmd_ddm.runs.fingerprint import key_of
 from mmd_ddm.runs.folder import RunLog, check_folder
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.base import Sampler
@@ -96,7 +97,8 @@ def find_copies(
         raise ValueError(f"{train.source} holds {len(train)} images; -k {k} takes more")
     phi = make(space, shape[0]).to(place)
     samplers = result.samplers
-    with RunLog(out, "neighbors", settings, {**result.hashes, **split.hashes}):
+    inputs = {**result.hashes, **split.hashes, "space_sha256": key_of([phi.sha256])}
+    with RunLog(out, "neighbors", settings, inputs):
         say_read(progress, train)
         drawn = {
             name: _draw(name, sampler, n, seed, progress) for name, sampler in samplers.items()
@@ -120,7 +122,7 @@ def find_copies(
             "seed": seed,
             **finding,
         }
-        _picture(drawn, found, train.pixels, k).save(out / "neighbors.png")
+        save_sheet(_picture(drawn, found, train.pixels, k), out / "neighbors.png")
         write_json(out / "neighbors.json", told)
     return Results(told, out)
 

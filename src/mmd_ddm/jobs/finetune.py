@@ -18,6 +18,7 @@ from mmd_ddm.evaluation.space import describe
 from mmd_ddm.evaluation.verdict import verdict
 from mmd_ddm.jobs.build import Model
 from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces
+from mmd_ddm.jobs.longer import longer_record
 from mmd_ddm.jobs.results import FinetuneResult
 from mmd_ddm.jobs.train import Job, longer_chains, prepare, train_and_export
 from mmd_ddm.report import write_card, write_report
@@ -119,6 +120,7 @@ def _finetune_and_judge(job: Job) -> FinetuneResult:
             **protocol(job.data.heldout, config.judge_samples, config.seed),
             "heldout_dropped": job.data.dropped,
             **selection_record(config, job.data.selection, job.log.events(), kept),
+            **longer_record(job.log.events()),
         },
         "spaces": about,
         **compare_to_base(before, after, spaces),

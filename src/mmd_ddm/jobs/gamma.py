@@ -60,10 +60,12 @@ def estimate_gamma(
     check_writable(path)
     images = load_images(data, denoiser.shape, read)
     say_read(progress, images)
-    wanted = Gamma(weights_sha256(denoiser.network), data, images.sha256, n, seed)
+    weights, of = weights_sha256(denoiser.network), denoiser.sha256
+    wanted = Gamma(weights, data, images.sha256, n, seed, model=of)
     with alone_at(path, "wait for its end"):
         found = Gamma.load(path) if path.exists() else wanted
-        if replace(found, values=()) != wanted:
+        # The same images by another name are the same.
+        if replace(found, values=(), data=data, model=found.model or of) != wanted:
             raise ValueError(f"{path} was made otherwise or of another model: delete it first")
         total, start = len(denoiser.schedule), len(found.values)
         with progress.bar("second moments", total) as bar:

@@ -5,7 +5,7 @@ from pathlib import Path
 from mmd_ddm.config import check_seed
 from mmd_ddm.jobs.build import build_device
 from mmd_ddm.jobs.results import Results, load_result
-from mmd_ddm.report.sheets import grid, sheet, zoom
+from mmd_ddm.report.sheets import grid, save_sheet, sheet, zoom
 from mmd_ddm.runs.files import check_writable, write_json
 from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.runs.progress import Progress, silent
@@ -65,6 +65,7 @@ def interpolate(
                     row = draw_arc(sampler, first, frames).numpy()
                     bands.append(("", [(name, grid(row, frames))]))
                     bar(advance=1, note=name)
-        sheet(bands, zoom(result.model.denoiser.shape[-1])).save(folder / "interpolation.png")
+        picture = sheet(bands, zoom(result.model.denoiser.shape[-1]))
+        save_sheet(picture, folder / "interpolation.png")
         write_json(folder / "interpolation.json", record)
     return Results(record, folder)

@@ -16,16 +16,19 @@ from mmd_ddm.jobs.build import (
     load_model,
     precision_dtype,
 )
+from mmd_ddm.jobs.longer import note_longer
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.export import export
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.report import write_base_card
+from mmd_ddm.runs.files import check_space
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import RunLog, check_folder
 from mmd_ddm.runs.progress import Progress, silent
-from mmd_ddm.runs.trackers import tracked
+from mmd_ddm.runs.trackers import check_trackers, tracked
 from mmd_ddm.training.pretrain import pretrain as train_network
+from mmd_ddm.training.state import disk_bytes
 
 __all__ = ["base_images", "pretrain"]
 
@@ -61,6 +64,7 @@ def pretrain(
         ValueError: whatever cannot be, in one line.
     """
     check_folder(out, "pretrain", to_mapping(config))
+    check_trackers(trackers)
     limited = replace(config, minutes=minutes or config.minutes)
     device = build_device(config.device)
     images = base_images(config)
@@ -75,9 +79,12 @@ def pretrain(
         shape=(channels, height, width),
         autocast=precision_dtype(config.precision),
     )
+    check_space(out, disk_bytes(network, config.keep))
     record = {"data_sha256": images.sha256}
-    with RunLog(out, "pretrain", to_mapping(config), record) as log:
+    settings = to_mapping(replace(config, device=str(device)))
+    with RunLog(out, "pretrain", settings, record) as log:
         say_read(progress, images)
+        note_longer(log, config.iterations, progress, cosine=True)
         millions = sum(p.numel() for p in network.parameters()) / 1e6
         progress.say(
             f"{len(images):,} images of {height}x{width}, network of {millions:.2f} M on {device}"

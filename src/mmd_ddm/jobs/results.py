@@ -88,7 +88,8 @@ class FinetuneResult:
         """
         base = load_model(self.config.model, self.model.denoiser.device, self.config.precision)
         began_with = read_json(self.folder / "run.json").get("inputs", {}).get("model_sha256")
-        if began_with not in (None, weights_sha256(base.denoiser.network)):
+        # Before 0.2 it was the hash of the weights alone.
+        if began_with not in (None, base.denoiser.sha256, weights_sha256(base.denoiser.network)):
             raise ValueError(
                 f"{self.config.model} has changed since {self.folder} was finetuned from it"
             )

@@ -6,8 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL.Image import Image
+from PIL.Image import open as open_image
 from torch import Tensor
 
 from mmd_ddm.config import ReadConfig, check_seed
@@ -16,8 +18,9 @@ from mmd_ddm.jobs.build import Model, build_sampler, load_model
 from mmd_ddm.jobs.chain import ChainLike, choose_chain, describe_chain
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
-from mmd_ddm.report.sheets import grid, save_png, sheet, zoom
-from mmd_ddm.runs.files import check_writable
+from mmd_ddm.report.sheets import grid, save_png, save_sheet, sheet, zoom
+from mmd_ddm.runs import ranks
+from mmd_ddm.runs.files import check_space, check_writable
 from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.runs.launch import is_first, world
 from mmd_ddm.runs.progress import Progress, silent
@@ -27,7 +30,7 @@ from mmd_ddm.samplers.predictions import predictions
 
 __all__ = ["sample"]
 
-_GRID = 64
+_GRID, _SHEET = 64, "grid.png"
 _STRIP, _STRIP_ROWS = 16, 8
 
 
@@ -49,7 +52,7 @@ def sample(
 
     Args:
         model: by name, or what `load` gave.
-        out: folder of the images: new, empty, or drawn before.
+        out: folder of the images: new, empty, or drawn before; of fewer, more are added.
         chain: by default the model's own, of which ``{"steps": 10}`` names what is to differ.
         n: how many.
         start_from: images to noise to the first time and begin with (ES-DDPM); empty is noise.
@@ -76,28 +79,55 @@ def sample(
     model = load_model(model, device)
     chosen = choose_chain(model, chain, truncated=bool(start_from))
     begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, read, progress)
+    check_space(out, n * math.prod(model.denoiser.shape))
     settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chosen)}
-    settings |= begun_from
+    settings |= {"start_from": start_from} if start_from else {}
     walk = build_sampler(chosen, model.denoiser, truncated=bool(start_from))
-    with RunLog(out, "sample", settings):
+    inputs = {"model_sha256": model.denoiser.sha256, **begun_from}
+    at_once = batch_size * world()
+    with RunLog(out, "sample", settings, inputs) as log:
         progress.say(f"{n} images in {describe_chain(model, chosen)}")
-        shown: list[Tensor] = []
+        first = ranks.first_says(_finished(out, log.before.get("n", n), n, at_once))
+        shown = list[Tensor]()
+        if is_first():
+            shown = [_read_png(_image(out, i)) for i in range(min(first, _GRID))]
+            (out / _SHEET).unlink(missing_ok=True)  # it is there once all images are
         with progress.bar("sampling", n) as bar:
-            for start in range(0, n, batch_size * world()):
-                count = min(batch_size * world(), n - start)
+            bar(advance=first)
+            for start in range(first, n, at_once):
+                count = min(at_once, n - start)
                 pixels, _ = draw(
                     walk, count, seed=seed + start, batch_size=batch_size, start=begin
                 )
                 for i, image in enumerate(pixels if is_first() else (), start):
-                    save_png(image.numpy(), out / f"{i:05d}.png")
+                    save_png(image.numpy(), _image(out, i), one_of_many=True)
                 shown += pixels[: max(0, _GRID - start)]
                 bar(advance=count)
         if is_first():
             columns = math.ceil(len(shown) ** 0.5)
-            save_png(grid(torch.stack(shown).numpy(), columns), out / "grid.png")
+            save_png(grid(torch.stack(shown).numpy(), columns), out / _SHEET)
         if trajectory:
-            _strip(walk, min(n, _STRIP_ROWS), seed, begin).save(out / "trajectory.png")
+            strip = _strip(walk, min(n, _STRIP_ROWS), seed, begin)
+            save_sheet(strip, out / "trajectory.png")
     return Results(settings, out)
+
+
+def _image(folder: Path, i: int) -> Path:
+    return folder / f"{i:05d}.png"
+
+
+def _finished(folder: Path, before: int, n: int, at_once: int) -> int:
+    """How many images need not be drawn where more are wanted than there were.
+
+    They are whole batches, which fewer images at the end of one would not equal to the bit.
+    """
+    whole = before // at_once * at_once if before < n and (folder / _SHEET).is_file() else 0
+    return whole if all(_image(folder, i).is_file() for i in range(whole)) else 0
+
+
+def _read_png(path: Path) -> Tensor:
+    pixels = torch.from_numpy(np.array(open_image(path)))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
 def _strip(
@@ -121,7 +151,7 @@ def _drafts(
     read: ReadConfig | None,
     progress: Progress,
 ) -> tuple[Callable[[Sequence[int]], Tensor] | None, dict[str, Any]]:
-    """Where the walks of these seeds begin, and how the run's settings say it."""
+    """Where the walks of these seeds begin, and the hash of what they begin with."""
     if not source:
         return None, {}
     images = load_images(source, shape, read)
@@ -129,5 +159,5 @@ def _drafts(
     if len(images) < n:
         raise ValueError(f"{source} holds {len(images)} images; -n {n} takes as many")
     x_0 = from_uint8(images.pixels[:n])
-    about = {"start_from": source, "start_sha256": images.sha256}
+    about = {"start_from_sha256": images.sha256}
     return lambda seeds: x_0[[one - seed for one in seeds]], about

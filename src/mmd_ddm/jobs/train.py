@@ -23,20 +23,23 @@ from mmd_ddm.jobs.build import (
     load_model,
     resolve_chain,
 )
+from mmd_ddm.jobs.longer import note_longer
 from mmd_ddm.jobs.plan import fit
 from mmd_ddm.jobs.roles import check_distinct, roles_of
 from mmd_ddm.models.export import export
-from mmd_ddm.models.lora import adapt, merge
-from mmd_ddm.runs.fingerprint import weights_sha256
+from mmd_ddm.models.lora import adapt, check_trained, merge
+from mmd_ddm.runs.files import check_space
+from mmd_ddm.runs.fingerprint import key_of, weights_sha256
 from mmd_ddm.runs.folder import RunLog, check_folder
 from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.progress import Progress, silent
-from mmd_ddm.runs.trackers import tracked
+from mmd_ddm.runs.trackers import check_trackers, tracked
 from mmd_ddm.samplers.table import table_of
 from mmd_ddm.training.finetune import finetune
 from mmd_ddm.training.keep_best import Selection, kept_words, standing
 from mmd_ddm.training.memory_plan import Choice
 from mmd_ddm.training.objective import Objective, build_objectives
+from mmd_ddm.training.state import disk_bytes
 
 __all__ = ["Job", "longer_chains", "prepare", "train", "train_and_export"]
 
@@ -102,6 +105,8 @@ def prepare(
         ValueError: whatever cannot be.
     """
     check_folder(out, "finetune", to_mapping(config))
+    check_trackers(trackers)
+    check_trained(config.trained)
     roles = roles_of(config)
     device = build_device(config.device)
     model = model or load_model(config.model, device, config.precision)
@@ -112,16 +117,31 @@ def prepare(
     chain = resolve_chain(config.chain, denoiser)
     for planned in (chain, *longer_chains(config, model)):
         build_sampler(planned, denoiser)
+    began_with = denoiser.sha256
+    adapter = adapt(denoiser.network, config.trained, config.lora_rank, config.seed)
+    check_space(out, disk_bytes(denoiser.network, config.keep))
     data = data or build_data(config, denoiser.shape)
     say_read(progress, data.matched, data.heldout)
     phis = {name: make_features(name, denoiser.shape[0]).to(device) for name in roles}
     check_distinct(phis, roles)
+    spaces = {
+        "objective.features_sha256": config.objective.features,
+        "select.features_sha256": (config.select.features,),
+        "judges_sha256": config.judges,
+    }
+    settings = to_mapping(replace(config, device=str(device)))
+    inputs = {
+        "model_sha256": began_with,
+        "chain_sha256": key_of(asdict(chain)),
+        **data.hashes,
+        **{key: key_of([phis[n].sha256 for n in names]) for key, names in spaces.items()},
+    }
+    check_folder(out, "finetune", settings, inputs)
     optimised = {name: phis[name] for name in config.objective.features}
     objectives = build_objectives(config.objective, optimised, data.matched, device, progress)
-    inputs = {"model_sha256": weights_sha256(denoiser.network), **data.hashes}
-    adapter = adapt(denoiser.network, config.trained, config.lora_rank, config.seed)
     choice = fit(config, build_sampler(chain, denoiser), [*optimised.values()], out, progress)
-    with RunLog(out, "finetune", to_mapping(config), inputs) as log:
+    with RunLog(out, "finetune", settings, inputs) as log:
+        note_longer(log, config.iterations, progress, cosine=config.cosine)
         log.write(event="plan", **asdict(choice))
         yield Job(
             config, out, device, model, chain, data, phis, objectives, choice, adapter, log,

@@ -165,7 +165,7 @@ class _Finetuned:
         return judge_chain(name, model, chain, self.spaces, self.config, silent)
 
     def base_weights(self) -> dict[str, Any]:
-        return {"model_sha256": weights_sha256(self.base.denoiser.network)}
+        return {"model_sha256": self.base.denoiser.sha256}
 
     def made(self) -> dict[str, Any]:
         return {

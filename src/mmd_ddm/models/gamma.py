@@ -36,6 +36,7 @@ class Gamma:
         estimated_with: hash of the base's weights, where finetuning has changed them since and
             kept this vector as the constants of the chain.
         values: Gamma_0, Gamma_1 ... as far as they are known.
+        model: `Denoiser.sha256` of what it was estimated with; empty after finetuning.
     """
 
     weights: str
@@ -45,6 +46,7 @@ class Gamma:
     seed: int
     estimated_with: str = ""
     values: tuple[float, ...] = ()
+    model: str = ""
 
     @classmethod
     def load(cls, path: Path) -> "Gamma":
@@ -69,7 +71,9 @@ class Gamma:
 
     def for_finetuned(self, weights: str) -> "Gamma":
         """The same constants for the weights that were finetuned with them."""
-        return replace(self, weights=weights, estimated_with=self.estimated_with or self.weights)
+        return replace(
+            self, weights=weights, model="", estimated_with=self.estimated_with or self.weights
+        )
 
 
 def gamma_file(source: str | Path) -> Path:
@@ -81,13 +85,16 @@ def gamma_file(source: str | Path) -> Path:
     return beside_model(source, "gamma.json", "Gamma")
 
 
-def read_gamma(source: str | Path, weights: str, num_train_timesteps: int) -> Gamma:
+def read_gamma(
+    source: str | Path, weights: str, num_train_timesteps: int, model: str = ""
+) -> Gamma:
     """The Gamma of this model, complete.
 
     Args:
         source: the model's folder.
         weights: hash of its network's weights.
         num_train_timesteps: T.
+        model: `Denoiser.sha256`, if it has to be that one's.
 
     Raises:
         ValueError: none there, half of one, or that of other weights.
@@ -96,7 +103,7 @@ def read_gamma(source: str | Path, weights: str, num_train_timesteps: int) -> Ga
     if not path.is_file():
         raise ValueError(f"no Gamma of {source}: estimate it with `{command}`")
     gamma = Gamma.load(path)
-    if gamma.weights != weights:
+    if gamma.weights != weights or (model and gamma.model not in ("", model)):
         raise ValueError(f"{path} is of another model: delete it, then `{command}`")
     if len(gamma.values) != num_train_timesteps:
         raise ValueError(
@@ -114,6 +121,6 @@ def gamma_of(denoiser: Denoiser) -> Gamma:
     """
     if "gamma" not in denoiser.beside:
         weights, T = weights_sha256(denoiser.network), len(denoiser.schedule)
-        denoiser.beside["gamma"] = read_gamma(denoiser.source, weights, T)
+        denoiser.beside["gamma"] = read_gamma(denoiser.source, weights, T, denoiser.sha256)
     found: Gamma = denoiser.beside["gamma"]
     return found

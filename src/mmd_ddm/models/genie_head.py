@@ -91,10 +91,11 @@ class GenieHead(nn.Module):
         k_1, k_2, k_3 = self.conv_out(nn.functional.silu(self.norm(hidden))).chunk(3, 1)
         return (k_2 * rho**2 + k_3) / (rho * (1 + rho**2)) - k_1 / rho
 
-    def save(self, model: str | Path, weights: str) -> None:
-        """Write it beside the model of these weights, whole at any moment."""
+    def save(self, model: str | Path, weights: str, of: str = "") -> None:
+        """Write it beside the model of these weights, and of this `Denoiser.sha256` if given."""
         about = {
             "weights": weights,
+            "model": of,
             "distilled_from": self.distilled_from or weights,
             "sizes": " ".join(map(str, self.sizes)),
         }
@@ -112,15 +113,16 @@ def head_folder(source: str | Path) -> Path:
     return beside_model(source, "genie-head", "GENIE head")
 
 
-def read_head(source: str | Path, weights: str) -> GenieHead:
+def read_head(source: str | Path, weights: str, model: str = "") -> GenieHead:
     """The head of this model, frozen.
 
     Args:
         source: the model's folder.
         weights: hash of its network's weights.
+        model: `Denoiser.sha256`, if it has to be that one's.
 
     Raises:
-        ValueError: none there, none of ours, or that of other weights.
+        ValueError: none there, none of ours, or that of another model.
     """
     path, command = head_folder(source) / _FILE, f"mmd-ddm genie-head {source} --data DATA"
     if not path.is_file():
@@ -134,7 +136,7 @@ def read_head(source: str | Path, weights: str) -> GenieHead:
         head.distilled_from, of = about["distilled_from"], about["weights"]
     except Exception as error:  # foreign content raises a dozen kinds
         raise ValueError(f"{path} is not a GENIE head of ours ({shorten(error)})") from error
-    if of != weights:
+    if of != weights or (model and about.get("model", "") not in ("", model)):
         raise ValueError(f"{path} is of another model: delete {path.parent}, then `{command}`")
     return head.eval().requires_grad_(False)
 
@@ -146,7 +148,8 @@ def head_of(denoiser: Denoiser) -> GenieHead:
         ValueError: the model's folder has none, or that of other weights.
     """
     if "head" not in denoiser.beside:
-        head = read_head(denoiser.source, weights_sha256(denoiser.network))
+        weights = weights_sha256(denoiser.network)
+        head = read_head(denoiser.source, weights, denoiser.sha256)
         denoiser.beside["head"] = head.to(denoiser.device)
     found: GenieHead = denoiser.beside["head"]
     return found

@@ -8,6 +8,7 @@ References:
     Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,21 @@ from torch import nn
 from mmd_ddm.models.parts import share_weights
 from mmd_ddm.runs.files import atomic_folder
 
-__all__ = ["adapt", "merge"]
+__all__ = ["adapt", "check_trained", "merge"]
 
 _TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "time_emb_proj"]
+
+
+def check_trained(trained: str) -> None:
+    """Whether `adapt` can be asked for this; before anything slow.
+
+    Raises:
+        ValueError: another name, or peft is not installed.
+    """
+    if trained not in ("all", "no-convolutions", "lora"):
+        raise ValueError(f"trained is all, no-convolutions or lora; got {trained!r}")
+    if trained == "lora" and find_spec("peft") is None:
+        raise ValueError("trained = lora needs peft: pip install 'mmd-ddm[lora]'")
 
 
 def adapt(network: nn.Module, trained: str, rank: int = 8, seed: int = 0) -> Any:
@@ -35,8 +48,9 @@ def adapt(network: nn.Module, trained: str, rank: int = 8, seed: int = 0) -> Any
         What `merge` takes: peft's wrapper of the network with ``lora``, None otherwise.
 
     Raises:
-        ValueError: another name, or peft is not installed.
+        ValueError: whatever `check_trained` refuses.
     """
+    check_trained(trained)
     network.requires_grad_(True)
     if trained == "all":
         return None
@@ -45,12 +59,8 @@ def adapt(network: nn.Module, trained: str, rank: int = 8, seed: int = 0) -> Any
             if isinstance(layer, nn.Conv2d):
                 layer.requires_grad_(False)
         return None
-    if trained != "lora":
-        raise ValueError(f"trained is all, no-convolutions or lora; got {trained!r}")
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ValueError("trained = lora needs peft: pip install 'mmd-ddm[lora]'") from error
+    from peft import LoraConfig, get_peft_model
+
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=_TARGETS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

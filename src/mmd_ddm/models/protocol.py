@@ -95,21 +95,24 @@ class Denoiser(nn.Module, ABC):
         return next(self.network.parameters()).device
 
     @property
-    def fingerprint(self) -> str:
-        """Of all that decides eps: weights as they are now, network, schedule, precision, layout.
-
-        The layout of the weights in memory decides the last digits alone.
-        """
+    def sha256(self) -> str:
+        """Of the model: weights as they are now, network, schedule, what it answers with."""
         config = getattr(self.network, "config", {})
-        layout = [p.is_contiguous() for p in self.network.parameters()]
         return key_of(
             type(self).__name__,
             type(self.network).__name__,
             {key: value for key, value in config.items() if not key.startswith("_")},
             weights_sha256(self.network),
             self.schedule.alpha_bar.tolist(),
-            [str(self.autocast), *self.shape, *layout],
+            self.prediction,
+            self.shape,
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that decides eps, to the last digit: the model, precision, layout in memory."""
+        layout = [p.is_contiguous() for p in self.network.parameters()]
+        return key_of(self.sha256, str(self.autocast), layout)
 
     @contextmanager
     def precision(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ floors) and, where it was finetuned, the run folder ``cells/NAME``.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from mmd_ddm.jobs.build import (
 )
 from mmd_ddm.jobs.train import train
 from mmd_ddm.paper.cells import Cell, spatial, with_classes
+from mmd_ddm.runs.files import check_space
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import read_events
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.runs.store import remembered
+from mmd_ddm.training.state import disk_bytes
 
 __all__ = ["CellWork", "Unwalkable"]
 
@@ -99,6 +102,20 @@ class CellWork:
                 "judge": round(time.monotonic() - trained, 1),
             },
         }
+
+    def check_ahead(self, cells: Sequence[Cell]) -> None:
+        """Load what each experiment of these cells needs, before the first is begun.
+
+        Raises:
+            ValueError: a model, images or a space that cannot be had, or a disk that is too full.
+        """
+        needed = 0
+        # A seed at most decides which fifth is held out.
+        for of in {_key(cell)[:-1]: cell for cell in cells}.values():
+            same = [cell for cell in cells if _key(cell)[:-1] == _key(of)[:-1] and cell.trained]
+            network = self.bench(of).model.denoiser.network
+            needed += disk_bytes(network, of.config.keep, len(same))
+        check_space(self.out, needed)
 
     def images(self, cell: Cell) -> Tensor:
         """What the cell drew: uint8, [n, c, h, w]."""
@@ -172,5 +189,6 @@ def _load(cell: Cell, progress: Progress) -> _Bench:
     at = names.index(with_classes(cell))
     if METRICS["is"].applies(spaces[at].phi):
         spaces[at] = replace(spaces[at], metrics=(*spaces[at].metrics, "is"))
-    inputs = {"model_sha256": weights_sha256(model.denoiser.network), **data.hashes}
+    inputs = {"model_sha256": model.denoiser.sha256, **data.hashes}
+    inputs |= {f"{name} sha256": phi.sha256 for name, phi in phis.items()}
     return _Bench(model, data, spaces, describe(spaces, progress), inputs)

@@ -12,7 +12,7 @@ from mmd_ddm.jobs.build import build_sampler
 from mmd_ddm.paper.cell_work import CellWork
 from mmd_ddm.paper.cells import Cell
 from mmd_ddm.paper.tables import Layout
-from mmd_ddm.report.sheets import grid, sheet, zoom
+from mmd_ddm.report.sheets import grid, save_sheet, sheet, zoom
 from mmd_ddm.runs.progress import Progress
 from mmd_ddm.samplers.draw import draw_arc
 
@@ -36,7 +36,7 @@ def draw_figure(layout: Layout, work: CellWork, out: Path, progress: Progress) -
         }
         bands += [(f"{k} steps{head}", row) for head, row in make(cells, work, progress)]
     width = work.bench(next(iter(layout.cells.values()))).spaces[0].real.pixels.shape[-1]
-    sheet(bands, zoom(width)).save(out / f"{layout.preset.name}.png")
+    save_sheet(sheet(bands, zoom(width)), out / f"{layout.preset.name}.png")
     return caption
 
 

@@ -33,6 +33,7 @@ def reproduce(
     plans = [(preset, lay_out(preset, choice)) for preset in presets]
     left = _Left.over(plans, out)
     work = CellWork(out, progress)
+    work.check_ahead([c for _, plan in plans for c in plan.values() if c.name in left.left])
     for preset, plan in plans:
         records = {}
         for (_, label, k, _), cell in plan.items():

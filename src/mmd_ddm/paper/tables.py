@@ -17,7 +17,7 @@ from mmd_ddm.evaluation.scores import (
 from mmd_ddm.paper.cells import Cell, Choice, Key, spatial, with_classes
 from mmd_ddm.paper.presets import Preset, load_experiment, preset_names
 from mmd_ddm.paper.published import published, published_figures
-from mmd_ddm.report.tables import Strong, Table, csv_text, escape
+from mmd_ddm.report.tables import Strong, Table, code_span, csv_text, escape
 from mmd_ddm.runs.files import write_text
 
 __all__ = ["Layout", "write_figure_text", "write_index", "write_table"]
@@ -97,11 +97,12 @@ def _describe(layout: Layout, part: str) -> str:
     """What the cells of an experiment were made with, in a paragraph."""
     cells = layout.of(part)
     one, trained = cells[0], [cell.config for cell in cells if cell.trained]
-    unseen = ", ".join(f"`{space}`" for space in one.spaces[2:])
+    unseen = ", ".join(code_span(space) for space in one.spaces[2:])
+    model, data, *matched = map(code_span, (one.config.model, one.config.data, *one.spaces[:2]))
     text = (
-        f"{one.config.judge_samples:,} samples of `{one.config.model}` a cell against the "
-        f"{_REAL[one.real]} images of `{one.config.data}`; `{one.spaces[0]}` stands for "
-        f"Inception, `{one.spaces[1]}` for CLIP; {unseen} is never optimised."
+        f"{one.config.judge_samples:,} samples of {model} a cell against the "
+        f"{_REAL[one.real]} images of {data}; {matched[0]} stands for "
+        f"Inception, {matched[1]} for CLIP; {unseen} is never optimised."
     )
     budgets = {c.chain.steps: f"{c.iterations} x {c.batch_size}" for c in trained}
     if trained:

@@ -35,6 +35,7 @@ def write_bench_tables(results: dict[str, Any], folder: Path) -> None:
         write_text(folder / f"bench.{ending}", text)
 
 
+@matplotlib.rc_context({"text.parse_math": False})  # names may hold any sign
 def write_bench_chart(results: dict[str, Any], path: Path) -> None:
     """KID against network calls, a panel a space, a line a sampler and spacing.
 

@@ -5,7 +5,6 @@ Local paths are named by their last part alone: a card is made to be published.
 
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from mmd_ddm.report.record import loading_code, ships_code
 from mmd_ddm.report.results import results_table
 from mmd_ddm.report.runs import read_run
 from mmd_ddm.report.tables import escape
-from mmd_ddm.runs.files import write_text
+from mmd_ddm.runs.files import atomic_write, write_text
 
 __all__ = ["write_base_card", "write_card"]
 
@@ -58,7 +57,8 @@ def write_card(folder: Path) -> None:
     trained = ("iterations", "batch_size", "lr", "ema_decay", "grad_clip")
     picture = []
     if pairs := run.picture(_PICTURE):
-        shutil.copy(pairs, folder / "model" / _PICTURE)
+        with atomic_write(folder / "model" / _PICTURE) as file:
+            file.write(pairs.read_bytes())
         picture = [f"![The same noise, base above and finetuned below]({_PICTURE})"]
     about = {
         "base model": _public(base),

@@ -40,15 +40,18 @@ class Headline:
 
 
 def headline(results: dict[str, Any]) -> Headline:
-    """Read the headline from ``results.json``."""
+    """Read the headline from ``results.json``, for every place that shows one."""
     finetuned, _ = contest(results)
     named = finetuned or next(iter(results["rows"]), {})
     model, steps = str(named.get("model", "model")), str(named.get("steps", "?"))
     speedup = results.get("speedup") or {}
     row = _carrier(before_after(results), speedup.get("space"))
     finding, ratio = _finding(speedup)
-    if verdict(results).label in ("gamed", "worse"):
+    label, beats = verdict(results).label, speedup.get("beaten_steps") is not None
+    if label in ("gamed", "worse"):
         finding, ratio = f"No real gain at {steps} steps", ""
+    elif beats and label != "real gain":  # nothing is praised that the verdict does not hold
+        finding, ratio = f"No gain was shown at {steps} steps", ""
     return Headline(
         model=model,
         steps=steps,

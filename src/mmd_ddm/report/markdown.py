@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mmd_ddm.evaluation.verdict import verdict
 from mmd_ddm.report.headline import headline
@@ -43,6 +44,7 @@ def run_markdown(run: Run, out: Path) -> str:
     ]
     if pairs := run.picture("pairs.png"):
         link = Path(os.path.relpath(pairs.resolve(), out.resolve().parent)).as_posix()
+        link = quote(os.fsencode(link))
         parts.append(f"![Base above, finetuned below, real images at the right](<{link}>)")
     parts += [
         results_table(run.results).markdown(),
@@ -59,7 +61,8 @@ def comparison_markdown(results: dict[str, Any]) -> str:
     """The table, with what it was measured in and how."""
     roles = ", ".join(f"{space}: {about['role']}" for space, about in results["spaces"].items())
     notes = [f"{key}: {value}" for key, value in results["protocol"].items()] + results["notes"]
+    lines = "\n".join(f"- {escape(note)}" for note in notes)
     return (
         f"# Samplers on {escape(results['model'])}\n\n{comparison_table(results).markdown()}\n\n"
-        f"Spaces: {roles}.\n\n" + "\n".join(f"- {note}" for note in notes)
+        f"Spaces: {escape(roles)}.\n\n{lines}"
     )

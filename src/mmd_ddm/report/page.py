@@ -43,7 +43,7 @@ def write_report(things: Sequence[Any], out: str | Path) -> None:
     found = [run_of(thing) for thing in things]
     write, _ = _KINDS[out.suffix]
     with atomic_write(out) as file:
-        file.write(write(found, out).encode())
+        file.write(write(found, out).encode(errors="replace"))
 
 
 def _refuse_foreign(out: Path) -> None:

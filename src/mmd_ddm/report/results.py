@@ -70,7 +70,25 @@ def results_table(results: dict[str, Any], caption: str = "") -> Table:
     groups: dict[str, list[Sequence[str]]] = {}
     for row in rows:
         groups.setdefault(metric_name(row.metric), []).append(_line(row, names[row.space]))
-    return Table(columns, groups, words=3, caption=caption)
+    return Table(columns, groups, words=3, caption=caption, note=_of_few(results))
+
+
+def _of_few(results: dict[str, Any]) -> str:
+    """A word of caution where FD is of fewer images than dimensions; empty where it is not."""
+    about = results.get("protocol") or {}
+    images = min(filter(None, (about.get("samples"), about.get("real"))), default=0)
+    names = short_names(list(results["spaces"]))
+    wide = [
+        f"{names[space]} ({of['dim']} dimensions)"
+        for space, of in results["spaces"].items()
+        if (of.get("dim") or 0) > images > 0 and "fd" in (of.get("floor") or {})
+    ]
+    if not wide:
+        return ""
+    return (
+        f"FD is of {images:,} images, fewer than the dimensions of {', '.join(wide)}: their "
+        "covariance has no full rank, and FD is compared at equal numbers alone."
+    )
 
 
 def _line(row: Row, name: str) -> list[str]:
@@ -123,7 +141,7 @@ def comparison_table(results: dict[str, Any]) -> Table:
     ]
     groups[""] = [["real vs real", _DASH, _DASH, _DASH, _DASH, *floors, _DASH]]
     caption = f"Samplers on {results['model']}: KID in thousandths, FD, and seconds an image"
-    return Table([*columns, "s/image"], groups, words=2, caption=caption)
+    return Table([*columns, "s/image"], groups, words=2, caption=caption, note=_of_few(results))
 
 
 def comparison_numbers(results: dict[str, Any]) -> tuple[list[str], list[list[object]]]:

@@ -90,7 +90,7 @@ def _with_roles(table: Table) -> Table:
         ]
         for metric, lines in table.groups.items()
     }
-    return Table([table.columns[0], *table.columns[3:]], groups)
+    return Table([table.columns[0], *table.columns[3:]], groups, note=table.note)
 
 
 def overview(runs: list[dict[str, Any]]) -> Table:

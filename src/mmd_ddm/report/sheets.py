@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["grid", "pairs", "save_png", "sheet", "zoom"]
+from mmd_ddm.runs.files import atomic_write
+
+__all__ = ["grid", "pairs", "save_png", "save_sheet", "sheet", "zoom"]
 
 _GAP, _SIZE = 8, 13
 _SMALLEST = 56  # pixels an image is shown at
@@ -64,11 +66,19 @@ def _padded(array: np.ndarray, *widths: tuple[int, int]) -> np.ndarray:
     return np.pad(array, widths, constant_values=255)
 
 
-def save_png(image: UInt8[np.ndarray, "c h w"], path: Path, scale: int = 1) -> None:
+def save_png(
+    image: UInt8[np.ndarray, "c h w"], path: Path, scale: int = 1, *, one_of_many: bool = False
+) -> None:
     """Write one image of 1 or 3 channels, each pixel enlarged ``scale`` times."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     array = _enlarged(image, scale)
-    Image.fromarray(array[..., 0] if len(image) == 1 else array).save(path)
+    picture = Image.fromarray(array[..., 0] if len(image) == 1 else array)
+    save_sheet(picture, path, one_of_many=one_of_many)
+
+
+def save_sheet(picture: Image.Image, path: Path, *, one_of_many: bool = False) -> None:
+    """Write a picture as PNG, whole at any moment; ``one_of_many`` is that of `atomic_write`."""
+    with atomic_write(path, one_of_many=one_of_many) as file:
+        picture.save(file, "PNG")
 
 
 def _enlarged(image: UInt8[np.ndarray, "c h w"], scale: int) -> np.ndarray:

@@ -8,15 +8,18 @@ measured, unscaled and with every digit.
 import csv
 import html
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["Strong", "Table", "csv_text", "escape"]
+__all__ = ["Strong", "Table", "code_span", "csv_text", "escape"]
 
 _LATEX = str.maketrans(
     {
         **{special: f"\\{special}" for special in "&%$#_{}"},
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+        # Behind the end of a line these would be its arguments.
+        "[": "{[}", "]": "{]}", "*": "{*}", "`": r"\textasciigrave{}",
         "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
         "±": r"$\pm$", "\N{MULTIPLICATION SIGN}": r"$\times$",
         "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--",
@@ -39,17 +42,24 @@ class Table:
         groups: lines of one cell a column, by the title of their group.
         words: how many columns, from the left, hold words; numbers are aligned right.
         caption: what it shows; empty where that is said elsewhere.
+        note: what its numbers do not say; shown below.
     """
 
     columns: Sequence[str]
     groups: Mapping[str, Sequence[Sequence[str]]]
     words: int = 1
     caption: str = ""
+    note: str = ""
 
     @property
     def lines(self) -> list[Sequence[str]]:
         """The lines of all groups."""
         return [line for lines in self.groups.values() for line in lines]
+
+    @property
+    def below(self) -> str:
+        """Caption and note, where both stand together."""
+        return ". ".join(filter(None, (self.caption, self.note)))
 
     def without(self, *titles: str) -> "Table":
         """The same but for the columns of these titles."""
@@ -68,7 +78,8 @@ class Table:
         """A table as GitHub reads it, with every cell escaped."""
         rule = ["---"] * self.words + ["---:"] * (len(self.columns) - self.words)
         body = [[_in_markdown(cell) for cell in line] for line in (self.columns, *self.lines)]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in (body[0], rule, *body[1:]))
+        lines = [f"| {' | '.join(cells)} |" for cells in (body[0], rule, *body[1:])]
+        return "\n".join([*lines, *(["", escape(self.note)] if self.note else [])])
 
     def latex(self) -> str:
         r"""A floating table, with rules of the package ``booktabs`` and every cell escaped."""
@@ -79,7 +90,7 @@ class Table:
         ]
         return (
             "\\begin{table}\n\\centering\n"
-            f"\\caption{{{_in_latex(self.caption)}}}\n"
+            f"\\caption{{{_in_latex(self.below)}}}\n"
             f"\\begin{{tabular}}{{{align}}}\n\\toprule\n"
             + "\\midrule\n".join(groups)
             + "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
@@ -89,9 +100,19 @@ class Table:
 def escape(text: object) -> str:
     """Text that stands for itself in a line, or a cell, of Markdown."""
     line = html.escape(" ".join(str(text).split()), quote=False)
-    for special in "\\`*|":
+    for special in "\\`*|" + "".join(pair for pair in "~$" if line.count(pair) > 1):
         line = line.replace(special, f"\\{special}")
-    return line.replace("](", "]\\(")
+    line = re.sub(r"\](?=[(\[:])", r"]\\", line)  # a link, or where one leads
+    line = re.sub(r"(?<!\w)_+|_+(?!\w)", lambda found: r"\_" * len(found[0]), line)
+    # What makes a heading or a list of a line, and what ends a heading.
+    return re.sub(r"^(#*|\d*)([-+#.)])(?=\s|$)|(?<=\s)(#*)(#)$", r"\1\3\\\2\4", line)
+
+
+def code_span(text: object) -> str:
+    """The same in the type of code; with more ticks around it than there are inside."""
+    line = " ".join(str(text).split())
+    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{ticks} {line} {ticks}" if "`" in line else f"`{line}`"
 
 
 def _in_markdown(cell: str) -> str:

@@ -1,5 +1,7 @@
 """Progress as bars in a terminal or a notebook."""
 
+import io
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +18,14 @@ from rich.progress import (
 from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.progress import Update
 
-__all__ = ["Bars", "bars"]
+__all__ = ["Bars", "bars", "replace_unprintable"]
+
+
+def replace_unprintable() -> None:
+    """What a terminal, a pipe or a file cannot hold is printed as ``?``, and ends nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # neither captured nor closed
+            stream.reconfigure(errors="replace")
 
 
 class Bars:

@@ -18,8 +18,8 @@ from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.patience import waiting
 
 __all__ = [
-    "alone", "alone_at", "atomic_folder", "atomic_write", "check_writable", "is_leftover",
-    "read_json", "remove_leftovers", "write_json", "write_text",
+    "alone", "alone_at", "atomic_folder", "atomic_write", "check_space", "check_writable",
+    "is_leftover", "read_json", "remove_leftovers", "size_text", "write_json", "write_text",
 ]  # fmt: skip
 
 _DAY = 24 * 60 * 60  # seconds
@@ -29,23 +29,29 @@ _LEFTOVER = re.compile(r".+\.\d+-[0-9a-f]{8}\.tmp|.*[0-9a-f]{32}\.\w+\.lock")
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, one_of_many: bool = False) -> Iterator[IO[bytes]]:
     """A file that takes its name once it is whole and on the disk; nobody ever sees half of it.
 
     Whatever had the name stays until then, and for good if the writing fails. Of several processes
     that write it at once, the last one's stays.
+
+    Args:
+        path: of it.
+        one_of_many: neither wait for the disk nor tidy the folder, as for every picture of 50,000.
     """
-    temporary = _beside(path)
+    temporary = _beside(path, tidy=not one_of_many)
     try:
         with temporary.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if not one_of_many:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    if not one_of_many:
+        _sync(path.parent)
 
 
 @contextmanager
@@ -124,7 +130,7 @@ def check_writable(path: Path) -> None:
     """
     if not is_first():
         return
-    place = next((p for p in (path, *path.parents) if p.is_dir()), path)
+    place = _folder_of(path)
     taken = next((p for p in path.parents if p.is_file()), None)
     if taken is not None:
         raise ValueError(f"{path} cannot be written: {taken} is a file; give a folder")
@@ -135,6 +141,42 @@ def check_writable(path: Path) -> None:
         raise ValueError(
             f"{path} cannot be written: {place}: {error.strerror}; give another place"
         ) from error
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Whether this many bytes fit on its disk; asked before the work that makes them.
+
+    Args:
+        path: file or folder; what it holds already, as of a run that is resumed, is counted.
+        needed: bytes in all.
+
+    Raises:
+        ValueError: less is free.
+    """
+    if not is_first():
+        return
+    held = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    place, more = _folder_of(path), needed - held
+    free = shutil.disk_usage(place).free
+    if more > free:
+        raise ValueError(
+            f"{path} needs about {size_text(more)}, but only {size_text(free)} are free at "
+            f"{place}: make room there, or give another place"
+        )
+
+
+def _folder_of(path: Path) -> Path:
+    """The nearest folder that is there."""
+    return next((p for p in (path, *path.parents) if p.is_dir()), path)
+
+
+def size_text(size: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"
 
 
 def is_leftover(path: Path) -> bool:
@@ -150,10 +192,11 @@ def remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _beside(path: Path) -> Path:
+def _beside(path: Path, *, tidy: bool = True) -> Path:
     """A name that no other process takes, in the same folder, which is made and tidied."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path.parent)
+    if tidy:
+        remove_leftovers(path.parent)
     return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
@@ -171,7 +214,7 @@ def _sync(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write text, atomically."""
     with atomic_write(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "replace"))  # a name of a file may be no text
 
 
 def write_json(path: Path, content: Any) -> None:

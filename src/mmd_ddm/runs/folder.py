@@ -9,6 +9,7 @@ import importlib.metadata
 import itertools
 import json
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -36,6 +37,10 @@ _PACKAGES = ("mmd-ddm", "torch", "diffusers", "timm", "torch-fidelity", "numpy")
 _WITHOUT_EFFECT = {
     "background", "compare_steps", "judge_samples", "keep", "save_every", "skip_damaged",
 }  # fmt: skip
+# What may become more: a run of fewer is a part of one of more, or is replaced as a whole.
+_GROWS = {"iterations", "n", "samples"}
+_PLACES = {"model", "data", "heldout", "start_from"}
+_HASH = "_sha256"
 _LOCK = "run.lock"  # there while a process writes the folder
 
 
@@ -50,7 +55,11 @@ class RunLog:
         folder: created if need be.
         verb: ``finetune``, ``pretrain`` ...
         settings: the resolved settings; a folder that holds a run of other settings is refused.
-        inputs: hashes of the data and weights it begins with; others are refused as well.
+        inputs: hashes of what it begins with; others are refused as well. What a setting names,
+            ``data``, may be named otherwise where ``data_sha256`` is here.
+
+    Attributes:
+        before: the settings that were recorded until now; empty of a new run.
 
     Raises:
         OutputError: on entering: the folder holds something else, or another run.
@@ -66,13 +75,14 @@ class RunLog:
     ) -> None:
         self.folder = folder
         self._verb, self._settings, self._inputs = verb, dict(settings), dict(inputs or {})
+        self.before: dict[str, Any] = {}
         self._held = ExitStack()
 
     def __enter__(self) -> "RunLog":
         check_shared(self._verb)
         if is_first():
             with self._held:  # until the record is written, an error gives the folder back
-                check_folder(self.folder, self._verb, self._settings)
+                check_folder(self.folder, self._verb, self._settings, self._inputs)
                 self._held.enter_context(_alone_in(self.folder))
                 self._begin()
                 self._held = self._held.pop_all()
@@ -85,10 +95,15 @@ class RunLog:
         path = self.folder / "run.json"
         record = {"verb": self._verb, "settings": self._settings, "inputs": self._inputs}
         if path.is_file():  # perhaps since the check
-            _refuse_other_run(path, self._verb, self._settings)
-            _refuse_other_inputs(path, self._inputs)
+            _refuse_other_run(path, self._verb, self._settings, self._inputs)
             self._end_line()
-            write_json(path, {**read_json(path), **record})  # those that may change have
+            found = read_json(path)
+            self.before = found.get("settings", {})
+            if self.before != json.loads(json.dumps(self._settings)):
+                # Those that may change have; places are seen from where this command runs.
+                now = describe_environment()
+                about = {key: now[key] for key in ("command", "folder")}
+                write_json(path, {**found, **record, **about})
         else:
             write_json(path, {**record, **describe_environment()})
 
@@ -111,8 +126,23 @@ class RunLog:
         return read_events(self.folder)
 
 
-def check_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
+def check_folder(
+    folder: Path,
+    verb: str,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str] | None = None,
+    *,
+    exact: bool = False,
+) -> None:
     """Whether a run may be written there; asked before anything slow, and by `RunLog` itself.
+
+    Args:
+        folder: of the run.
+        verb: as in `RunLog`.
+        settings: likewise.
+        inputs: likewise; None while they are not known, when a setting may name anything that the
+            earlier run has a hash of.
+        exact: it may not, and more iterations or images are another setting as well.
 
     Raises:
         OutputError: the folder holds something else, or another run.
@@ -123,7 +153,7 @@ def check_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> None:
     if folder.is_file():
         raise OutputError(f"{folder} is a file; give a folder")
     if (folder / "run.json").is_file():
-        _refuse_other_run(folder / "run.json", verb, settings)
+        _refuse_other_run(folder / "run.json", verb, settings, inputs, exact=exact)
     elif folder.is_dir() and not all(_of_a_run(path) for path in folder.iterdir()):
         raise OutputError(f"{folder} holds something else; give a new or empty folder")
     check_writable(folder)
@@ -169,7 +199,7 @@ def free_folder(folder: Path, verb: str, settings: Mapping[str, Any]) -> Path:
         if not candidate.exists():
             break
         with suppress(OutputError):
-            check_folder(candidate, verb, settings)
+            check_folder(candidate, verb, settings, exact=True)
             break
     return candidate
 
@@ -186,34 +216,82 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
     return [event for event in events if isinstance(event, dict)]
 
 
-def _refuse_other_run(existing: Path, verb: str, settings: Mapping[str, Any]) -> None:
-    before = read_json(existing)
-    now = json.loads(json.dumps(dict(settings)))
+def _refuse_other_run(
+    existing: Path,
+    verb: str,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str] | None,
+    *,
+    exact: bool = False,
+) -> None:
+    before, run = read_json(existing), existing.parent
     if before.get("verb") != verb:
-        raise OutputError(f"{existing.parent} holds a {before.get('verb')} run; give a new folder")
-    old = before.get("settings", {})
-    changed = _differences(old, now)
+        raise OutputError(f"{run} holds a {before.get('verb')} run; give a new folder")
+    old, new = (_flat(each) for each in (before.get("settings"), settings))
+    began, begins = (_flat(each) for each in (before.get("inputs"), inputs))
+    place = Path(before.get("folder", ""))
+    changed, renamed = list[str](), list[str]()
+    for key in sorted({*old, *new} - _WITHOUT_EFFECT):
+        then, now = old.get(key), new.get(key)
+        if _same(key, then, now, place):
+            continue
+        if not exact and _is_more(key, then, now):
+            continue
+        by_content = key + _HASH in began and not exact and _may_be_same(key, then, now)
+        (renamed if by_content else changed).append(f"{key}: {then!r} -> {now!r}")
     if changed:
         beside = ", or --force-new-run" if verb in ("finetune", "pretrain") else ""
         raise OutputError(
-            f"{existing.parent} holds a run with other settings ({changed}); give a new folder, "
+            f"{run} holds a run with other settings ({'; '.join(changed)}); give a new folder, "
             f"or repeat the old settings to resume it{beside}"
         )
-
-
-def _refuse_other_inputs(existing: Path, inputs: Mapping[str, str]) -> None:
-    changed = _differences(read_json(existing).get("inputs", {}), inputs)
-    if changed:
+    if inputs is not None and began != begins:
+        renamed += [
+            f"{key}: {str(began.get(key))[:12]!r} -> {str(begins.get(key))[:12]!r}"
+            for key in sorted({*began, *begins})
+            if began.get(key) != begins.get(key)
+        ]
         raise OutputError(
-            f"{existing.parent} began with other data or weights ({changed}); put them back, or "
-            "give a new folder"
+            f"{run} began with other data or weights ({'; '.join(renamed)}): the content is not "
+            "the same, whatever its name; put it back, or give a new folder"
         )
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    keys = sorted({*old, *new} - _WITHOUT_EFFECT)
-    changed = [key for key in keys if old.get(key) != new.get(key)]
-    return "; ".join(f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in changed)
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Settings by their dotted names, as JSON holds them."""
+    if not isinstance(value, Mapping):
+        return {name: json.loads(json.dumps(value))} if name or value else {}
+    return {
+        dotted: inner
+        for key, part in value.items()
+        for dotted, inner in _flat(part, f"{name}.{key}" if name else key).items()
+    }
+
+
+def _same(key: str, old: Any, new: Any, folder: Path) -> bool:
+    """Whether two settings mean the same; names of places are seen from the old one's folder."""
+    if old == new or not (isinstance(old, str) and isinstance(new, str)):
+        return bool(old == new)
+    if key == "device":  # auto is not known until torch is asked; the record then has the device
+        return "auto" in (old, new) or old.partition(":")[0] == new.partition(":")[0]
+    named = key in _PLACES and old and new
+    return bool(named) and (folder / old).resolve() == Path(new).resolve()
+
+
+def _is_more(key: str, old: Any, new: Any) -> bool:
+    numbers = isinstance(old, int | float) and isinstance(new, int | float)
+    return key in _GROWS and numbers and new > old
+
+
+def _may_be_same(key: str, old: Any, new: Any) -> bool:
+    """Whether two names may stand for one content: of spaces only those that say which file."""
+    if key in _PLACES:
+        return True
+    kinds = [
+        [re.sub(r":.*?(?=(\+uint8)?$)", ":", str(name)) for name in names]
+        for names in (each if isinstance(each, list) else [each] for each in (old, new))
+    ]
+    return kinds[0] == kinds[1]
 
 
 def describe_environment() -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Which of several processes this is, as its launcher says it in the environment. No torch here.
 
 A *rank* is one of the processes that finetune together. The first one writes and prints. torchrun
-and accelerate name it in `NAMES`; of a task of srun `check_launch` makes these from SLURM's.
+and accelerate name it in `NAMES`; of a task of srun or mpirun `check_launch` makes these from
+theirs.
 """
 
 import os
 import re
 import sys
-from contextlib import suppress
 
 __all__ = [
     "NAMES", "check_launch", "check_shared", "gpu", "is_first", "local_rank", "local_world",
@@ -17,7 +17,16 @@ __all__ = [
 _SHARED = ("finetune", "sample", "evaluate")  # verbs
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _TASKS = "SLURM_STEP_TASKS_PER_NODE"  # 8(x2),4
-_AS = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
+# What else says it: SLURM (within a step alone), Open MPI, and MPICH with its kin.
+_AS = tuple(
+    dict(zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), theirs, strict=True))
+    for theirs in (
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+        ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
+    )
+)
+_DIGITS, _PORTS = 9, 65535
 
 
 def rank() -> int:
@@ -61,18 +70,17 @@ def speaks() -> bool:
 
 
 def check_launch() -> None:
-    """Whether the launcher has said all that it must; a task of srun is told it as torchrun would.
+    """Whether the launcher has said all that it must; other launchers' words become torchrun's.
 
     Raises:
         ValueError: a variable that is missing, or no number that it can be.
     """
     given = {name: os.environ[name] for name in NAMES if os.environ.get(name)}
-    if not {"RANK", "WORLD_SIZE"} & given.keys() and _task_of_several():
-        given = {**_slurm(), **given}
+    if not {"RANK", "WORLD_SIZE"} & given.keys():
+        given = {**_of_others(), **given}
         os.environ.update(given)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        if not given.get(name, "0").isdecimal():
-            raise ValueError(f"{name} is {given[name]!r} and no number; {_alone_without(name)}")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"):
+        _check_number(name, given.get(name, ""))
     size, place = int(given.get("WORLD_SIZE", 1)), int(given.get("RANK", 0))
     if place >= size:
         told = f"WORLD_SIZE is {size}" if "WORLD_SIZE" in given else "WORLD_SIZE is not set"
@@ -82,6 +90,24 @@ def check_launch() -> None:
         raise ValueError(
             f"WORLD_SIZE is {size}, and {missing} not set; {_alone_without('WORLD_SIZE')}"
         )
+    if size > 1 and not 0 < int(given["MASTER_PORT"]) <= _PORTS:
+        raise ValueError(f"MASTER_PORT is {given['MASTER_PORT']}: a port is from 1 to {_PORTS}")
+
+
+def _of_others() -> dict[str, str]:
+    """What torchrun would have said to this task of several; nothing to one that is alone."""
+    for names in _AS:
+        _check_number(names["WORLD_SIZE"], os.environ.get(names["WORLD_SIZE"], ""))
+        if (_number(names["WORLD_SIZE"]) or 1) > 1:
+            found = {name: os.environ.get(theirs, "") for name, theirs in names.items()}
+            found |= _meeting_of_slurm() if names is _AS[0] else {}
+            return {name: value for name, value in found.items() if value}
+    return {}
+
+
+def _check_number(name: str, text: str) -> None:
+    if text and not _is_number(text):
+        raise ValueError(f"{name} is {text[:40]!r} and no number; {_alone_without(name)}")
 
 
 def _alone_without(name: str) -> str:
@@ -102,19 +128,17 @@ def check_shared(verb: str) -> None:
 
 
 def _number(name: str) -> int | None:
-    with suppress(ValueError):
-        return int(os.environ.get(name, ""))
-    return None
+    text = os.environ.get(name, "")
+    return int(text) if _is_number(text) else None
 
 
-def _task_of_several() -> bool:
-    """Within srun, that is; a script of sbatch has SLURM's names as well, but no step."""
-    return (_number(_AS["WORLD_SIZE"]) or 1) > 1
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _DIGITS
 
 
-def _slurm() -> dict[str, str]:
-    """What torchrun would have said to this task of srun."""
-    found = {name: os.environ.get(theirs, "") for name, theirs in _AS.items()}
+def _meeting_of_slurm() -> dict[str, str]:
+    """Where the tasks of this step of srun meet, and how many are on this machine."""
+    found = {}
     # The first of "gpu[07-09,12],login": brackets may hold commas.
     first = re.split(r",(?![^\[]*\])", os.environ.get("SLURM_STEP_NODELIST", ""))[0]
     found["MASTER_ADDR"] = re.sub(r"\[(\w+)[^\]]*\]", r"\1", first)
@@ -122,4 +146,4 @@ def _slurm() -> dict[str, str]:
     step = 101 * (_number("SLURM_JOB_ID") or 0) + (_number("SLURM_STEP_ID") or 0)
     found["MASTER_PORT"] = str(61440 + step % 4096)
     (found["LOCAL_WORLD_SIZE"],) = re.findall(r"^\d+", os.environ.get(_TASKS, "")) or [""]
-    return {name: value for name, value in found.items() if value}
+    return found

@@ -21,13 +21,13 @@ def check_trackers(names: Sequence[str]) -> None:
     Raises:
         ValueError: a tracker that Accelerate does not know, or whose package is not installed.
     """
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers
+    from accelerate import tracking
 
     for name in names:
-        if name not in LOGGER_TYPE_TO_CLASS:
-            known = ", ".join(sorted(map(str, LOGGER_TYPE_TO_CLASS)))
+        if name not in tracking.LOGGER_TYPE_TO_CLASS:
+            known = ", ".join(sorted(map(str, tracking.LOGGER_TYPE_TO_CLASS)))
             raise ValueError(f"unknown tracker {name!r}; choose one of none, {known}")
-        if not filter_trackers([name], logging_dir="."):
+        if name not in map(str, tracking.get_available_trackers()):
             raise ValueError(f"tracker {name} is not installed: pip install {name}")
 
 
@@ -52,7 +52,14 @@ def tracked(
 
         accelerator = Accelerator(log_with=list(names), project_dir=folder / "trackers")
         plain = {k: v if isinstance(v, int | float | str) else str(v) for k, v in settings.items()}
-        accelerator.init_trackers(_PROJECT, config=plain)
+        try:
+            accelerator.init_trackers(_PROJECT, config=plain)
+        except Exception as error:  # no login, no network: each has its own
+            said = " ".join(str(error).split())
+            raise ValueError(
+                f"tracker {', '.join(names)} cannot begin: {said}; repeat the command with "
+                "--tracker none, or another"
+            ) from error
         trackers.extend(accelerator.trackers)
 
     def follow(**event: Any) -> None:

@@ -23,15 +23,15 @@ from torch import Tensor, nn
 from mmd_ddm.maths.pixels import clamp_straight_through
 from mmd_ddm.maths.times import check_times
 from mmd_ddm.models.protocol import Denoiser
-from mmd_ddm.runs.fingerprint import code_sha256, key_of, source_sha256
+from mmd_ddm.runs.fingerprint import code_sha256, key_of, settings_of, source_sha256
 from mmd_ddm.samplers.recompute import recomputed
 
 __all__ = ["Sampler", "Walk", "choose_order"]
 
 T = TypeVar("T")
 _FEW = 8  # steps, below which orders above 2 do harm
-# On what is drawn.
-_WITHOUT_EFFECT = {"keep", "nfe", "recompute", "trained_calls", "trained_steps", "training"}
+# On what is drawn, beside the denoiser, which has a fingerprint of its own.
+_WITHOUT_EFFECT = {"denoiser", "keep", "nfe", "recompute", "trained_calls", "trained_steps"}
 
 
 class Walk:
@@ -123,13 +123,8 @@ class Sampler(nn.Module, ABC):
     @property
     def fingerprint(self) -> str:
         """Of all that decides what is drawn: the network, this chain, and the code of both."""
-        about = {
-            key: sorted(value.items()) if isinstance(value, dict) else value
-            for key, value in vars(self).items()
-            if isinstance(value, bool | int | float | str | tuple | dict)
-            and not key.startswith("_")
-            and key not in _WITHOUT_EFFECT
-        }
+        of_a_walk = {key for key in vars(self) if key.startswith("_")}
+        about = settings_of(self, _WITHOUT_EFFECT | of_a_walk)
         kind = type(self)
         code = [code_sha256(), kind.__qualname__, source_sha256(kind)]
         return key_of(code, self.denoiser.fingerprint, about, self.constants())

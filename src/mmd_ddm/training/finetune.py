@@ -69,6 +69,8 @@ def finetune(
     network = sampler.denoiser.network.eval()
     sampler.denoiser.use_fast_layout()
     state = TrainingState(config, network, checkpoint_path)
+    if state.stopped:
+        on_event(event="stop", step=state.step, message=state.stopped)
     if evaluate is not None and state.first_kid is None:
         _evaluate(config.select, state, evaluate, on_event)
     micro_batch = config.micro_batch or -(-config.batch_size // world())

@@ -21,7 +21,7 @@ from mmd_ddm.runs import ranks
 from mmd_ddm.runs.files import atomic_write
 from mmd_ddm.runs.launch import is_first
 
-__all__ = ["BAD_STEPS", "TrainingState", "load_state", "save_state"]
+__all__ = ["BAD_STEPS", "TrainingState", "disk_bytes", "load_state", "save_state"]
 
 BAD_STEPS = 3  # in a row, before the last checkpoint is loaded
 _SMALLER = 0.1
@@ -222,6 +222,16 @@ class TrainingState:
             for p, best in zip(self.trained, self.best["weights"], strict=True):
                 p.copy_(best)
         return int(self.best["step"])
+
+
+def disk_bytes(network: nn.Module, keep: int = 1, runs: int = 1) -> int:
+    """What runs leave on the disk, with the one file more that is there while it is written.
+
+    That is, of weights, two moments, average and best, ``keep`` checkpoints; and the model.
+    """
+    whole = sum(p.nbytes for p in network.parameters())
+    trained = sum(p.nbytes for p in network.parameters() if p.requires_grad)
+    return (whole + 5 * trained * keep) * runs + 5 * trained
 
 
 def save_state(path: Path, state: Mapping[str, Any], keep: int = 1) -> None:

@@ -31,7 +31,6 @@ from mmd_ddm.models.parts import (
 )
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.scheduler_config import SchedulerConfig
-from mmd_ddm.runs.fingerprint import key_of
 
 __all__ = ["PREDICTIONS", "UNet2D", "without_variance"]
 
@@ -149,11 +148,6 @@ class UNet2D(Denoiser):
                 f"not used of its scheduler config: {', '.join(understood.unused)}"
             )
         return denoiser
-
-    @property
-    def fingerprint(self) -> str:
-        """With what the network predicts."""
-        return key_of(super().fingerprint, self.prediction)
 
     def forward(
         self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
