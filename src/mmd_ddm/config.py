@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_WEIGHTS = ("all", "no-convolutions", "lora")
+_NUMBERS = ("times", "coefficients", "sampler")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,8 @@ class FinetuneConfig(ReadConfig):
     judges: tuple[str, ...] = ("efficientnet-lite0",)  # spaces of the verdict, never optimised
     judge_samples: int = 3000  # images drawn for the verdict; more resolve smaller gains
     compare_steps: tuple[int, ...] = (10, 20)  # more steps of the base, for the equal-quality row
-    trained: str = "all"  # or no-convolutions, or lora: which weights; see mmd_ddm.models.lora
+    trained: str = "all"  # or no-convolutions, lora; times, coefficients, sampler; or lora+times
+    sampler_lr: float = 3e-2  # of times and coefficients, learning rate of Adam as well
     lora_rank: int = 8  # of lora's additions to each layer
     iterations: int = 500  # how many
     batch_size: int = 128  # N of Eq. 7
@@ -145,8 +148,15 @@ class FinetuneConfig(ReadConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, batch_size=2, judge_samples=2)  # Eq. 7 needs 2 of a kind
-        _at_least(self, iterations=0, micro_batch=0, lora_rank=1)
+        _at_least(self, iterations=0, micro_batch=0, lora_rank=1, sampler_lr=0)
         _check_training(self)
+        parts = (self.trained_weights, self.trained_numbers)
+        if not any(parts) or "+".join(filter(None, parts)) != self.trained:
+            raise ValueError(
+                f"trained is one of {', '.join(_WEIGHTS)} (weights of the network), one of "
+                f"{', '.join(_NUMBERS)} (numbers of the sampler), or both, as all+times; got "
+                f"{self.trained!r}"
+            )
         # The space of the model itself is recorded under its full name, which holds elsewhere too.
         own = {"denoiser": f"denoiser:{self.model}"}
         named = {
@@ -160,6 +170,18 @@ class FinetuneConfig(ReadConfig):
         }
         for key, value in named.items():
             object.__setattr__(self, key, value)
+
+    @property
+    def trained_weights(self) -> str:
+        """Which weights of the network are trained; empty for none."""
+        first = self.trained.partition("+")[0]
+        return first if first in _WEIGHTS else ""
+
+    @property
+    def trained_numbers(self) -> str:
+        """Which numbers of the sampler are trained; empty for none."""
+        last = self.trained.rpartition("+")[2]
+        return last if last in _NUMBERS else ""
 
 
 @dataclass(frozen=True)

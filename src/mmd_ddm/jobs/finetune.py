@@ -111,8 +111,8 @@ def _finetune_and_judge(job: Job) -> FinetuneResult:
     about = describe(spaces, progress)
     chains = [job.chain, *longer_chains(config, job.model)]
     before = [judge_chain("base", job.model, c, spaces, config, progress) for c in chains]
-    kept = train_and_export(job)
-    after = judge_chain("finetuned", job.model, job.chain, spaces, config, progress)
+    kept, chain = train_and_export(job)
+    after = judge_chain("finetuned", job.model, chain, spaces, config, progress)
     weights = weights_sha256(job.model.denoiser.network)
     job.log.write(event="done", weights_sha256=weights, samples_sha256=after.images.sha256)
     results: dict[str, Any] = {
@@ -128,7 +128,7 @@ def _finetune_and_judge(job: Job) -> FinetuneResult:
     results["verdict"] = verdict(results).record()
     if is_first():
         _write(job, results, before[0].images, after.images)
-    model = replace(job.model, name=str(job.out), chain=job.chain)
+    model = replace(job.model, name=str(job.out), chain=chain)
     return FinetuneResult(job.out, config, model, results)
 
 

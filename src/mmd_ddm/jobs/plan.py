@@ -79,7 +79,7 @@ def plan(config: FinetuneConfig, progress: Progress = silent) -> Plan:
     """
     device = build_device(config.device)
     denoiser = load_model(config.model, device, config.precision).denoiser
-    adapt(denoiser.network, config.trained, config.lora_rank)
+    adapt(denoiser.network, config.trained_weights, config.lora_rank)
     names = config.objective.features
     phis = [make_features(name, denoiser.shape[0]).to(device) for name in names]
     with progress.bar("one small step", 1) as bar:

@@ -10,12 +10,12 @@ import torch
 from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.evaluation.verdict import Verdict, verdict
 from mmd_ddm.jobs.build import Model, build_sampler, load_model
+from mmd_ddm.jobs.learned import learned_chain
 from mmd_ddm.jobs.origin import Origin
 from mmd_ddm.models.export import make_pipeline
 from mmd_ddm.runs.files import read_json
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.samplers.base import Sampler
-from mmd_ddm.samplers.table import table_of
 
 __all__ = ["FinetuneResult", "Results", "load_result"]
 
@@ -97,9 +97,9 @@ class FinetuneResult:
 
     @property
     def samplers(self) -> dict[str, Sampler]:
-        """The chain over ``base`` and over ``finetuned``."""
+        """The chain over ``base``, as it was given, and over ``finetuned``."""
         return {
-            "base": build_sampler(self.chain, self.base.denoiser),
+            "base": build_sampler(self.config.chain, self.base.denoiser),
             "finetuned": self.sampler,
         }
 
@@ -115,7 +115,7 @@ class FinetuneResult:
         """The finetuned model as a diffusers pipeline: what ``model/`` in the folder holds."""
         return make_pipeline(
             self.model.denoiser, self.model.scheduler_config, asdict(self.chain),
-            table_of(self.sampler),
+            learned_chain(self.sampler, self.chain)[1],
         )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from mmd_ddm.jobs.build import (
     load_model,
     resolve_chain,
 )
+from mmd_ddm.jobs.learned import learned_chain, trainable_sampler
 from mmd_ddm.jobs.longer import note_longer
 from mmd_ddm.jobs.plan import fit
 from mmd_ddm.jobs.roles import check_distinct, roles_of
@@ -34,7 +35,7 @@ from mmd_ddm.runs.folder import RunLog, check_folder
 from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.runs.trackers import check_trackers, tracked
-from mmd_ddm.samplers.table import table_of
+from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.training.finetune import finetune
 from mmd_ddm.training.keep_best import Selection, kept_words, standing
 from mmd_ddm.training.memory_plan import Choice
@@ -106,7 +107,7 @@ def prepare(
     """
     check_folder(out, "finetune", to_mapping(config))
     check_trackers(trackers)
-    check_trained(config.trained)
+    check_trained(config.trained_weights)
     roles = roles_of(config)
     device = build_device(config.device)
     model = model or load_model(config.model, device, config.precision)
@@ -115,10 +116,11 @@ def prepare(
         progress.say(note)
     denoiser.use_fast_layout()  # before the base is timed, as the finetuned model will be
     chain = resolve_chain(config.chain, denoiser)
-    for planned in (chain, *longer_chains(config, model)):
+    trainable_sampler(chain, denoiser, config.trained_numbers)
+    for planned in longer_chains(config, model):
         build_sampler(planned, denoiser)
     began_with = denoiser.sha256
-    adapter = adapt(denoiser.network, config.trained, config.lora_rank, config.seed)
+    adapter = adapt(denoiser.network, config.trained_weights, config.lora_rank, config.seed)
     check_space(out, disk_bytes(denoiser.network, config.keep))
     data = data or build_data(config, denoiser.shape)
     say_read(progress, data.matched, data.heldout)
@@ -156,26 +158,30 @@ def train(config: FinetuneConfig, out: Path, progress: Progress = silent) -> Non
         job.log.write(event="done", weights_sha256=weights_sha256(job.model.denoiser.network))
 
 
-def train_and_export(job: Job) -> int:
-    """Train with a progress bar, and write ``model/``; the iteration that was kept."""
-    kept = _train(job)
+def train_and_export(job: Job) -> tuple[int, ChainConfig]:
+    """Train with a progress bar, and write ``model/``.
+
+    Returns:
+        The iteration that was kept, and the chain, as it is now.
+    """
+    denoiser = job.model.denoiser
+    sampler = trainable_sampler(
+        job.chain, denoiser, job.config.trained_numbers, recompute=job.choice.recompute
+    )
+    kept = _train(job, sampler)
     words = kept_words(job.config, job.log.events(), kept)
     if words:
         job.progress.say(words)
     merge(job.adapter, job.out / "adapter" if is_first() else None)
+    chain, table = learned_chain(sampler, job.chain)
     if is_first():
-        model = job.model
-        table = table_of(build_sampler(job.chain, model.denoiser))
-        export(
-            model.denoiser, model.scheduler_config, asdict(job.chain), job.out / "model",
-            table=table,
-        )  # fmt: skip
-    return kept
+        config, folder = job.model.scheduler_config, job.out / "model"
+        export(denoiser, config, asdict(chain), folder, table=table)
+    return kept, chain
 
 
-def _train(job: Job) -> int:
+def _train(job: Job, sampler: Sampler) -> int:
     config, watch = job.config, None
-    sampler = build_sampler(job.chain, job.model.denoiser, recompute=job.choice.recompute)
     sampler.keep = job.choice.keep
     if job.data.selection is not None:
         phi = job.phis[config.select.features]

@@ -155,7 +155,8 @@ class _Finetuned:
 
     @cached_property
     def after(self) -> Measured:
-        return self._judged("finetuned", self.model, self.chain)
+        learned = self.model.chain if self.config.trained_numbers else None
+        return self._judged("finetuned", self.model, learned or self.chain)
 
     @property
     def chain(self) -> ChainConfig:

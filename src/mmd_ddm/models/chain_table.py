@@ -42,9 +42,7 @@ def table_in(denoiser: Denoiser) -> ChainTable:
     if "table" not in denoiser.beside:
         config, name = denoiser.scheduler_config, denoiser.source or "this model"
         if config.get("sampler") != "learned":
-            raise ValueError(
-                f"no learned sampler in {name}: finetune with trained = times+coefficients"
-            )
+            raise ValueError(f"no learned sampler in {name}: finetune with trained = sampler")
         if config.get("table_weights") != weights_sha256(denoiser.network):
             raise ValueError(f"the learned sampler in {name} is of other weights")
         denoiser.beside["table"] = _read(config, name)

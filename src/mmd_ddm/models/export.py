@@ -148,8 +148,9 @@ def _few_step_scheduler(
         calls["sampler"] = chain["sampler"]
         if table is not None:
             calls["times"], calls["alpha_bars"] = list(table.times), list(table.alpha_bars)
-            rows = enumerate(table.weights.tolist(), 2)
-            calls["table"], calls["steps"] = [row[:n] for n, row in rows], len(chain["times"])
+            calls["table"], calls["steps"] = table.rows(), len(chain["times"])
+        if chain["sampler"] == "learned":
+            calls["table_weights"] = weights_sha256(denoiser.network)
     return scheduling_few_step.FewStepScheduler(
         prediction_type=denoiser.prediction,
         clip_sample=chain["clip"],

@@ -29,7 +29,7 @@ def check_trained(trained: str) -> None:
     Raises:
         ValueError: another name, or peft is not installed.
     """
-    if trained not in ("all", "no-convolutions", "lora"):
+    if trained not in ("", "all", "no-convolutions", "lora"):
         raise ValueError(f"trained is all, no-convolutions or lora; got {trained!r}")
     if trained == "lora" and find_spec("peft") is None:
         raise ValueError("trained = lora needs peft: pip install 'mmd-ddm[lora]'")
@@ -40,7 +40,7 @@ def adapt(network: nn.Module, trained: str, rank: int = 8, seed: int = 0) -> Any
 
     Args:
         network: changed in place; the function it computes is not.
-        trained: ``all``, ``no-convolutions`` or ``lora``.
+        trained: ``all``, ``no-convolutions`` or ``lora``; empty for none.
         rank: of the additions.
         seed: of their first values.
 
@@ -51,8 +51,8 @@ def adapt(network: nn.Module, trained: str, rank: int = 8, seed: int = 0) -> Any
         ValueError: whatever `check_trained` refuses.
     """
     check_trained(trained)
-    network.requires_grad_(True)
-    if trained == "all":
+    network.requires_grad_(bool(trained))
+    if trained in ("", "all"):
         return None
     if trained == "no-convolutions":
         for layer in network.modules():

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mmd_ddm.maths.times import check_times
 from mmd_ddm.models.chain_table import ChainTable, table_in
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Sampler, Walk
@@ -34,20 +35,20 @@ from mmd_ddm.samplers.table import table_of
 
 __all__ = ["Learned", "Trainable"]
 
-_STEP = 1e-4  # in lambda, of the differences
+_STEP = 1e-6  # in lambda, of the differences: less than there is between training times
 
 
 class _OfTable(Sampler):
     """Walks a table."""
 
     @abstractmethod
-    def numbers(self) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k+1"]]:
-        """The times and the weights, as tensors of the network's kind."""
+    def numbers(self, like: Tensor) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k+1"]]:
+        """The times and the weights, as tensors of the kind of another."""
 
     def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
         """A row of the table."""
         if not walk.history:
-            walk.history = [*self.numbers(), x_t]
+            walk.history = [*self.numbers(x_t), x_t]
         times, weights, *known = walk.history
         i = len(known) - 1
         x_0, _ = walk.ask(self.denoiser.predict, x_t, times[i].expand(len(x_t)))
@@ -79,21 +80,16 @@ class Learned(_OfTable):
         recompute: bool = False,
     ) -> None:
         super().__init__(denoiser, times, clip=clip, recompute=recompute)
-        learned = table_in(denoiser).times
-        if clip or tuple(self.times) != learned:
+        self.table = table_in(denoiser)
+        if clip or self.times != check_times(self.table.times, len(self.schedule)):
             raise ValueError(
-                f"this sampler was learned for times {[*learned]} without clipping; got "
+                f"this sampler was learned for times {[*self.table.times]} without clipping; got "
                 f"{[*self.times]}{', clipped' * clip}: name neither steps, times nor spacing"
             )
 
-    def constants(self) -> list[Any]:
-        """The table."""
-        return table_in(self.denoiser).rows()
-
-    def numbers(self) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k+1"]]:
+    def numbers(self, like: Tensor) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k+1"]]:
         """Constants."""
-        table, like = table_in(self.denoiser), next(self.denoiser.network.parameters())
-        return like.new_tensor(table.times), table.weights.to(like)
+        return like.new_tensor(self.table.times), self.table.weights.to(like)
 
 
 class Trainable(_OfTable):
@@ -102,17 +98,21 @@ class Trainable(_OfTable):
     Args:
         start: the deterministic solver to begin as, of one network call a step.
         solver: makes it again at other times.
-        coefficients: train these too, not the times alone.
+        times: train these.
+        coefficients: train these.
 
     Raises:
         ValueError: a solver that has no table, or of several calls a step.
     """
+
+    NUMBERS = ("shares", "offsets")  # the weights that are its own
 
     def __init__(
         self,
         start: Sampler,
         solver: Callable[[Sequence[float]], Sampler],
         *,
+        times: bool = True,
         coefficients: bool = False,
     ) -> None:
         super().__init__(start.denoiser, start.times, recompute=start.recompute)
@@ -127,29 +127,30 @@ class Trainable(_OfTable):
         clock = np.array([self.schedule.log_snr(t) for t in (*start.times, 0)])
         self._start, self._way = clock[0], clock[-1] - clock[0]
         like = next(self.denoiser.network.parameters())
-        self.shares = nn.Parameter(like.new_tensor(np.log(np.diff(clock) / self._way)))
+        shares = like.new_tensor(np.log(np.diff(clock) / self._way))
+        self.shares = nn.Parameter(shares, requires_grad=times)
         self.offsets = nn.Parameter(like.new_zeros(n, n + 1), requires_grad=coefficients)
 
     def table(self) -> ChainTable:
         """As it stands."""
         with torch.no_grad():
-            times, weights = self.numbers()
+            times, weights = self.numbers(self.offsets.double())
         at = tuple(map(float, times))
-        return ChainTable(at, tuple(map(self.schedule.abar, at)), weights.double())
+        return ChainTable(at, tuple(map(self.schedule.abar, at)), weights.cpu())
 
     def constants(self) -> list[Any]:
         """Its numbers."""
         table = self.table()
         return [table.times, table.rows()]
 
-    def numbers(self) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k+1"]]:
+    def numbers(self, like: Tensor) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k+1"]]:
         """Differentiable in the weights."""
-        n, kind = len(self.times), self.offsets
+        n = len(self.times)
         passed = self.shares.double().softmax(0).cumsum(0)[:-1]
         clock = self._start + self._way * torch.cat([passed.new_zeros(1), passed])
         solved = _Differences.apply(self._solved, clock)
         times, weights = solved[:n], solved[n:].view(n, n + 1)
-        return times.to(kind), weights.to(kind) + self.offsets.tril(1)
+        return times.to(like), (weights + self.offsets.tril(1)).to(like)
 
     def _solved(self, clock: np.ndarray) -> np.ndarray:
         """Times and the solver's table, in one line, by the times in lambda."""

@@ -41,6 +41,7 @@ from mmd_ddm.samplers.dpm_solver import DPMSolver, DPMSolverFast
 from mmd_ddm.samplers.dpm_solver_pp import DPMSolverPP
 from mmd_ddm.samplers.fastdpm import FastDPMVar
 from mmd_ddm.samplers.genie import GENIE, GENIEHead
+from mmd_ddm.samplers.learned import Learned
 from mmd_ddm.samplers.ode import Heun
 from mmd_ddm.samplers.pndm import FPNDM, IPNDM, SPNDM
 from mmd_ddm.samplers.unipc import UniPC
@@ -123,7 +124,7 @@ def make_sampler(
     """A sampler by its name.
 
     Args:
-        name: a key of `SAMPLERS`.
+        name: a key of `SAMPLERS`; or ``learned``, of a model that brings its own.
         denoiser: as in `Sampler`.
         times: as in `Sampler`.
         eta: for the samplers that take it; the others accept 0 only.
@@ -135,6 +136,8 @@ def make_sampler(
         ValueError: an unknown name, an eta or order the sampler has no use for, or times it
             cannot visit.
     """
+    if name == "learned":
+        return Learned(denoiser, times, clip=clip, recompute=recompute)
     if name not in SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}; choose one of {', '.join(SAMPLERS)}")
     options: dict[str, Any] = {"clip": clip, "recompute": recompute}

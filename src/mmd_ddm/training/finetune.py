@@ -25,6 +25,7 @@ from mmd_ddm.maths.random import generator
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.launch import world
 from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.learned import Trainable
 from mmd_ddm.training.loop import Update, train
 from mmd_ddm.training.losses.mmd import mmd_step
 from mmd_ddm.training.objective import Objective
@@ -44,7 +45,8 @@ def finetune(
 ) -> int:
     """Finetune the sampler's denoiser in place; resumes from ``checkpoint_path`` if there.
 
-    The weights that take a gradient are trained; see `mmd_ddm.models.lora`.
+    The weights that take a gradient are trained, of the network (see `mmd_ddm.models.lora`) and of
+    the sampler itself (`mmd_ddm.samplers.learned`).
 
     Args:
         config: the settings.
@@ -68,7 +70,9 @@ def finetune(
     # Dropout off: the chain that is trained is the chain that is sampled.
     network = sampler.denoiser.network.eval()
     sampler.denoiser.use_fast_layout()
-    state = TrainingState(config, network, checkpoint_path)
+    rates = functools.partial(_rate_of, config)
+    whole = sampler if isinstance(sampler, Trainable) else network
+    state = TrainingState(config, whole, checkpoint_path, rates)
     if state.stopped:
         on_event(event="stop", step=state.step, message=state.stopped)
     if evaluate is not None and state.first_kid is None:
@@ -137,6 +141,11 @@ def trained_steps(config: FinetuneConfig, steps: int, step: int) -> list[int] | 
         return list(range(steps - int(count), steps))
     draw = generator(config.seed, 0, step, "backward")
     return sorted(torch.randperm(steps, generator=draw)[: int(count)].tolist())
+
+
+def _rate_of(config: FinetuneConfig, name: str) -> float:
+    """Of a weight, in multiples of lr: the sampler's own numbers have a rate of their own."""
+    return config.sampler_lr / (config.lr or math.inf) if name in Trainable.NUMBERS else 1.0
 
 
 def _learning_rate(config: FinetuneConfig, step: int) -> float:

@@ -34,6 +34,7 @@ class TrainingState:
         config: Adam's rate, the decay of the average, the clipping, how many states to keep.
         network: on its device; those of its weights that take a gradient are trained.
         path: file of the newest state.
+        rates: of a weight by its name, in multiples of the learning rate.
 
     Attributes:
         step: iterations done.
@@ -54,15 +55,21 @@ class TrainingState:
         config: FinetuneConfig | PretrainConfig | HeadConfig,
         network: nn.Module,
         path: Path,
+        rates: Callable[[str], float] = lambda name: 1.0,
     ) -> None:
         self.config = config
         self.network = network
         self.path = path
         fused = self.device.type in ("cpu", "cuda")
-        self.trained = [p for p in network.parameters() if p.requires_grad]
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, p in network.named_parameters():
+            if p.requires_grad:
+                groups.setdefault(rates(name), []).append(p)
+        self.trained = [p for group in groups.values() for p in group]
         self.optimizer = torch.optim.Adam(
-            self.trained, config.lr, betas=(0.9, 0.999), eps=1e-8, fused=fused
-        )
+            [{"params": group, "rate": rate} for rate, group in groups.items()],
+            config.lr, betas=(0.9, 0.999), eps=1e-8, fused=fused,
+        )  # fmt: skip
         self.ema = EMAModel(self.trained, decay=config.ema_decay, foreach=True)
         self.step = 0
         self.best: dict[str, Any] = {
@@ -156,7 +163,7 @@ class TrainingState:
         value, grad_norm = torch.stack([loss.detach().float(), norm.float()]).tolist()
         if math.isfinite(grad_norm) and math.isfinite(value):
             for group in self.optimizer.param_groups:
-                group["lr"] = rate * self.rate_scale
+                group["lr"] = rate * self.rate_scale * group["rate"]
             self.optimizer.step()
             self.ema.step(self.trained)
             self.bad_steps = 0

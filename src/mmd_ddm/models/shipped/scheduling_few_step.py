@@ -38,6 +38,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         steps: of the sampler, each of one network call or more; by default one.
         table: a row a call, of what the next state is made of: its share of the first state, then
             of the prediction of x_0 in this and each earlier call.
+        table_weights: hash of the weights that the table was learned with, if it was.
         clip_sample: clamp predictions of x_0 to [-1, 1]; DDIM alone.
         num_train_timesteps: T of the training.
         beta_start: of the training schedule, for the record.
@@ -58,6 +59,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         sampler: str = "ddim",
         steps: int | None = None,
         table: list[list[float]] | None = None,
+        table_weights: str | None = None,
         clip_sample: bool = False,
         num_train_timesteps: int = 1000,
         beta_start: float = 1e-4,
