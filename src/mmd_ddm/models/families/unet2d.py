@@ -36,7 +36,7 @@ from mmd_ddm.models.scheduler_config import SchedulerConfig
 
 __all__ = ["PREDICTIONS", "UNet2D", "without_variance"]
 
-_LAYERS = 1000  # of a block; networks have 1 to 4
+_LAYERS = 100  # of a block; networks have 1 to 4
 _LATENT = {"vae", "vqvae", "movq"}
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
