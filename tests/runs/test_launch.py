@@ -163,9 +163,11 @@ def test_a_task_of_mpirun_is_one_of_several_or_refused(theirs):
 
 
 def test_a_port_that_there_is_not_is_refused():
-    for port in ("0", "65536", "http"):
+    for port in ("65536", "-1", "http"):
         with launched({**TORCHRUN, "MASTER_PORT": port}):
-            with pytest.raises(ValueError, match=f"MASTER_PORT is '{port}': a port is a number"):
+            with pytest.raises(
+                ValueError, match=f"MASTER_PORT is '{port}': a port is a number up to"
+            ):
                 check_launch()
 
 

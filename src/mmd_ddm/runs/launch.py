@@ -91,8 +91,8 @@ def check_launch() -> None:
             f"WORLD_SIZE is {size}, and {missing} not set; {_alone_without('WORLD_SIZE')}"
         )
     port = given.get("MASTER_PORT", "")  # of a process that is alone, anything
-    if size > 1 and not (_is_number(port) and 0 < int(port) <= _PORTS):
-        raise ValueError(f"MASTER_PORT is {port[:40]!r}: a port is a number from 1 to {_PORTS}")
+    if size > 1 and not (_is_number(port) and int(port) <= _PORTS):
+        raise ValueError(f"MASTER_PORT is {port[:40]!r}: a port is a number up to {_PORTS}")
 
 
 def _of_others() -> dict[str, str]:
