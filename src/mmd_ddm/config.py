@@ -21,25 +21,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 __all__ = [
-    "ChainConfig",
-    "FinetuneConfig",
-    "HeadConfig",
-    "NetworkConfig",
-    "ObjectiveConfig",
-    "PretrainConfig",
-    "ReadConfig",
-    "SelectConfig",
-    "check_seed",
-    "from_mapping",
-    "load",
-    "override",
-    "to_mapping",
-    "whole",
-]
+    "ChainConfig", "FinetuneConfig", "HeadConfig", "NetworkConfig", "ObjectiveConfig",
+    "PretrainConfig", "ReadConfig", "SelectConfig", "check_seed", "from_mapping", "load",
+    "override", "to_mapping", "whole",
+]  # fmt: skip
 
 T = TypeVar("T")
-_WEIGHTS = ("all", "no-convolutions", "lora")
-_NUMBERS = ("times", "coefficients", "sampler")
+_WEIGHTS = ("all", "no-convolutions", "lora", "")
+_NUMBERS = ("", "times", "coefficients", "sampler")
+_TRAINED = {f"{w}{'+' * bool(w and n)}{n}": (w, n) for w in _WEIGHTS for n in _NUMBERS if w or n}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,12 +140,10 @@ class FinetuneConfig(ReadConfig):
         _at_least(self, batch_size=2, judge_samples=2)  # Eq. 7 needs 2 of a kind
         _at_least(self, iterations=0, micro_batch=0, lora_rank=1, sampler_lr=0)
         _check_training(self)
-        parts = (self.trained_weights, self.trained_numbers)
-        if not any(parts) or "+".join(filter(None, parts)) != self.trained:
+        if self.trained not in _TRAINED:
             raise ValueError(
-                f"trained is one of {', '.join(_WEIGHTS)} (weights of the network), one of "
-                f"{', '.join(_NUMBERS)} (numbers of the sampler), or both, as all+times; got "
-                f"{self.trained!r}"
+                "trained is all, no-convolutions or lora, of the network; times, coefficients or "
+                f"sampler, of the chain; or both, as all+times; got {self.trained!r}"
             )
         # The space of the model itself is recorded under its full name, which holds elsewhere too.
         own = {"denoiser": f"denoiser:{self.model}"}
@@ -174,14 +162,12 @@ class FinetuneConfig(ReadConfig):
     @property
     def trained_weights(self) -> str:
         """Which weights of the network are trained; empty for none."""
-        first = self.trained.partition("+")[0]
-        return first if first in _WEIGHTS else ""
+        return _TRAINED[self.trained][0]
 
     @property
     def trained_numbers(self) -> str:
         """Which numbers of the sampler are trained; empty for none."""
-        last = self.trained.rpartition("+")[2]
-        return last if last in _NUMBERS else ""
+        return _TRAINED[self.trained][1]
 
 
 @dataclass(frozen=True)

@@ -125,3 +125,11 @@ def test_an_extractor_that_is_no_function_is_refused():
     phi.register_forward_hook(lambda *_: phi.weight.data.add_(1))
     with pytest.raises(ValueError, match="counting gives the first image of made up another"):
         cached_features(image_set(), phi)
+
+
+def test_vectors_that_are_not_numbers_are_refused(cache):
+    phi = Counting()
+    phi.register_forward_hook(lambda module, given, found: found.log())  # of black pixels, -inf
+    with pytest.raises(ValueError, match="counting gives images of made up vectors that are not"):
+        cached_features(image_set(), phi)
+    assert not list(cache.rglob("*.npy"))

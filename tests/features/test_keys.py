@@ -100,7 +100,7 @@ def test_settings_of_a_space_are_in_its_key(setting, tmp_path):
     save_model(tmp_path / "base")
     one, two = (make_features(f"denoiser:{tmp_path / 'base'}", 1) for _ in range(2))
     setattr(two, setting, 20.0)
-    del two.settings  # which are those of the space as it was made
+    del two._made_with  # which are those of the space as it was made
     assert one.sha256 != two.sha256
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mmd_ddm.data.images import load_images
 from mmd_ddm.features.base import pool_levels, to_channels
@@ -357,3 +357,12 @@ def test_a_network_of_another_layout_has_no_denoiser_space(tiny_unet, schedule, 
 def test_no_model_no_denoiser_space():
     with pytest.raises(ValueError, match="no model at 'nowhere'"):
         make_features("denoiser:nowhere", 1)
+
+
+def test_weights_that_are_not_numbers_are_refused_by_name(encoder_file, tmp_path):
+    state = load_file(encoder_file)
+    state["mean"][3] = float("nan")
+    save_file(state, tmp_path / "nan.safetensors")
+    said = r"^encoder:.*nan\.safetensors\+uint8 has weights that are not numbers, in phi\.mean"
+    with pytest.raises(ValueError, match=said):
+        make_features(f"encoder:{tmp_path / 'nan.safetensors'}+uint8", 1)

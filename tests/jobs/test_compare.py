@@ -360,10 +360,14 @@ def test_an_encoder_of_ones_own_goes_by_its_name(workplace, tmp_path):
     assert list(content["spaces"]) == ["pixels", "random", "encoder"]
 
 
-def test_other_counts_need_another_folder(workplace, capsys):
+def test_more_images_replace_the_table_and_fewer_need_another_folder(workplace, tmp_path, capsys):
     assert workplace("--samplers", "ddim", "--steps", "3") == 0
-    assert workplace("--samplers", "ddim", "--steps", "3", "-n", "5") == 2
-    assert "samples: 4 -> 5" in capsys.readouterr().err
+    assert workplace("--samplers", "ddim", "--steps", "3", "-n", "5") == 0
+    content = json.loads((tmp_path / "table" / "bench.json").read_text())
+    assert content["protocol"]["samples"] == 5
+    assert len(content["rows"]) == 1
+    assert workplace("--samplers", "ddim", "--steps", "3", "-n", "4") == 2
+    assert "samples: 5 -> 4" in capsys.readouterr().err
 
 
 # The Frechet distance with one side kept

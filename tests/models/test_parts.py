@@ -176,3 +176,13 @@ class TestHub:
         with pytest.raises(ValueError, match=r"cannot load owner/name: .*safetensors") as caught:
             load_model("owner/name")
         assert "\n" not in str(caught.value)
+
+    def test_a_latent_one_is_known_by_what_its_repository_holds(self, tiny_unet, snapshot):
+        """Three channels and no index: its network alone would pass for one of pixels."""
+        tiny_unet(3).save_pretrained(snapshot / "unet")
+        DDPMScheduler().save_pretrained(snapshot / "scheduler")
+        assert load_model("owner/name").denoiser.shape == (3, 8, 8)
+        (snapshot / "vae").mkdir()
+        (snapshot / "vae" / "config.json").write_text("{}")
+        with pytest.raises(ValueError, match="owner/name is a latent diffusion model"):
+            load_model("owner/name")

@@ -171,7 +171,7 @@ def test_more_ranks_than_images_are_refused_in_one_line(tmp_path, monkeypatch):
     words = ("finetune", "fashion-mnist", "--data", "fashion-mnist", "--batch-size", 4)
     monkeypatch.setenv("WORLD_SIZE", "8")
     for name in ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.setenv(name, "0")
+        monkeypatch.setenv(name, "1")
     for rank, lines in (("0", 1), ("5", 0)):
         monkeypatch.setenv("RANK", rank)
         done = mmd_ddm(tmp_path, *words, "--out", "new")
@@ -183,7 +183,7 @@ def test_more_ranks_than_images_are_refused_in_one_line(tmp_path, monkeypatch):
 
 def test_verbs_that_cannot_share_say_so(tmp_path, monkeypatch):
     for name in NAMES:
-        monkeypatch.setenv(name, "2" if name == "WORLD_SIZE" else "0")
+        monkeypatch.setenv(name, {"WORLD_SIZE": "2", "MASTER_PORT": "1"}.get(name, "0"))
     done = mmd_ddm(tmp_path, "pretrain", "--data", "x", "--out", "new")
     assert done.code == 2
     assert "pretrain works in one process, and 2 were started" in done.err

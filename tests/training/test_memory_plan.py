@@ -164,7 +164,7 @@ def leave(monkeypatch, budget):
 
 
 def test_a_run_that_cannot_fit_leaves_no_trace(folder, monkeypatch):
-    leave(monkeypatch, 1000)
+    leave(monkeypatch, 200_000)  # the weights have 180 thousand
     for done in (mmd_ddm(folder, *WORDS), finetune(folder, "none")):
         assert done.code == 2
         assert done.err.startswith("mmd-ddm: error: a batch of ")

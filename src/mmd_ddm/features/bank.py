@@ -69,20 +69,26 @@ def cached_features(
         on_batch: told how many images each batch had, if they have to be computed.
 
     Raises:
-        ValueError: the extractor gives an image another vector each time.
+        ValueError: the extractor gives an image another vector each time, or no numbers.
     """
     (first,) = extract(images.pixels[:1], phi, device=device).numpy()
     key = key_of(code_sha256(), images.sha256, phi.sha256, torch.device(device).type)
 
     def compute() -> np.ndarray:
-        return extract(images.pixels, phi, device=device, on_batch=on_batch).numpy()
+        found = extract(images.pixels, phi, device=device, on_batch=on_batch).numpy()
+        if not np.isfinite(found).all():
+            raise ValueError(
+                f"{phi.name} gives images of {images.source} vectors that are not numbers: choose "
+                "another space, or other weights of it"
+            )
+        return found
 
     def read(path: Path) -> Tensor:
         # Copy-on-write, so that torch may treat the array as writable.
         bank = np.load(path, mmap_mode="c")
         # Its name says whose it is, but files are copied and renamed.
         of_phi = bank.shape == (len(images), len(first)) and np.allclose(
-            bank[0], first, rtol=1e-2, atol=1e-2 * float(np.abs(first).max()), equal_nan=True
+            bank[0], first, rtol=1e-2, atol=1e-2 * float(np.abs(first).max())
         )
         if not of_phi:
             raise ValueError(

@@ -17,7 +17,7 @@ from mmd_ddm.runs.fingerprint import settings_of, source_sha256, weights_sha256
 __all__ = ["FeatureExtractor", "Rounded", "normalised", "pool_levels", "to_channels"]
 
 # Of the settings of a space: its name and code are told beside them.
-_NO_SETTINGS = {"name", "dim", "settings", "weight_digests", "class_weights"}
+_NO_SETTINGS = {"name", "dim", "_made_with", "weight_digests", "class_weights"}
 _SIZEABLE = 1000  # values of a tensor that no two networks have in common by chance
 
 
@@ -50,16 +50,16 @@ class FeatureExtractor(nn.Module, ABC):
     def freeze(self) -> None:
         """Weights take no gradient, batch statistics stay as they are."""
         self.eval().requires_grad_(False)
-        _ = self.settings  # before it is called, which may count or keep something
+        _ = self._made_with  # before it is called, which may count or keep something
 
     @property
     def sha256(self) -> str:
         """Of weights, settings of all layers, and code that is not ours; names the space."""
-        about = json.dumps([self.name, self.settings, source_sha256(type(self))], default=str)
+        about = json.dumps([self.name, self._made_with, source_sha256(type(self))], default=str)
         return weights_sha256(self, about)
 
     @cached_property
-    def settings(self) -> Any:
+    def _made_with(self) -> Any:
         """What its vectors depend on besides weights, as JSON values."""
         return settings_of(self, _NO_SETTINGS)
 

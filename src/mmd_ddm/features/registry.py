@@ -91,6 +91,11 @@ def make_features(name: str, channels: int) -> FeatureExtractor:
     if bare != name:
         phi = Rounded(phi)
     phi.freeze()
+    for key, weights in phi.state_dict().items():
+        if weights.is_floating_point() and not bool(weights.isfinite().all()):
+            raise ValueError(
+                f"{name} has weights that are not numbers, in {key}: take another file of them"
+            )
     return phi
 
 

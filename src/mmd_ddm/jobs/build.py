@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,9 +13,11 @@ from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, from_mapp
 from mmd_ddm.data.images import Split, load_images
 from mmd_ddm.data.split import split_images
 from mmd_ddm.maths.times import check_start, check_times, select_times
-from mmd_ddm.models.find import find_model, shorten
+from mmd_ddm.models.find import find_model, shorten, typed
 from mmd_ddm.models.load import load_denoiser
+from mmd_ddm.models.parts import check_room
 from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.runs.progress import Progress
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.registry import make_sampler
 
@@ -28,6 +31,7 @@ __all__ = [
     "load_model",
     "precision_dtype",
     "resolve_chain",
+    "say_notes",
 ]
 
 _CLIPPING = ("ddim", "ddpm-small", "ddpm-large", "heun")  # those that read clip_sample there
@@ -108,7 +112,7 @@ def load_model(
         chain = from_mapping(ChainConfig, own) if own else None
     except Exception as error:  # a damaged model raises a dozen kinds
         if isinstance(error, ValueError) and str(source) in str(error):  # says what and where
-            raise
+            raise ValueError(str(error).replace(str(source), typed(source))) from error
         raise ValueError(f"cannot load {name}: {shorten(error)}") from error
     denoiser.autocast = autocast
     check_channels(denoiser.shape[0], f"{name} draws")
@@ -224,7 +228,8 @@ def build_network(config: NetworkConfig, shape: Sequence[int]) -> nn.Module:
                 f"network.attention_head_dim = {config.attention_head_dim} is more than the "
                 f"{width} of network.channels it attends over"
             )
-    return UNet2DModel(
+    make = partial(
+        UNet2DModel,
         sample_size=shape[1] if shape[1] == shape[2] else (shape[1], shape[2]),
         in_channels=shape[0],
         out_channels=shape[0],
@@ -239,3 +244,11 @@ def build_network(config: NetworkConfig, shape: Sequence[int]) -> nn.Module:
         attention_head_dim=config.attention_head_dim,
         norm_num_groups=config.norm_num_groups,
     )
+    check_room(make, f"network.channels = {list(config.channels)}")
+    return make()
+
+
+def say_notes(model: Denoiser, progress: Progress) -> None:
+    """What was loaded, and what was not used of it."""
+    for note in model.notes:
+        progress.say(note)

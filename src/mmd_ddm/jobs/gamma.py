@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmd_ddm.config import ReadConfig, check_seed
 from mmd_ddm.data.images import load_images, say_read
-from mmd_ddm.jobs.build import Model, load_model
+from mmd_ddm.jobs.build import Model, load_model, say_notes
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
@@ -56,6 +56,7 @@ def estimate_gamma(
         raise ValueError(f"-n and --batch-size must be at least 1; got {n} and {batch_size}")
     check_seed(seed)
     denoiser = load_model(model, device).denoiser
+    say_notes(denoiser, progress)
     path = gamma_file(denoiser.source)
     check_writable(path)
     images = load_images(data, denoiser.shape, read)

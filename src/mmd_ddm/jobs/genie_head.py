@@ -7,7 +7,7 @@ import torch
 
 from mmd_ddm.config import HeadConfig, to_mapping
 from mmd_ddm.data.images import load_images, say_read
-from mmd_ddm.jobs.build import Model, load_model
+from mmd_ddm.jobs.build import Model, load_model, say_notes
 from mmd_ddm.jobs.longer import note_longer
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.models.genie_head import GenieHead, head_folder
@@ -36,6 +36,7 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
         ValueError: a model that is in no folder, or a head that was made otherwise.
     """
     denoiser = load_model(model, config.device).denoiser
+    say_notes(denoiser, progress)
     folder, weights = head_folder(denoiser.source), weights_sha256(denoiser.network)
     check_writable(folder)
     images = load_images(config.data, denoiser.shape, config)

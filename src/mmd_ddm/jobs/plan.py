@@ -7,7 +7,7 @@ from pathlib import Path
 from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.features.registry import make_features
-from mmd_ddm.jobs.build import build_device, build_sampler, load_model
+from mmd_ddm.jobs.build import build_device, build_sampler, load_model, say_notes
 from mmd_ddm.models.lora import adapt
 from mmd_ddm.runs.folder import read_events
 from mmd_ddm.runs.launch import world
@@ -79,6 +79,7 @@ def plan(config: FinetuneConfig, progress: Progress = silent) -> Plan:
     """
     device = build_device(config.device)
     denoiser = load_model(config.model, device, config.precision).denoiser
+    say_notes(denoiser, progress)
     adapt(denoiser.network, config.trained_weights, config.lora_rank)
     names = config.objective.features
     phis = [make_features(name, denoiser.shape[0]).to(device) for name in names]

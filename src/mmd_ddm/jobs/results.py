@@ -98,8 +98,9 @@ class FinetuneResult:
     @property
     def samplers(self) -> dict[str, Sampler]:
         """The chain over ``base``, as it was given, and over ``finetuned``."""
+        chain = self.config.chain if self.config.trained_numbers else self.chain
         return {
-            "base": build_sampler(self.config.chain, self.base.denoiser),
+            "base": build_sampler(chain, self.base.denoiser),
             "finetuned": self.sampler,
         }
 

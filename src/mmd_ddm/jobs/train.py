@@ -22,6 +22,7 @@ from mmd_ddm.jobs.build import (
     build_sampler,
     load_model,
     resolve_chain,
+    say_notes,
 )
 from mmd_ddm.jobs.learned import learned_chain, trainable_sampler
 from mmd_ddm.jobs.longer import note_longer
@@ -112,8 +113,7 @@ def prepare(
     device = build_device(config.device)
     model = model or load_model(config.model, device, config.precision)
     denoiser = model.denoiser
-    for note in denoiser.notes:
-        progress.say(note)
+    say_notes(denoiser, progress)
     denoiser.use_fast_layout()  # before the base is timed, as the finetuned model will be
     chain = resolve_chain(config.chain, denoiser)
     trainable_sampler(chain, denoiser, config.trained_numbers)

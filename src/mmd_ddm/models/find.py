@@ -13,6 +13,7 @@ __all__ = [
     "is_model",
     "read_index",
     "shorten",
+    "typed",
     "upload",
 ]
 
@@ -48,6 +49,11 @@ def find_model(name: str) -> Path | str:
             f"give its folder): {shorten(error)}"
         ) from error
     return name
+
+
+def typed(source: str | Path) -> str:
+    """How a person names the model of this folder: a bundled one by its name."""
+    return next((k for k, path in BUNDLED_MODELS.items() if str(path) == str(source)), str(source))
 
 
 def is_model(name: str) -> bool:

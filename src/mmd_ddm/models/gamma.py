@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmd_ddm.models.find import beside_model
+from mmd_ddm.models.find import beside_model, typed
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.files import read_json, write_json
 from mmd_ddm.runs.fingerprint import weights_sha256
@@ -99,9 +99,9 @@ def read_gamma(
     Raises:
         ValueError: none there, half of one, or that of other weights.
     """
-    path, command = gamma_file(source), f"mmd-ddm gamma {source} --data DATA"
+    path, command = gamma_file(source), f"mmd-ddm gamma {typed(source)} --data DATA"
     if not path.is_file():
-        raise ValueError(f"no Gamma of {source}: estimate it with `{command}`")
+        raise ValueError(f"no Gamma of {typed(source)}: estimate it with `{command}`")
     gamma = Gamma.load(path)
     if gamma.weights != weights or (model and gamma.model not in ("", model)):
         raise ValueError(f"{path} is of another model: delete it, then `{command}`")

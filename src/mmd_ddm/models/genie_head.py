@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mmd_ddm.models.find import beside_model, shorten
+from mmd_ddm.models.find import beside_model, shorten, typed
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.files import atomic_write
 from mmd_ddm.runs.fingerprint import weights_sha256
@@ -124,9 +124,10 @@ def read_head(source: str | Path, weights: str, model: str = "") -> GenieHead:
     Raises:
         ValueError: none there, none of ours, or that of another model.
     """
-    path, command = head_folder(source) / _FILE, f"mmd-ddm genie-head {source} --data DATA"
+    path, name = head_folder(source) / _FILE, typed(source)
+    command = f"mmd-ddm genie-head {name} --data DATA"
     if not path.is_file():
-        raise ValueError(f"no GENIE head of {source}: distil it with `{command}`")
+        raise ValueError(f"no GENIE head of {name}: distil it with `{command}`")
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata()

@@ -5,22 +5,32 @@ if it keeps an average, but the scheduler once, in the folder around. Of two net
 one is meant.
 """
 
+import math
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+import torch
+from torch import nn
+
+from mmd_ddm.runs.files import size_text
+
 __all__ = [
+    "check_room",
     "lies_beside",
     "load_network",
     "network_part",
     "quiet",
     "read_scheduler_config",
     "share_weights",
+    "weights_in_files",
 ]
 
 _AVERAGED, _NETWORK = "unet_ema", "unet"
+_HARMLESS = 2**30  # bytes; smaller networks are built, and what is wrong shows by itself
 _STEM = "diffusion_pytorch_model"
 # Of several the first is taken; of `.bin` files no code is run: diffusers reads ``weights_only``.
 _FILES = [(None, "safetensors"), (None, "bin"), ("fp16", "safetensors"), ("fp16", "bin")]
@@ -77,6 +87,38 @@ def load_network(kind: Any, model: str | Path, part: str, **options: Any) -> Any
     raise first
 
 
+def check_room(make: Callable[[], nn.Module], name: str, most: float = math.inf) -> None:
+    """Whether a network can be held, asked of one without values, before memory is taken for it.
+
+    Args:
+        make: builds it, on whatever device torch makes tensors on.
+        name: what says how large it is, for the error.
+        most: as many weights as its files can hold.
+
+    Raises:
+        ValueError: its config says more than its files hold, or than memory has room for.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        weights = sum(p.numel() for p in make().parameters())
+    free = psutil.virtual_memory().available
+    room = ""
+    if 4 * weights > free:
+        room = f"{size_text(free)} of memory are free"
+    elif weights > most and 4 * weights > _HARMLESS:
+        room = f"its files hold {most:,.0f} at most"
+    if room:
+        raise ValueError(
+            f"{name} asks for {weights:,} weights, {size_text(4 * weights)}, but {room}"
+        )
+
+
+def weights_in_files(model: str | Path, part: str) -> float:
+    """At most so many: two bytes each, as in half precision. Of the hub's files, nobody knows."""
+    folder = Path(model) / part
+    files = [path for path in folder.glob(f"{_STEM}*") if path.suffix in (".safetensors", ".bin")]
+    return sum(path.stat().st_size for path in files) / 2 or math.inf
+
+
 def _names(variant: str | None, ending: str) -> tuple[str, str]:
     """Of the file, and of the index of several."""
     dot = f".{variant}" if variant else ""
@@ -112,8 +154,14 @@ def read_scheduler_config(model: str | Path) -> tuple[dict[str, Any], Path | Non
 
 
 def lies_beside(model: str | Path) -> set[str]:
-    """The names of what lies beside a network on this disk."""
-    around = _around(Path(model)) if Path(model).exists() else ()
+    """The names of what lies beside a network on this disk, or with it on the hub."""
+    around: Iterable[Path] = _around(Path(model)) if Path(model).exists() else ()
+    if not around:
+        from huggingface_hub import snapshot_download
+
+        with suppress(OSError, ValueError):  # `find_model` has asked for these
+            found = snapshot_download(str(model), allow_patterns="*.json", local_files_only=True)
+            around = [Path(found)]
     return {part.name for place in around for part in place.iterdir()}
 
 

@@ -25,6 +25,7 @@ from mmd_ddm.jobs.build import (
     build_sampler,
     load_model,
     resolve_chain,
+    say_notes,
 )
 from mmd_ddm.jobs.train import train
 from mmd_ddm.paper.cells import Cell, spatial, with_classes
@@ -172,6 +173,7 @@ def _load(cell: Cell, progress: Progress) -> _Bench:
     config = cell.config
     device = build_device(config.device)
     model = load_model(config.model, device, config.precision)
+    say_notes(model.denoiser, progress)
     channels = model.denoiser.shape[0]
     data = build_data(config, model.denoiser.shape)
     names = [*cell.spaces, *(name for name in (spatial(cell),) if name in FEATURES)]

@@ -79,7 +79,7 @@ def check_launch() -> None:
     if not {"RANK", "WORLD_SIZE"} & given.keys():
         given = {**_of_others(), **given}
         os.environ.update(given)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         _check_number(name, given.get(name, ""))
     size, place = int(given.get("WORLD_SIZE", 1)), int(given.get("RANK", 0))
     if place >= size:
@@ -90,28 +90,32 @@ def check_launch() -> None:
         raise ValueError(
             f"WORLD_SIZE is {size}, and {missing} not set; {_alone_without('WORLD_SIZE')}"
         )
-    if size > 1 and not 0 < int(given["MASTER_PORT"]) <= _PORTS:
-        raise ValueError(f"MASTER_PORT is {given['MASTER_PORT']}: a port is from 1 to {_PORTS}")
+    port = given.get("MASTER_PORT", "")  # of a process that is alone, anything
+    if size > 1 and not (_is_number(port) and int(port) <= _PORTS):
+        raise ValueError(f"MASTER_PORT is {port[:40]!r}: a port is a number up to {_PORTS}")
 
 
 def _of_others() -> dict[str, str]:
     """What torchrun would have said to this task of several; nothing to one that is alone."""
     for names in _AS:
-        _check_number(names["WORLD_SIZE"], os.environ.get(names["WORLD_SIZE"], ""))
-        if (_number(names["WORLD_SIZE"]) or 1) > 1:
+        size = names["WORLD_SIZE"]
+        _check_number("WORLD_SIZE", os.environ.get(size, ""), of=size)
+        if (_number(size) or 1) > 1:
             found = {name: os.environ.get(theirs, "") for name, theirs in names.items()}
             found |= _meeting_of_slurm() if names is _AS[0] else {}
             return {name: value for name, value in found.items() if value}
     return {}
 
 
-def _check_number(name: str, text: str) -> None:
+def _check_number(name: str, text: str, of: str = "") -> None:
     if text and not _is_number(text):
-        raise ValueError(f"{name} is {text[:40]!r} and no number; {_alone_without(name)}")
+        raise ValueError(f"{of or name} is {text[:40]!r} and no number; {_alone_without(name)}")
 
 
 def _alone_without(name: str) -> str:
-    return f"start with torchrun, or unset {name} to work in one process"
+    theirs = [names[name] for names in _AS if os.environ.get(names[name])]
+    unset = " and ".join([name, *theirs])
+    return f"start with torchrun, or unset {unset} to work in one process"
 
 
 def check_shared(verb: str) -> None:

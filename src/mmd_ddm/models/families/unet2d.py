@@ -24,16 +24,19 @@ from torch.func import functional_call
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.find import read_index, shorten
 from mmd_ddm.models.parts import (
+    check_room,
     lies_beside,
     load_network,
     network_part,
     read_scheduler_config,
+    weights_in_files,
 )
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.scheduler_config import SchedulerConfig
 
 __all__ = ["PREDICTIONS", "UNet2D", "without_variance"]
 
+_LAYERS = 100  # of a block; networks have 1 to 4
 _LATENT = {"vae", "vqvae", "movq"}
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
@@ -86,6 +89,12 @@ class UNet2D(Denoiser):
         config = UNet2DModel.load_config(str(model), subfolder=part or None)
         name = str(config.get("_class_name", "network of unknown class"))
         _refuse_other(model, name if name not in networks else "", config)
+        _refuse_deep(model, config)
+        check_room(
+            lambda: networks[name].from_config(config),
+            f"the config of {model}",
+            weights_in_files(model, part),
+        )
         network, loading = load_network(
             networks[name],
             model,
@@ -195,6 +204,13 @@ def _refuse_other(model: str | Path, kind: str, config: Mapping[str, Any]) -> No
         raise ValueError(f"{model} holds a {kind}; an unconditional UNet2DModel is needed")
     if config.get("class_embed_type") or config.get("num_class_embeds"):
         raise ValueError(f"{model} is class-conditional; an unconditional one is needed")
+
+
+def _refuse_deep(model: str | Path, config: Mapping[str, Any]) -> None:
+    """Layers are made one by one, so that not even their number can be asked for first."""
+    layers = config.get("layers_per_block", 1)
+    if isinstance(layers, int) and layers > _LAYERS:
+        raise ValueError(f"layers_per_block of {model} is {layers}: more than {_LAYERS:,}")
 
 
 def _size(sample_size: Any, model: str) -> tuple[int, int]:
