@@ -108,3 +108,10 @@ def test_without_a_gap_there_is_no_share(missing):
     tuned = spaces(o=1.0, judge=4.0)
     assert share_excess(base, tuned, floor, ["o"], ["judge"]) == {}
     assert share_excess(base, tuned, floor, [], ["judge"]) == {}
+
+
+def test_a_base_that_is_the_floor_itself_has_no_gap():
+    """Not even one without an error, which would be certain."""
+    base, tuned = spaces(o=10.0, judge=5.0), spaces(o=1.0, judge=4.0)
+    floor = spaces(o=0.0) | {"judge": base["judge"]}
+    assert share_excess(base, tuned, floor, ["o"], ["judge"]) == {}

@@ -61,3 +61,12 @@ def test_metrics_are_named_with_their_unit():
     assert [metric_name(m) for m in ("kid", "fd", "is", "recall")] == [
         "KID x1000", "FD", "IS", "recall",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("base", [0.0, -0.001])
+def test_no_change_in_per_cent_of_a_base_that_is_not_above_zero(base):
+    results = make_results()
+    results["rows"][0]["spaces"]["encoder"]["kid"] = base
+    row = kid_row(results, "encoder")
+    assert row.change is None
+    assert row.gain.value == pytest.approx(base - 0.0011)

@@ -1,6 +1,7 @@
 """What fits: predicted bytes are those saved, the choice is the fastest, bad news is told."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import psutil
@@ -80,6 +81,13 @@ def test_the_choice_is_the_fastest_of_all_that_fit():
                 for other in choices(COSTS, micro_batch):
                     fits = COSTS.memory(n, other) <= budget
                     assert not fits or COSTS.seconds(n, chosen) <= COSTS.seconds(n, other)
+
+
+def test_of_choices_as_fast_the_largest_micro_batch_is_taken():
+    """Where an image costs the same in any company."""
+    each = Line(0.0, 1e-3)
+    flat = replace(COSTS, forward=each, backward=each, extract=each, extract_backward=each)
+    assert choose(flat, 64, 2**40).micro_batch == 64
 
 
 def test_seconds_count_the_calls():

@@ -217,11 +217,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
 
 
 def test_minutes_stop_a_run_and_the_same_call_goes_on(tmp_path, monkeypatch):
-    """A clock that runs 8 seconds at every look, of which an iteration takes three."""
+    """A clock that runs 16 seconds at every look, of which an iteration takes three."""
     expected = train(CONFIG, tmp_path / "whole")[1]
     clock = count()
-    monkeypatch.setattr(time, "monotonic", lambda: 8.0 * next(clock))
-    config, steps = replace(CONFIG, minutes=1.0), []
+    monkeypatch.setattr(time, "monotonic", lambda: 16.0 * next(clock))
+    config, steps = replace(CONFIG, minutes=2.0), []
     for _ in range(4):
         done, trained = train(config, tmp_path / "parts")
         steps.append((done, saved(tmp_path / "parts", "step")))
