@@ -50,6 +50,13 @@ def test_authentic_against_a_double_loop():
     assert 0 < sum(found[20:]) < 30
 
 
+def test_as_far_as_the_next_image_is_not_authentic():
+    """0.5 lies on a ball of radius 0.5 around 1, 3.25 beyond that around 2."""
+    x, y = (torch.tensor(v)[:, None] for v in ([0.5, 3.25], [1.0, 1.5, 2.0]))
+    assert authentic(nearest(x, y), y).tolist() == [False, True]
+    assert authentic(nearest(x, y[:2]), y[:2]).tolist() == [False, True]
+
+
 def test_nearer_is_the_share_of_pairs_and_is_not_symmetric():
     x, y = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([3.0, 4.0])
     assert nearer(x, y).share == pytest.approx(4 / 6)

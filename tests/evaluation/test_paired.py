@@ -63,6 +63,8 @@ def test_the_best_of_as_many_steps_is_the_measure():
     assert values == {"a": pytest.approx(1.0), "b": pytest.approx(-3.0)}
     assert first["steps"] == 5
     assert second["above_best"] == third["above_best"] == {}
+    _, again = above_best(rows[:2], [kids[1], dict(kids[1])], "a")
+    assert again["above_best"]["a"] == {"kid": 0, "kid_se": 0, "kid_se_drawn": 0}  # the first is
 
 
 def spaces(**values):

@@ -5,7 +5,14 @@ import copy
 import pytest
 from run_folders import make_results
 
-from mmd_ddm.evaluation.scores import Score, before_after, format_score, metric_name
+from mmd_ddm.evaluation.scores import (
+    METRICS,
+    Score,
+    before_after,
+    format_score,
+    metric_name,
+    metrics_in,
+)
 
 
 def kid_row(results, space):
@@ -42,6 +49,8 @@ def test_no_share_where_there_is_no_gap_to_close():
     assert kid_row(results, "lite0").share is None
     results["spaces"]["lite0"]["floor"] = {"kid": 3.0, "kid_se": 0.03}
     assert kid_row(results, "lite0").share is not None
+    results["spaces"]["lite0"]["floor"] = {}
+    assert kid_row(results, "lite0").share is None
 
 
 @pytest.mark.parametrize(
@@ -70,3 +79,11 @@ def test_no_change_in_per_cent_of_a_base_that_is_not_above_zero(base):
     row = kid_row(results, "encoder")
     assert row.change is None
     assert row.gain.value == pytest.approx(base - 0.0011)
+
+
+def test_metrics_of_ones_own_come_behind_the_others():
+    results = make_results()
+    results["rows"][1]["spaces"]["encoder"] |= {"gap": 1.0, "gap_se": 0.1}
+    results["rows"][0]["spaces"]["encoder"] = None
+    results["rows"].append({"name": "images"})
+    assert metrics_in(results) == [*METRICS, "gap"]

@@ -114,6 +114,25 @@ def test_the_sentence_says_what_became_of_a_judge_with_the_share_of_its_gap(gain
     assert "; held-out judge 1" in sentence or gain < -1.96
 
 
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [((1.97, 1.0), "improves, 60 % of the gap closed"), ((0.1, 0.0), "improves, 3.1 % of the"),
+     ((-1.97, 1.0), "gets worse"), ((1.95, 1.0), "is not changed for certain, 60 % of the gap")],
+)  # fmt: skip
+def test_the_page_says_of_every_space_what_became_of_it(gain, words):
+    """The base's KID is 3.272 ± 0.03 and the floor 0."""
+    assert judged([gain]).spaces["judge 0"].text.startswith(words)
+
+
+def test_the_page_says_no_share_where_there_is_no_gap_and_nothing_of_what_is_missing():
+    results = make_results()
+    del results["spaces"]["lite0"]["floor"]
+    results["rows"][-1]["spaces"]["encoder"] = {}
+    spaces = verdict(results).spaces
+    assert spaces["encoder"].text == "not judged"
+    assert spaces["lite0"].text == "improves"
+
+
 def test_without_pairs_scores_count_as_independent():
     """As older results hold them: 3.272 ± 0.03 less 3.17 ± 0.04 is 0.102 ± 0.05."""
     found = verdict(make_results(lite0=(3.17, 0.04), encoder=(0.0011, 0.0002)))

@@ -152,6 +152,7 @@ def test_an_iteration_that_runs_out_of_memory_is_repeated_in_halves(where, tmp_p
     hungry = replace(objective, phi=Hungry(**{where: 3}))
     finetune(CONFIG, sampler, [hungry], tmp_path / "b", lambda **event: events.append(event))
     (fault,) = [event for event in events if event["event"] == "fault"]
+    assert fault["step"] == 3
     assert fault["message"] == (
         "iteration 3 ran out of memory and is repeated with micro_batch 2, 1 network calls kept"
     )
@@ -369,6 +370,7 @@ def test_a_run_that_goes_astray_is_stopped_with_its_best(kids, stops_at, tmp_pat
         ([5, 4, 4.5, 3, 3.5, 2], 2, None, 10),
         ([5, 6, 7, 8, 9, 9], 5, None, 0),  # the last evaluation ends nothing
         ([5, 6, 7, 8, 9, 9], 0, None, 0),
+        ([math.nan] * 6, 2, 4, 4),  # none was ever the lowest: the last average is kept
     ],
 )
 def test_patience_ends_a_run_with_its_best(kids, patience, stops_at, best, tmp_path):

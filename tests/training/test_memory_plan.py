@@ -121,6 +121,17 @@ def test_free_memory_is_shared_by_the_ranks_of_a_machine(monkeypatch):
     assert plan.free_memory(device) == pytest.approx(alone / 4, rel=0.2)
 
 
+@pytest.mark.parametrize(("limit", "free"), [("1000", 600), ("9000", 2000), ("max", 2000)])
+def test_free_memory_is_half_of_what_machine_and_container_leave(
+    limit, free, tmp_path, monkeypatch
+):
+    leave(monkeypatch, 1000)
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("400\n")
+    monkeypatch.setattr(plan, "Path", lambda _: tmp_path)
+    assert plan.free_memory(torch.device("cpu")) == free // 2
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plan")

@@ -135,6 +135,7 @@ def test_pretraining_draws_its_noise_and_its_rows_by_seed_and_step(flip, tmp_pat
     assert {**event, "loss": 0, "seconds": 0} == {
         "event": "train", "step": STEPS, "loss": 0, "images": STEPS * BATCH, "seconds": 0,
     }  # fmt: skip
+    assert 0 < event["seconds"] < 600
     (other,), _ = run(replace(PRETRAIN, flip=not flip), tmp_path / "d")
     assert other["loss"] != event["loss"]
 
