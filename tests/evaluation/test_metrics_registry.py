@@ -167,6 +167,7 @@ def test_metrics_are_chosen_by_space_and_number():
     everywhere = ("kid", "fd", "precision-recall", "density-coverage")
     assert choose_metrics([], [pixels, clip], 100) == [everywhere, (*everywhere, "cmmd")]
     assert choose_metrics([], [pixels], 5) == [everywhere[:3]]
+    assert choose_metrics(["density-coverage"], [pixels], 6) == [("density-coverage",)]
     assert choose_metrics(["cmmd", "fd"], [pixels, clip], 9) == [("fd",), ("cmmd", "fd")]
     for asked, images, said in (
         ("fid", 100, "unknown metric 'fid'; choose of kid, fd"),
