@@ -9,9 +9,11 @@ from mmd_ddm.evaluation.scores import (
     METRICS,
     Score,
     before_after,
+    format_percent,
     format_score,
     metric_name,
     metrics_in,
+    row_label,
 )
 
 
@@ -87,3 +89,27 @@ def test_metrics_of_ones_own_come_behind_the_others():
     results["rows"][0]["spaces"]["encoder"] = None
     results["rows"].append({"name": "images"})
     assert metrics_in(results) == [*METRICS, "gap"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (10.0, "10 %"),
+        (9.94, "9.9 %"),
+        (-10.0, "\N{MINUS SIGN}10 %"),
+        (0.0, "0.0 %"),
+        (None, "\N{EN DASH}"),
+    ],
+)
+def test_per_cent_are_whole_from_ten_up(value, text):
+    assert format_percent(value) == text
+    signed = f"+{text}" if value and value > 0 else text
+    assert format_percent(value, signed=True) == signed
+    assert format_percent(value and value / 100, scale=100) == text
+
+
+def test_rows_that_differ_by_their_model_alone_are_told_apart_by_it():
+    one, other = ({"name": "base", "steps": 5, "model": model} for model in "ab")
+    assert row_label(one, among=[one, other]) == "base, 5 steps, a"
+    assert row_label(one, among=[one, {**other, "steps": 6}]) == "base, 5 steps"
+    assert row_label(one, {**other, "eta": 1.0}, [one]) == "base, 5 steps, eta None"
