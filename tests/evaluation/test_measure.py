@@ -14,6 +14,7 @@ from mmd_ddm.evaluation.measure import (
     equal_quality_steps,
     measure,
     over_seeds,
+    protocol,
 )
 from mmd_ddm.evaluation.space import Space
 from mmd_ddm.features.pixels import Pixels
@@ -80,6 +81,18 @@ def test_the_same_row_is_drawn_once_and_another_one_is_drawn(denoiser, spaces):
     assert bar.drawn == 16
     more = measure(entry(denoiser, times=times), spaces, 5, 7, bar)
     assert (bar.drawn, len(more.images)) == (21, 5)
+
+
+def test_the_protocol_says_of_what_and_how_every_number_is(spaces):
+    real = spaces[0].real
+    found = protocol(real, 8, 7, ["fd"])
+    assert found.pop("noise") == "image i has that of SHA-256(seed/judge/i), in every row"
+    assert found.pop("fd").startswith("Frechet distance")
+    assert found == {
+        "data": "real", "data_sha256": real.sha256, "real": 20, "samples": 8, "seed": 7,
+        "rounding": "uint8",
+    }  # fmt: skip
+    assert {"kid", "fd"} <= protocol(real, 8, 7).keys()
 
 
 def measured(kid, speed=1.0, seed=0, steps=5, se=0.25):

@@ -62,6 +62,7 @@ def test_no_share_where_there_is_no_gap_to_close():
         (-0.00012, 0.00123, "kid", "\N{MINUS SIGN}0.1 ± 1.2"),
         (221.7, 0.0, "fd", "222"),
         (0.0123456, 0.0, "precision", "0.0123"),
+        (0.0, 0.0, "fd", "0"),
     ],
 )
 def test_a_score_is_written_as_precisely_as_it_is_known(value, se, metric, text):

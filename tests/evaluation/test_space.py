@@ -152,6 +152,7 @@ def test_a_metric_of_ones_own_is_computed_by_its_name():
         assert calls == [(12, 24)] * 2
         beside = Space("pixels", "held-out", Pixels(1), real, metrics=("fd", "gap", "kid"))
         assert beside.scores(drawn).keys() == {"fd", "gap", "kid", "kid_se"}
+        assert METRICS["gap"].least == 2
         assert METRICS["gap"].about == "Distance of the means."
         with pytest.raises(ValueError, match="there is a metric 'gap' already"):
             register_metric("gap", gap)

@@ -389,3 +389,9 @@ def test_patience_ends_a_run_with_its_best(kids, patience, stops_at, best, tmp_p
         again, resumed = train(config, tmp_path / "c", kill_at(stops_at + 1), scripted([]))
         assert again == kept
         assert torch.equal(resumed, trained)
+
+
+def test_a_patience_of_one_evaluation_at_every_iteration_ends_with_the_first(tmp_path):
+    config, events = replace(CONFIG, select=SelectConfig(every=1, patience=1, diverged=0)), []
+    train(config, tmp_path / "c", lambda **e: events.append(e), scripted([5.0, 6.0]))
+    assert (events[-1]["event"], events[-1]["step"]) == ("stop", 1)

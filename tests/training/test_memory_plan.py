@@ -1,7 +1,9 @@
 """What fits: predicted bytes are those saved, the choice is the fastest, bad news is told."""
 
 import json
+import time
 from dataclasses import replace
+from itertools import count
 from types import SimpleNamespace
 
 import psutil
@@ -62,6 +64,15 @@ def test_measuring_leaves_no_trace(denoiser):
     weights = sum(p.nbytes for p in denoiser.network.parameters())
     assert costs.trained == 6 * weights  # gradient, Adam's two, average, best, set aside
     assert min(costs.forward.each + costs.forward.fixed, costs.backward(1), costs.extract(1)) > 0
+
+
+def test_seconds_are_those_of_the_processor_forward_and_back(denoiser, monkeypatch):
+    """A clock that ticks once a look: one tick there, one back, at any number of images."""
+    ticks = count()
+    monkeypatch.setattr(time, "process_time", lambda: float(next(ticks)))
+    costs = measure(make_sampler("ddim", denoiser, TIMES), [Pixels(1)])
+    lines = (costs.forward, costs.backward, costs.extract, costs.extract_backward)
+    assert set(lines) == {Line(1.0, 0.0)}
 
 
 def test_everything_is_kept_where_it_fits():
