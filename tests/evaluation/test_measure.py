@@ -83,6 +83,15 @@ def test_the_same_row_is_drawn_once_and_another_one_is_drawn(denoiser, spaces):
     assert (bar.drawn, len(more.images)) == (21, 5)
 
 
+@pytest.mark.parametrize(("batch_size", "sizes"), [(3, {3, 2}), (0, {5})])
+def test_so_many_images_are_drawn_at_once_as_is_said(batch_size, sizes, denoiser, spaces):
+    seen, one = set(), entry(denoiser, times=(611.0 + batch_size, 23.0))
+    with denoiser.network.register_forward_pre_hook(lambda _, x: seen.add(len(x[0]))):
+        found = measure(one, spaces, 5, 7, Bar(), batch_size=batch_size)
+    assert seen == sizes
+    assert found.images.source == "the images of fashion-mnist"
+
+
 def test_the_protocol_says_of_what_and_how_every_number_is(spaces):
     real = spaces[0].real
     found = protocol(real, 8, 7, ["fd"])

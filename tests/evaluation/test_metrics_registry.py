@@ -41,6 +41,7 @@ def test_precision_and_recall_are_torch_fidelitys(n, m):
     x, y = draw(n, 8, 0, scale=0.6), draw(m, 8, 1, mean=0.3)
     expected = calculate_precision_recall_full(x, y, 3)
     assert precision_recall(x, y) == pytest.approx(expected, rel=1e-6)
+    assert precision_recall(x, y, 7) == pytest.approx(calculate_precision_recall_full(x, y, 7))
     precision, recall = expected
     assert precision > recall + 0.1  # a set too narrow: swapped, they would be seen
 

@@ -126,7 +126,9 @@ def test_the_page_says_of_every_space_what_became_of_it(gain, words):
 
 def test_the_page_says_no_share_where_there_is_no_gap_and_nothing_of_what_is_missing():
     results = make_results()
-    del results["spaces"]["lite0"]["floor"]
+    for about in results["spaces"].values():
+        del about["floor"]
+    assert "of its gap" not in verdict(results).sentence
     results["rows"][-1]["spaces"]["encoder"] = {}
     spaces = verdict(results).spaces
     assert spaces["encoder"].text == "not judged"
@@ -186,6 +188,18 @@ def spoil_not_a_number(results):
 
 
 SPOILERS = [value for name, value in sorted(globals().items()) if name.startswith("spoil_")]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(spoil_no_held_out, "no held-out space was evaluated"),
+     (spoil_no_optimised, "no optimised space was evaluated"),
+     (spoil_no_standard_error, "lite0 lacks a standard error of its KID")],
+)  # fmt: skip
+def test_what_is_missing_for_a_verdict_is_said(spoil, said):
+    results = make_results()
+    spoil(results)
+    assert verdict(results).sentence == f"Not judged: {said}."
 
 
 @pytest.mark.parametrize("spoil", SPOILERS)

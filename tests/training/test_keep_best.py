@@ -50,7 +50,8 @@ EVENTS = [
     {"event": "train", "step": 2, "loss": 1.0},
     {"event": "eval", "step": 2, "kid": 0.03, "kid_se": 0.001, "kid_ci95": [0.028, 0.032]},
     {"event": "eval", "step": 4, "kid": 0.02, "kid_se": 0.002, "kid_ci95": [0.016, 0.024]},
-    # Of a run that was resumed after a fault: evaluated once more.
+    # Of a run that was resumed twice after a fault: evaluated twice more.
+    {"event": "eval", "step": 2, "kid": 0.02, "kid_se": 0.001, "kid_ci95": [0.018, 0.022]},
     {"event": "eval", "step": 2, "kid": 0.01, "kid_se": 0.002, "kid_ci95": [0.006, 0.014]},
     {"event": "train", "step": 6, "loss": 1.0},
 ]
