@@ -32,6 +32,7 @@ def test_a_copy_is_found_far_from_the_origin():
 def test_more_neighbours_than_images_are_refused():
     with pytest.raises(ValueError, match="no 3 nearest of 2 images"):
         nearest(points(1, 0), points(2, 0), 3)
+    assert nearest(points(4, 0), points(2, 0)).index.shape == (4, 1)
     assert nearest(points(1, 0), points(3, 0), 3).index.sort().values.tolist() == [[0, 1, 2]]
 
 

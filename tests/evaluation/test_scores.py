@@ -6,7 +6,6 @@ import pytest
 from run_folders import make_results
 
 from mmd_ddm.evaluation.scores import (
-    METRICS,
     Score,
     before_after,
     format_percent,
@@ -70,8 +69,8 @@ def test_a_score_is_written_as_precisely_as_it_is_known(value, se, metric, text)
 
 
 def test_metrics_are_named_with_their_unit():
-    assert [metric_name(m) for m in ("kid", "fd", "is", "recall")] == [
-        "KID x1000", "FD", "IS", "recall",
+    assert [metric_name(m) for m in ("kid", "fd", "is", "cmmd", "recall")] == [
+        "KID x1000", "FD", "IS", "CMMD", "recall",
     ]  # fmt: skip
 
 
@@ -89,7 +88,8 @@ def test_metrics_of_ones_own_come_behind_the_others():
     results["rows"][1]["spaces"]["encoder"] |= {"gap": 1.0, "gap_se": 0.1}
     results["rows"][0]["spaces"]["encoder"] = None
     results["rows"].append({"name": "images"})
-    assert metrics_in(results) == [*METRICS, "gap"]
+    known = ["kid", "fd", "precision", "recall", "density", "coverage", "is", "cmmd"]
+    assert metrics_in(results) == [*known, "gap"]
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,7 @@ def test_rows_that_differ_by_their_model_alone_are_told_apart_by_it():
     one, other = ({"name": "base", "steps": 5, "model": model} for model in "ab")
     assert row_label(one, among=[one, other]) == "base, 5 steps, a"
     assert row_label(one, among=[one, {**other, "steps": 6}]) == "base, 5 steps"
+    like = {**one, "eta": 1.0}
+    assert row_label(one, like, [one, {**other, "eta": 1.0}]) == "base, 5 steps, eta None"
+    assert row_label({**one, "name": "images"}) == "a"
     assert row_label(one, {**other, "eta": 1.0}, [one]) == "base, 5 steps, eta None"

@@ -149,6 +149,14 @@ def test_distillation_draws_its_noise_and_its_rows_by_seed_and_step(tmp_path):
     assert events == [{"event": "train", "step": STEPS, "loss": pytest.approx(expected, rel=1e-5)}]
 
 
+def test_distillation_tells_of_what_it_skips(tmp_path):
+    head, events = answering_head(), []
+    nn.init.constant_(head.conv_out.bias, math.nan)
+    config = replace(HEAD, iterations=1)
+    distil(config, make(), head, pixels(), tmp_path / "c", lambda **event: events.append(event))
+    assert [(event["event"], event["step"]) for event in events] == [("train", 1), ("fault", 1)]
+
+
 def test_the_distillation_loss_is_that_of_plain_loops():
     denoiser, head, x_0 = make(), answering_head(), from_uint8(pixels()[:BATCH])
     loss = distillation_loss(denoiser, head, x_0, torch.Generator().manual_seed(3))
