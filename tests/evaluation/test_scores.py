@@ -13,6 +13,7 @@ from mmd_ddm.evaluation.scores import (
     metric_name,
     metrics_in,
     row_label,
+    without_errors,
 )
 
 
@@ -90,6 +91,8 @@ def test_metrics_of_ones_own_come_behind_the_others():
     results["rows"].append({"name": "images"})
     known = ["kid", "fd", "precision", "recall", "density", "coverage", "is", "cmmd"]
     assert metrics_in(results) == [*known, "gap"]
+    assert without_errors(["is", "is_sd", "kid", "kid_se"]) == ["is", "kid"]
+    assert Score.over([Score(2.0, 0.5)]) == Score(2.0, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -109,10 +112,19 @@ def test_per_cent_are_whole_from_ten_up(value, text):
     assert format_percent(value and value / 100, scale=100) == text
 
 
+def test_other_rows_that_differ_by_their_model_alone_are_all_there():
+    results = make_results()
+    results["rows"].append({**results["rows"][1], "model": "other"})
+    labels = kid_row(results, "encoder").others.keys()
+    assert {"base, 10 steps, other", "base, 20 steps"} <= labels
+    assert len(labels) == 3
+
+
 def test_rows_that_differ_by_their_model_alone_are_told_apart_by_it():
     one, other = ({"name": "base", "steps": 5, "model": model} for model in "ab")
     assert row_label(one, among=[one, other]) == "base, 5 steps, a"
     assert row_label(one, among=[one, {**other, "steps": 6}]) == "base, 5 steps"
+    assert row_label({**one, "sampler": "ddim"}, one) == "base, 5 steps, ddim"
     like = {**one, "eta": 1.0}
     assert row_label(one, like, [one, {**other, "eta": 1.0}]) == "base, 5 steps, eta None"
     assert row_label({**one, "name": "images"}) == "a"

@@ -3,7 +3,6 @@
 import json
 import time
 from dataclasses import replace
-from itertools import count
 from types import SimpleNamespace
 
 import psutil
@@ -66,13 +65,36 @@ def test_measuring_leaves_no_trace(denoiser):
     assert min(costs.forward.each + costs.forward.fixed, costs.backward(1), costs.extract(1)) > 0
 
 
+class Rows(Pixels):
+    """Of another dimension."""
+
+    def forward(self, images):
+        return images.mean((1, 3))
+
+
+class Slow(Pixels):
+    """Takes 2 seconds and 3 an image of a clock that stands still otherwise, twice that back."""
+
+    def __init__(self):
+        super().__init__(1)
+        self.now = 0.0
+
+    def forward(self, images):
+        self.now += 2 + 3 * len(images)
+        features = super().forward(images)
+        features.register_hook(lambda gradient: self.wait(len(images)))
+        return features
+
+    def wait(self, n):
+        self.now += 4 + 6 * n
+
+
 def test_seconds_are_those_of_the_processor_forward_and_back(denoiser, monkeypatch):
-    """A clock that ticks once a look: one tick there, one back, at any number of images."""
-    ticks = count()
-    monkeypatch.setattr(time, "process_time", lambda: float(next(ticks)))
-    costs = measure(make_sampler("ddim", denoiser, TIMES), [Pixels(1)])
-    lines = (costs.forward, costs.backward, costs.extract, costs.extract_backward)
-    assert set(lines) == {Line(1.0, 0.0)}
+    slow = Slow()
+    monkeypatch.setattr(time, "process_time", lambda: slow.now)
+    costs = measure(make_sampler("ddim", denoiser, TIMES), [slow, Rows(1)])
+    assert (costs.extract, costs.extract_backward) == (Line(2.0, 3.0), Line(4.0, 6.0))
+    assert costs.forward == costs.backward == Line(0.0, 0.0)
 
 
 def test_everything_is_kept_where_it_fits():
@@ -80,6 +102,7 @@ def test_everything_is_kept_where_it_fits():
     # One byte less than that takes, and the features are recomputed.
     all_kept = COSTS.memory(64, Choice(64, 5, recompute=False))
     assert all_kept == 100 * MB + 64 * (MB // 100 + 5 * MB + MB // 2) + 64 * 2 * MB
+    assert choose(COSTS, 64, all_kept) == Choice(64, 5, recompute=False)
     assert choose(COSTS, 64, all_kept - 1).keep == 5
 
 
@@ -110,6 +133,9 @@ def test_seconds_count_the_calls():
 def test_a_wanted_micro_batch_is_halved_only_until_it_fits():
     assert choose(COSTS, 64, 2**40, micro_batch=24).micro_batch == 24
     assert choose(COSTS, 64, 130 * MB, micro_batch=24).micro_batch == 12
+    # Though 12 with a call kept would fit as well, and be faster.
+    assert COSTS.seconds(64, Choice(12, 1)) < COSTS.seconds(64, Choice(24, 0))
+    assert choose(COSTS, 64, 190 * MB, micro_batch=24) == Choice(24, 0)
     assert choose(COSTS, 64, 2**40, micro_batch=24, recompute=False).recompute is False
 
 
@@ -120,6 +146,10 @@ def test_what_would_fit_is_said_and_fits():
     assert choose(COSTS, batch, 130 * MB).micro_batch == 1
     with pytest.raises(ValueError, match="what would fit: a smaller network"):
         choose(COSTS, 2, 50 * MB)
+    for recompute, least in ((True, Choice(1, 0)), (False, Choice(1, 5, recompute=False))):
+        needs = f"needs {COSTS.memory(2, least) / 2**30:.3g} GiB even at micro_batch 1"
+        with pytest.raises(ValueError, match=needs):
+            choose(COSTS, 2, 50 * MB, recompute=recompute)
     with pytest.raises(ValueError, match=r"a batch_size of \d+ or recompute = true"):
         choose(COSTS, 64, 130 * MB, recompute=False)
 

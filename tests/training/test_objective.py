@@ -81,6 +81,10 @@ def test_spaces_weigh_one_each_and_are_standardised_unless_told_otherwise():
 def test_landmarks_are_held_in_place_of_all():
     found = build_objectives(ObjectiveConfig(landmarks=6), phis(), reals(), CPU, silent)
     assert [(len(o.bank), len(o.bank_weights)) for o in found] == [(6, 6)] * 2
+    torch.manual_seed(1)
+    again = build_objectives(ObjectiveConfig(landmarks=6), phis(), reals(), CPU, silent)
+    for one, other in zip(found, again, strict=True):  # a run that is resumed matches the same
+        assert torch.equal(one.bank, other.bank)
     as_many = build_objectives(ObjectiveConfig(landmarks=20), phis(), reals(), CPU, silent)
     assert [(len(o.bank), o.bank_weights) for o in as_many] == [(20, None)] * 2
 
