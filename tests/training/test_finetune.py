@@ -283,6 +283,8 @@ def test_the_best_averaged_weights_are_kept(kids, best, tmp_path):
     judged = [event for event in events if event["event"] == "eval"]
     assert [event["step"] for event in judged] == [0, 2, 4, 6]
     assert [e["step"] for e in judged if e["best"]][-1] == best
+    assert [event["kid"] for event in judged] == pytest.approx(kids, nan_ok=True)
+    assert judged[0]["kid_se"] == pytest.approx(0.1)
     assert judged[0]["kid_ci95"] == pytest.approx([kids[0] - 0.196, kids[0] + 0.196])
     # Looking on changes nothing: the training is that of a run which nobody watched.
     train(CONFIG, tmp_path / "unseen")
