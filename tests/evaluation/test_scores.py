@@ -63,6 +63,7 @@ def test_no_share_where_there_is_no_gap_to_close():
         (221.7, 0.0, "fd", "222"),
         (0.0123456, 0.0, "precision", "0.0123"),
         (0.0, 0.0, "fd", "0"),
+        (-0.00001, 0.0005, "kid", "0.0 ± 0.5"),
     ],
 )
 def test_a_score_is_written_as_precisely_as_it_is_known(value, se, metric, text):
@@ -101,6 +102,7 @@ def test_metrics_of_ones_own_come_behind_the_others():
         (10.0, "10 %"),
         (9.94, "9.9 %"),
         (-10.0, "\N{MINUS SIGN}10 %"),
+        (0.5, "0.5 %"),
         (0.0, "0.0 %"),
         (None, "\N{EN DASH}"),
     ],
@@ -125,6 +127,7 @@ def test_rows_that_differ_by_their_model_alone_are_told_apart_by_it():
     assert row_label(one, among=[one, other]) == "base, 5 steps, a"
     assert row_label(one, among=[one, {**other, "steps": 6}]) == "base, 5 steps"
     assert row_label({**one, "sampler": "ddim"}, one) == "base, 5 steps, ddim"
+    assert row_label(one, one, [one, {**other, "eta": 1.0}]) == "base, 5 steps"
     like = {**one, "eta": 1.0}
     assert row_label(one, like, [one, {**other, "eta": 1.0}]) == "base, 5 steps, eta None"
     assert row_label({**one, "name": "images"}) == "a"

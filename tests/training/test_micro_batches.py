@@ -41,7 +41,7 @@ def run(path, micro_batch, most=100):
     with denoiser.network.register_forward_pre_hook(lambda _, x: sizes.append(len(x[0]))):
         finetune(config, sampler, [objective], path, lambda **event: events.append(event))
     assert events[-1]["event"] == "train"
-    assert events[-1]["seconds"] > 0
+    assert 0 < events[-1]["seconds"] < 60
     return [event["message"] for event in events[:-1]], sizes
 
 

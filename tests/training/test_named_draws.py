@@ -157,6 +157,14 @@ def test_distillation_tells_of_what_it_skips(tmp_path):
     assert [(event["event"], event["step"]) for event in events] == [("train", 1), ("fault", 1)]
 
 
+def test_pretraining_tells_of_what_it_skips(tmp_path):
+    denoiser, events = make(), []
+    nn.init.constant_(denoiser.network.out.bias, math.nan)
+    config = replace(PRETRAIN, iterations=1)
+    pretrain(config, denoiser, pixels(), tmp_path / "c", lambda **event: events.append(event))
+    assert [(event["event"], event["step"]) for event in events] == [("train", 1), ("fault", 1)]
+
+
 def test_the_distillation_loss_is_that_of_plain_loops():
     denoiser, head, x_0 = make(), answering_head(), from_uint8(pixels()[:BATCH])
     loss = distillation_loss(denoiser, head, x_0, torch.Generator().manual_seed(3))
