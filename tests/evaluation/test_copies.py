@@ -32,6 +32,8 @@ def test_a_copy_is_found_far_from_the_origin():
 def test_more_neighbours_than_images_are_refused():
     with pytest.raises(ValueError, match="no 3 nearest of 2 images"):
         nearest(points(1, 0), points(2, 0), 3)
+    assert nearest(points(4, 0), points(2, 0)).index.shape == (4, 1)
+    assert nearest(points(1, 0), points(3, 0), 3).index.sort().values.tolist() == [[0, 1, 2]]
 
 
 def test_authentic_against_a_double_loop():
@@ -48,6 +50,13 @@ def test_authentic_against_a_double_loop():
     assert found == expected
     assert not any(found[:20])
     assert 0 < sum(found[20:]) < 30
+
+
+def test_as_far_as_the_next_image_is_not_authentic():
+    """0.5 lies on a ball of radius 0.5 around 1, 3.25 beyond that around 2."""
+    x, y = (torch.tensor(v)[:, None] for v in ([0.5, 3.25], [1.0, 1.5, 2.0]))
+    assert authentic(nearest(x, y), y).tolist() == [False, True]
+    assert authentic(nearest(x, y[:2]), y[:2]).tolist() == [False, True]
 
 
 def test_nearer_is_the_share_of_pairs_and_is_not_symmetric():

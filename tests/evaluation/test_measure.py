@@ -11,9 +11,11 @@ from mmd_ddm.data.images import ImageSet
 from mmd_ddm.evaluation.measure import (
     Entry,
     Measured,
+    drawn,
     equal_quality_steps,
     measure,
     over_seeds,
+    protocol,
 )
 from mmd_ddm.evaluation.space import Space
 from mmd_ddm.features.pixels import Pixels
@@ -60,7 +62,7 @@ def test_a_row_says_how_it_was_drawn_and_what_it_scored(name, nfe, denoiser, spa
         "images_per_second": row["images_per_second"],
         "spaces": {"pixels": spaces[0].scores(images)},
     }  # fmt: skip
-    assert row["images_per_second"] > 0
+    assert row["images_per_second"] == round(drawn(one, 4, 7, bar)[1], 2) > 0
     assert bar.drawn == 4
     # By these names estimates pair: rows of one seed share their noise, and none with another.
     assert found.kid["pixels"].parts.keys() == {"noise of seed 7", "real"}
@@ -80,6 +82,27 @@ def test_the_same_row_is_drawn_once_and_another_one_is_drawn(denoiser, spaces):
     assert bar.drawn == 16
     more = measure(entry(denoiser, times=times), spaces, 5, 7, bar)
     assert (bar.drawn, len(more.images)) == (21, 5)
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(3, {3, 2}), (0, {5})])
+def test_so_many_images_are_drawn_at_once_as_is_said(batch_size, sizes, denoiser, spaces):
+    seen, one = set(), entry(denoiser, times=(611.0 + batch_size, 23.0))
+    with denoiser.network.register_forward_pre_hook(lambda _, x: seen.add(len(x[0]))):
+        found = measure(one, spaces, 5, 7, Bar(), batch_size=batch_size)
+    assert seen == sizes
+    assert found.images.source == "the images of fashion-mnist"
+
+
+def test_the_protocol_says_of_what_and_how_every_number_is(spaces):
+    real = spaces[0].real
+    found = protocol(real, 8, 7, ["fd"])
+    assert found.pop("noise") == "image i has that of SHA-256(seed/judge/i), in every row"
+    assert found.pop("fd").startswith("Frechet distance")
+    assert found == {
+        "data": "real", "data_sha256": real.sha256, "real": 20, "samples": 8, "seed": 7,
+        "rounding": "uint8",
+    }  # fmt: skip
+    assert {"kid", "fd"} <= protocol(real, 8, 7).keys()
 
 
 def measured(kid, speed=1.0, seed=0, steps=5, se=0.25):

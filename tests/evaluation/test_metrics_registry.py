@@ -41,6 +41,7 @@ def test_precision_and_recall_are_torch_fidelitys(n, m):
     x, y = draw(n, 8, 0, scale=0.6), draw(m, 8, 1, mean=0.3)
     expected = calculate_precision_recall_full(x, y, 3)
     assert precision_recall(x, y) == pytest.approx(expected, rel=1e-6)
+    assert precision_recall(x, y, 7) == pytest.approx(calculate_precision_recall_full(x, y, 7))
     precision, recall = expected
     assert precision > recall + 0.1  # a set too narrow: swapped, they would be seen
 
@@ -138,13 +139,21 @@ def test_too_few_neighbours_are_refused(n, m):
 # The table
 
 
+NUMBERS = {
+    "kid": {"kid", "kid_se"}, "fd": {"fd"}, "precision-recall": {"precision", "recall"},
+    "density-coverage": {"density", "coverage"}, "is": {"is", "is_sd"}, "cmmd": {"cmmd"},
+}  # fmt: skip
+
+
 def test_every_metric_says_how_few_it_takes():
+    assert NUMBERS.keys() == METRICS.keys()
     phi = make_features("pixels", 1)
     phi.logits = lambda features: features[:, :8]
     for name, metric in METRICS.items():
         least = metric.least
         real = Real(draw(least, 49, 0), phi)
         scores = metric.score(draw(least, 49, 1), real)
+        assert scores.keys() == NUMBERS[name]
         assert all(np.isfinite(v) for k, v in scores.items() if not k.endswith("_se")), name
         if least > 1:
             with pytest.raises(ValueError, match=f"got {least - 1}"):
@@ -167,6 +176,8 @@ def test_metrics_are_chosen_by_space_and_number():
     everywhere = ("kid", "fd", "precision-recall", "density-coverage")
     assert choose_metrics([], [pixels, clip], 100) == [everywhere, (*everywhere, "cmmd")]
     assert choose_metrics([], [pixels], 5) == [everywhere[:3]]
+    assert [len(choose_metrics([], [pixels], n)[0]) for n in (3, 4, 6)] == [2, 3, 4]
+    assert choose_metrics(["density-coverage"], [pixels], 6) == [("density-coverage",)]
     assert choose_metrics(["cmmd", "fd"], [pixels, clip], 9) == [("fd",), ("cmmd", "fd")]
     for asked, images, said in (
         ("fid", 100, "unknown metric 'fid'; choose of kid, fd"),

@@ -63,6 +63,8 @@ def test_the_best_of_as_many_steps_is_the_measure():
     assert values == {"a": pytest.approx(1.0), "b": pytest.approx(-3.0)}
     assert first["steps"] == 5
     assert second["above_best"] == third["above_best"] == {}
+    _, again = above_best(rows[:2], [kids[1], dict(kids[1])], "a")
+    assert again["above_best"]["a"] == {"kid": 0, "kid_se": 0, "kid_se_drawn": 0}  # the first is
 
 
 def spaces(**values):
@@ -108,3 +110,10 @@ def test_without_a_gap_there_is_no_share(missing):
     tuned = spaces(o=1.0, judge=4.0)
     assert share_excess(base, tuned, floor, ["o"], ["judge"]) == {}
     assert share_excess(base, tuned, floor, [], ["judge"]) == {}
+
+
+def test_a_base_that_is_the_floor_itself_has_no_gap():
+    """Not even one without an error, which would be certain."""
+    base, tuned = spaces(o=10.0, judge=5.0), spaces(o=1.0, judge=4.0)
+    floor = spaces(o=0.0) | {"judge": base["judge"]}
+    assert share_excess(base, tuned, floor, ["o"], ["judge"]) == {}

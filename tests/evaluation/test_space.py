@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmd_ddm.data.images import ImageSet
-from mmd_ddm.evaluation.metrics import frechet_distance, kid
+from mmd_ddm.evaluation.metrics import frechet_distance, inception_score, kid
 from mmd_ddm.evaluation.metrics.registry import METRICS, register_metric
 from mmd_ddm.evaluation.space import Space, metric_device
 from mmd_ddm.features.base import FeatureExtractor
@@ -129,6 +129,31 @@ def test_a_space_of_two_dimensions_is_refused():
         space.scores(images(24, 9, by=2))
 
 
+class Classes(Pixels):
+    """With classes, and a dimension that it does not say."""
+
+    def __init__(self):
+        super().__init__(1)
+        self.dim = 0
+        draw = torch.Generator().manual_seed(0)
+        self.class_weights = torch.randn(49, 9, generator=draw)
+
+    def logits(self, features):
+        return features @ self.class_weights
+
+
+def test_a_space_with_classes_has_their_score_and_floor():
+    real, drawn = images(40, 12), images(20, 13, by=2)
+    space = Space("classes", "held-out", Classes(), real, metrics=("is",))
+    expected = inception_score(features(drawn), Classes().logits)
+    assert space.scores(drawn) == pytest.approx(
+        dict(zip(("is", "is_sd"), expected, strict=True)), rel=1e-4
+    )
+    about = space.describe()
+    assert about["floor"].keys() == {"is", "is_sd"}
+    assert about["dim"] == 49
+
+
 @pytest.mark.parametrize(("device", "where"), [("cuda", "cuda"), ("cpu", "cpu"), ("mps", "cpu")])
 def test_metrics_are_computed_where_float64_is_fast(device, where):
     assert metric_device(torch.device(device)).type == where
@@ -152,6 +177,7 @@ def test_a_metric_of_ones_own_is_computed_by_its_name():
         assert calls == [(12, 24)] * 2
         beside = Space("pixels", "held-out", Pixels(1), real, metrics=("fd", "gap", "kid"))
         assert beside.scores(drawn).keys() == {"fd", "gap", "kid", "kid_se"}
+        assert METRICS["gap"].least == 2
         assert METRICS["gap"].about == "Distance of the means."
         with pytest.raises(ValueError, match="there is a metric 'gap' already"):
             register_metric("gap", gap)

@@ -114,6 +114,27 @@ def test_the_sentence_says_what_became_of_a_judge_with_the_share_of_its_gap(gain
     assert "; held-out judge 1" in sentence or gain < -1.96
 
 
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [((1.97, 1.0), "improves, 60 % of the gap closed"), ((0.1, 0.0), "improves, 3.1 % of the"),
+     ((-1.97, 1.0), "gets worse"), ((1.95, 1.0), "is not changed for certain, 60 % of the gap")],
+)  # fmt: skip
+def test_the_page_says_of_every_space_what_became_of_it(gain, words):
+    """The base's KID is 3.272 ± 0.03 and the floor 0."""
+    assert judged([gain]).spaces["judge 0"].text.startswith(words)
+
+
+def test_the_page_says_no_share_where_there_is_no_gap_and_nothing_of_what_is_missing():
+    results = make_results()
+    for about in results["spaces"].values():
+        del about["floor"]
+    assert "of its gap" not in verdict(results).sentence
+    results["rows"][-1]["spaces"]["encoder"] = {}
+    spaces = verdict(results).spaces
+    assert spaces["encoder"].text == "not judged"
+    assert spaces["lite0"].text == "improves"
+
+
 def test_without_pairs_scores_count_as_independent():
     """As older results hold them: 3.272 ± 0.03 less 3.17 ± 0.04 is 0.102 ± 0.05."""
     found = verdict(make_results(lite0=(3.17, 0.04), encoder=(0.0011, 0.0002)))
@@ -167,6 +188,18 @@ def spoil_not_a_number(results):
 
 
 SPOILERS = [value for name, value in sorted(globals().items()) if name.startswith("spoil_")]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(spoil_no_held_out, "no held-out space was evaluated"),
+     (spoil_no_optimised, "no optimised space was evaluated"),
+     (spoil_no_standard_error, "lite0 lacks a standard error of its KID")],
+)  # fmt: skip
+def test_what_is_missing_for_a_verdict_is_said(spoil, said):
+    results = make_results()
+    spoil(results)
+    assert verdict(results).sentence == f"Not judged: {said}."
 
 
 @pytest.mark.parametrize("spoil", SPOILERS)

@@ -152,6 +152,7 @@ def test_an_iteration_that_runs_out_of_memory_is_repeated_in_halves(where, tmp_p
     hungry = replace(objective, phi=Hungry(**{where: 3}))
     finetune(CONFIG, sampler, [hungry], tmp_path / "b", lambda **event: events.append(event))
     (fault,) = [event for event in events if event["event"] == "fault"]
+    assert fault["step"] == 3
     assert fault["message"] == (
         "iteration 3 ran out of memory and is repeated with micro_batch 2, 1 network calls kept"
     )
@@ -286,6 +287,9 @@ def test_the_best_averaged_weights_are_kept(kids, best, tmp_path):
     judged = [event for event in events if event["event"] == "eval"]
     assert [event["step"] for event in judged] == [0, 2, 4, 6]
     assert [e["step"] for e in judged if e["best"]][-1] == best
+    assert [event["kid"] for event in judged] == pytest.approx(kids, nan_ok=True)
+    assert judged[0]["kid_se"] == pytest.approx(0.1)
+    assert judged[0]["kid_ci95"] == pytest.approx([kids[0] - 0.196, kids[0] + 0.196])
     # Looking on changes nothing: the training is that of a run which nobody watched.
     train(CONFIG, tmp_path / "unseen")
     assert torch.equal(saved(tmp_path / "c")["conv.weight"],
@@ -373,6 +377,7 @@ def test_a_run_that_goes_astray_is_stopped_with_its_best(kids, stops_at, tmp_pat
         ([5, 4, 4.5, 3, 3.5, 2], 2, None, 10),
         ([5, 6, 7, 8, 9, 9], 5, None, 0),  # the last evaluation ends nothing
         ([5, 6, 7, 8, 9, 9], 0, None, 0),
+        ([math.nan] * 6, 2, 4, 4),  # none was ever the lowest: the last average is kept
     ],
 )
 def test_patience_ends_a_run_with_its_best(kids, patience, stops_at, best, tmp_path):
@@ -390,3 +395,9 @@ def test_patience_ends_a_run_with_its_best(kids, patience, stops_at, best, tmp_p
         again, resumed = train(config, tmp_path / "c", kill_at(stops_at + 1), scripted([]))
         assert again == kept
         assert torch.equal(resumed, trained)
+
+
+def test_a_patience_of_one_evaluation_at_every_iteration_ends_with_the_first(tmp_path):
+    config, events = replace(CONFIG, select=SelectConfig(every=1, patience=1, diverged=0)), []
+    train(config, tmp_path / "c", lambda **e: events.append(e), scripted([5.0, 6.0]))
+    assert (events[-1]["event"], events[-1]["step"]) == ("stop", 1)

@@ -80,6 +80,7 @@ def test_a_bad_iteration_is_skipped_and_told(path, tmp_path):
     assert faults(events) == [
         f"iteration {i} skipped: its loss or gradient is not finite" for i in (2, 3)
     ]
+    assert [event["step"] for event in events if event["event"] == "fault"] == [2, 3]
 
 
 def test_an_infinite_loss_is_skipped_though_its_gradient_is_finite(path):

@@ -1,6 +1,8 @@
 """What fits: predicted bytes are those saved, the choice is the fastest, bad news is told."""
 
 import json
+import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import psutil
@@ -66,11 +68,44 @@ def test_measuring_leaves_no_trace(denoiser):
     assert min(costs.forward.each + costs.forward.fixed, costs.backward(1), costs.extract(1)) > 0
 
 
+class Rows(Pixels):
+    """Of another dimension."""
+
+    def forward(self, images):
+        return images.mean((1, 3))
+
+
+class Slow(Pixels):
+    """Takes 2 seconds and 3 an image of a clock that stands still otherwise, twice that back."""
+
+    def __init__(self):
+        super().__init__(1)
+        self.now = 0.0
+
+    def forward(self, images):
+        self.now += 2 + 3 * len(images)
+        features = super().forward(images)
+        features.register_hook(lambda gradient: self.wait(len(images)))
+        return features
+
+    def wait(self, n):
+        self.now += 4 + 6 * n
+
+
+def test_seconds_are_those_of_the_processor_forward_and_back(denoiser, monkeypatch):
+    slow = Slow()
+    monkeypatch.setattr(time, "process_time", lambda: slow.now)
+    costs = measure(make_sampler("ddim", denoiser, TIMES), [slow, Rows(1)])
+    assert (costs.extract, costs.extract_backward) == (Line(2.0, 3.0), Line(4.0, 6.0))
+    assert costs.forward == costs.backward == Line(0.0, 0.0)
+
+
 def test_everything_is_kept_where_it_fits():
     assert choose(COSTS, 64, 2**40) == Choice(64, 5, recompute=False)
     # One byte less than that takes, and the features are recomputed.
     all_kept = COSTS.memory(64, Choice(64, 5, recompute=False))
     assert all_kept == 100 * MB + 64 * (MB // 100 + 5 * MB + MB // 2) + 64 * 2 * MB
+    assert choose(COSTS, 64, all_kept) == Choice(64, 5, recompute=False)
     assert choose(COSTS, 64, all_kept - 1).keep == 5
 
 
@@ -85,6 +120,13 @@ def test_the_choice_is_the_fastest_of_all_that_fit():
                     assert not fits or COSTS.seconds(n, chosen) <= COSTS.seconds(n, other)
 
 
+def test_of_choices_as_fast_the_largest_micro_batch_is_taken():
+    """Where an image costs the same in any company."""
+    each = Line(0.0, 1e-3)
+    flat = replace(COSTS, forward=each, backward=each, extract=each, extract_backward=each)
+    assert choose(flat, 64, 2**40).micro_batch == 64
+
+
 def test_seconds_count_the_calls():
     """16 images in two parts, 2 of 5 calls kept: 8 forward, 5 backward, extractors twice."""
     one = 8 * 9e-3 + 5 * 18e-3 + 2 * 9e-4 + 9e-4
@@ -94,6 +136,9 @@ def test_seconds_count_the_calls():
 def test_a_wanted_micro_batch_is_halved_only_until_it_fits():
     assert choose(COSTS, 64, 2**40, micro_batch=24).micro_batch == 24
     assert choose(COSTS, 64, 130 * MB, micro_batch=24).micro_batch == 12
+    # Though 12 with a call kept would fit as well, and be faster.
+    assert COSTS.seconds(64, Choice(12, 1)) < COSTS.seconds(64, Choice(24, 0))
+    assert choose(COSTS, 64, 190 * MB, micro_batch=24) == Choice(24, 0)
     assert choose(COSTS, 64, 2**40, micro_batch=24, recompute=False).recompute is False
 
 
@@ -104,6 +149,10 @@ def test_what_would_fit_is_said_and_fits():
     assert choose(COSTS, batch, 130 * MB).micro_batch == 1
     with pytest.raises(ValueError, match="what would fit: a smaller network"):
         choose(COSTS, 2, 50 * MB)
+    for recompute, least in ((True, Choice(1, 0)), (False, Choice(1, 5, recompute=False))):
+        needs = f"needs {COSTS.memory(2, least) / 2**30:.3g} GiB even at micro_batch 1"
+        with pytest.raises(ValueError, match=needs):
+            choose(COSTS, 2, 50 * MB, recompute=recompute)
     with pytest.raises(ValueError, match=r"a batch_size of \d+ or recompute = true"):
         choose(COSTS, 64, 130 * MB, recompute=False)
 
@@ -114,6 +163,17 @@ def test_free_memory_is_shared_by_the_ranks_of_a_machine(monkeypatch):
     assert 0 < alone < 2**50
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert plan.free_memory(device) == pytest.approx(alone / 4, rel=0.2)
+
+
+@pytest.mark.parametrize(("limit", "free"), [("1000", 600), ("9000", 2000), ("max", 2000)])
+def test_free_memory_is_half_of_what_machine_and_container_leave(
+    limit, free, tmp_path, monkeypatch
+):
+    leave(monkeypatch, 1000)
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("400\n")
+    monkeypatch.setattr(plan, "Path", lambda _: tmp_path)
+    assert plan.free_memory(torch.device("cpu")) == free // 2
 
 
 @pytest.fixture(scope="module")

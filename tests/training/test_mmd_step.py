@@ -225,6 +225,17 @@ def test_recomputation_keeps_less(denoiser64):
     assert kept(True) < kept(False) / 5
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_extractors_are_recomputed_with_the_chain(recompute, denoiser64):
+    """Theirs are the most activations of all, where they are networks of their own."""
+    sampler = make_sampler("ddim", denoiser64, TIMES, recompute=recompute)
+    spaces, (x_T, _) = objectives()[:1], noise(sampler)
+    calls = []
+    with spaces[0].phi.register_forward_pre_hook(lambda *_: calls.append(1)):
+        loss_and_gradient(sampler, spaces, x_T, None, micro_batch=3)
+    assert len(calls) == 2 * (1 + recompute)
+
+
 # A standardised space.
 
 

@@ -4,6 +4,7 @@ import math
 import time
 from dataclasses import replace
 from itertools import count, pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -72,6 +73,20 @@ def test_the_loss_is_that_of_plain_loops(prediction):
     assert float(loss.detach()) == pytest.approx(
         float(torch.cat(errors).mean().detach()), rel=1e-5
     )
+
+
+def test_the_answer_of_a_network_of_diffusers_is_unpacked():
+    class Wrapped(SmallNet):
+        def forward(self, x_t, t):
+            return SimpleNamespace(sample=super().forward(x_t, t))
+
+    denoiser, x_0 = make(), torch.rand((5, 1, 6, 6)) * 2 - 1
+    torch.manual_seed(0)
+    losses = [
+        float(denoising_loss(denoiser, network, x_0, torch.Generator().manual_seed(3)).detach())
+        for network in (denoiser.network, Wrapped())
+    ]
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
@@ -217,11 +232,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
 
 
 def test_minutes_stop_a_run_and_the_same_call_goes_on(tmp_path, monkeypatch):
-    """A clock that runs 8 seconds at every look, of which an iteration takes three."""
+    """A clock that runs 16 seconds at every look, of which an iteration takes three."""
     expected = train(CONFIG, tmp_path / "whole")[1]
     clock = count()
-    monkeypatch.setattr(time, "monotonic", lambda: 8.0 * next(clock))
-    config, steps = replace(CONFIG, minutes=1.0), []
+    monkeypatch.setattr(time, "monotonic", lambda: 16.0 * next(clock))
+    config, steps = replace(CONFIG, minutes=2.0), []
     for _ in range(4):
         done, trained = train(config, tmp_path / "parts")
         steps.append((done, saved(tmp_path / "parts", "step")))
