@@ -41,6 +41,7 @@ def test_toy_2d_improves_in_both_kernels(tmp_path):
         assert image.width > 2 * image.height
 
 
+@pytest.mark.slow
 def test_library_does_the_demos_job(tmp_path, monkeypatch):
     """At the size of a test."""
     monkeypatch.chdir(tmp_path)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from commands import mmd_ddm
+from commands import JUDGE, mmd_ddm
 from diffusers import DiffusionPipeline
 
 import mmd_ddm as mmd
@@ -14,7 +14,7 @@ from mmd_ddm.runs.fingerprint import weights_sha256
 
 SMALL = {
     "iterations": 3, "batch_size": 4, "judge_samples": 6, "compare_steps": [4], "micro_batch": 4,
-    "select": {"every": 0}, "features": ["pixels"], "judges": ["encoder"], "ema_decay": 0.0,
+    "select": {"every": 0}, "features": ["pixels"], "judges": [JUDGE], "ema_decay": 0.0,
 }  # fmt: skip
 START = (833, 500, 166)
 

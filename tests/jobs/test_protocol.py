@@ -64,6 +64,7 @@ def test_training_selection_and_verdict_share_no_noise(workplace, noise):
         assert not one & other
 
 
+@pytest.mark.slow
 def test_seeds_share_no_noise_in_any_job(workplace, noise):
     """Neither of runs, nor of one evaluation, nor of one comparison."""
     finetune("run-0", "spy")

@@ -45,22 +45,43 @@ def test_random_steps_are_others_every_time_and_all_in_turn():
     assert counts.min() > 50
 
 
-def test_the_loop_follows_the_gradient_of_the_last_step(tmp_path):
-    """The first move of Adam is the sign of the gradient."""
+def make():
+    """A sampler of a fresh network, always the same, and an objective."""
     torch.manual_seed(0)
     denoiser = UNet2D(SmallNet(), NoiseSchedule.linear(), shape=(1, 8, 8))
-    sampler = make_sampler("ddim", denoiser, (600, 200))
     real = torch.rand((20, 1, 8, 8), generator=torch.Generator().manual_seed(1)) - 0.8
     bank = nn.functional.adaptive_avg_pool2d(real, 7).flatten(1)
     objective = Objective.over(Pixels(1), bank, Polynomial(), standardise=False)
+    return make_sampler("ddim", denoiser, (600, 200)), objective
+
+
+def ignore(**event):
+    pass
+
+
+def test_a_resumed_run_takes_the_same_random_steps(tmp_path):
+    config = replace(CONFIG, iterations=6, chain=ChainConfig(backward="random-1"))
+    found = []
+    for iterations in ((6,), (3, 6)):
+        for some in iterations:
+            sampler, objective = make()
+            path = tmp_path / f"{len(iterations)}"
+            finetune(replace(config, iterations=some), sampler, [objective], path, ignore)
+        found.append([p.detach() for p in sampler.denoiser.network.parameters()])
+    assert all(map(torch.equal, *found))
+
+
+def test_the_loop_follows_the_gradient_of_the_last_step(tmp_path):
+    """The first move of Adam is the sign of the gradient."""
+    sampler, objective = make()
     draw = generator(CONFIG.seed, 0, 0, "finetune")
     x_T = torch.randn((1, 4, 1, 8, 8), generator=draw)[0]
-    weights = list(denoiser.network.parameters())
+    weights = list(sampler.denoiser.network.parameters())
     before = [p.detach().clone() for p in weights]
     sampler.trained_steps = [1]
     gradients = torch.autograd.grad(mmd_step(sampler, [objective], x_T), weights)
     config = replace(CONFIG, chain=ChainConfig(backward="last-1"))
-    finetune(config, sampler, [objective], tmp_path / "c", lambda **event: None)
+    finetune(config, sampler, [objective], tmp_path / "c", ignore)
     for old, new, gradient in zip(before, weights, gradients, strict=True):
         moved = gradient.abs() > 1e-5
         assert moved.any()
