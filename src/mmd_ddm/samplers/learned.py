@@ -31,7 +31,7 @@ from mmd_ddm.maths.times import check_times
 from mmd_ddm.models.chain_table import ChainTable, table_in
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Sampler, Walk
-from mmd_ddm.samplers.table import table_of
+from mmd_ddm.samplers.table import linear_weights, table_of
 
 __all__ = ["Learned", "Trainable"]
 
@@ -64,27 +64,19 @@ class Learned(_OfTable):
     Args:
         denoiser: as in `Sampler`; with its table.
         times: those of the table.
-        clip: False.
-        recompute: as in `Sampler`.
+        options: of `Sampler`, without clipping.
 
     Raises:
         ValueError: a denoiser without table, or other times.
     """
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        times: Sequence[float],
-        *,
-        clip: bool = False,
-        recompute: bool = False,
-    ) -> None:
-        super().__init__(denoiser, times, clip=clip, recompute=recompute)
+    def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
+        super().__init__(denoiser, times, **options)
         self.table = table_in(denoiser)
-        if clip or self.times != check_times(self.table.times, len(self.schedule)):
+        if self.clip or self.times != check_times(self.table.times, len(self.schedule)):
             raise ValueError(
                 f"this sampler was learned for times {[*self.table.times]} without clipping; got "
-                f"{[*self.times]}{', clipped' * clip}: name neither steps, times nor spacing"
+                f"{[*self.times]}{', clipped' * self.clip}: name neither steps, times nor spacing"
             )
 
     def numbers(self, like: Tensor) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k+1"]]:
@@ -146,31 +138,31 @@ class Trainable(_OfTable):
     def numbers(self, like: Tensor) -> tuple[Float[Tensor, " k"], Float[Tensor, "k k+1"]]:
         """Differentiable in the weights."""
         n = len(self.times)
-        passed = self.shares.double().softmax(0).cumsum(0)[:-1]
-        clock = self._start + self._way * torch.cat([passed.new_zeros(1), passed])
+        clock = self._start + self._way * self.shares.double().softmax(0).cumsum(0)[:-1]
         solved = _Differences.apply(self._solved, clock)
         times, weights = solved[:n], solved[n:].view(n, n + 1)
         return times.to(like), (weights + self.offsets.tril(1)).to(like)
 
     def _solved(self, clock: np.ndarray) -> np.ndarray:
-        """Times and the solver's table, in one line, by the times in lambda."""
-        times = np.append(self.times[0], self.schedule.time_of(clock[1:]))
-        table = table_of(self._solver(times.tolist()))
-        assert table is not None
-        return np.concatenate([times, table.weights.numpy().ravel()])
+        """Times and the solver's table, in one line, by the times after the first in lambda."""
+        times = [self.times[0], *self.schedule.time_of(clock).tolist()]
+        _, weights = linear_weights(self._solver(times))
+        return np.append(times, weights.numpy())
 
 
 class _Differences(torch.autograd.Function):
-    """A function of a vector that cannot be differentiated otherwise; its first value stays."""
+    """A function of a vector that cannot be differentiated otherwise."""
 
     @staticmethod
     def forward(ctx: Any, function: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tensor:
         at = x.detach().cpu().numpy()
+        found = function(at)
         if ctx.needs_input_grad[1]:
-            moves = _STEP * np.eye(len(at))
-            slopes = [(function(at + m) - function(at - m)) / (2 * _STEP) for m in moves]
-            ctx.save_for_backward(x.new_tensor(np.stack(slopes)))
-        return x.new_tensor(function(at))
+            slopes = np.empty((len(at), len(found)))
+            for slope, move in zip(slopes, _STEP * np.eye(len(at)), strict=True):
+                slope[:] = (function(at + move) - function(at - move)) / (2 * _STEP)
+            ctx.save_for_backward(x.new_tensor(slopes))
+        return x.new_tensor(found)
 
     @staticmethod
     @once_differentiable

@@ -14,32 +14,39 @@ import copy
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmd_ddm.models.chain_table import ChainTable
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Sampler
 
-__all__ = ["table_of"]
+__all__ = ["linear_weights", "table_of"]
 
 
 def table_of(sampler: Sampler) -> ChainTable | None:
     """The table of this sampler; None if it adds noise, clips, or is not linear."""
     if sampler.stochastic or sampler.clip:
         return None
-    size = 4 * len(sampler.times) + 16
-    basis = torch.eye(size, dtype=torch.float64).view(size, 1, 1, 1, size)
+    x_T = torch.linspace(-2, 2, 8, dtype=torch.float64).view(1, 1, 1, 8)
     try:
-        times, states = _walk(sampler, basis[0], lambda j, x_t: basis[j])
-        _, nonlinear = _walk(sampler, basis[0], lambda j, x_t: torch.cos(x_t))
+        times, weights = linear_weights(sampler)
+        _, states = _walk(sampler, x_T, lambda j, x_t: torch.cos(x_t))
     except Exception:  # a sampler may ask a network for anything else than eps
         return None
-    n = len(times)
-    weights = torch.stack(states[1:]).view(n, size)[:, : n + 1]
-    known = torch.stack([basis[0], *map(torch.cos, nonlinear[:-1])]).view(n + 1, size)
-    if not torch.allclose(weights @ known, torch.stack(nonlinear[1:]).view(n, size)):
+    walked = torch.cat(states).flatten(1)
+    known = torch.cat([walked[:1], walked[:-1].cos()])
+    if not torch.allclose(weights @ known, walked[1:]):
         return None
     return ChainTable(tuple(times), tuple(map(sampler.schedule.abar, times)), weights)
+
+
+def linear_weights(sampler: Sampler) -> tuple[list[float], Float[Tensor, "n n+1"]]:
+    """The times and weights of a table, of a sampler that is known to have one."""
+    size = 4 * len(sampler.times) + 16  # more than there are calls
+    basis = torch.eye(size, dtype=torch.float64).view(size, 1, 1, 1, size)
+    times, states = _walk(sampler, basis[0], lambda j, x_t: basis[j])
+    return times, torch.cat(states[1:]).view(-1, size)[:, : len(times) + 1]
 
 
 def _walk(
