@@ -17,7 +17,7 @@ from record import write
 from work import options
 
 import mmd_ddm
-from mmd_ddm.config import FinetuneConfig, load
+from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.data.images import Split
 from mmd_ddm.evaluation.metrics import kid
 from mmd_ddm.features.bank import extract
@@ -28,6 +28,7 @@ from mmd_ddm.maths.pixels import clamp_hard, clamp_straight_through
 from mmd_ddm.runs.progress import silent
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.draw import draw
+from mmd_ddm.settings import load
 from mmd_ddm.training.finetune import finetune
 from mmd_ddm.training.losses.mmd import mmd_step
 from mmd_ddm.training.objective import Objective, build_objectives

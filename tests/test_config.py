@@ -14,10 +14,8 @@ from mmd_ddm.config import (
     ObjectiveConfig,
     PretrainConfig,
     SelectConfig,
-    from_mapping,
-    load,
-    to_mapping,
 )
+from mmd_ddm.settings import from_mapping, load, to_mapping
 
 ROOT = Path(__file__).parents[1]
 KINDS = [

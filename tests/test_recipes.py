@@ -13,11 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mmd_ddm.config import PretrainConfig, load
+from mmd_ddm.config import PretrainConfig
 from mmd_ddm.data.images import load_images
 from mmd_ddm.features.registry import MultiLevel, make_features
 from mmd_ddm.jobs.build import build_network
 from mmd_ddm.maths.pixels import from_uint8
+from mmd_ddm.settings import load
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 

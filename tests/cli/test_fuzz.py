@@ -15,12 +15,13 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from torch import nn
 
-from mmd_ddm.config import FinetuneConfig, PretrainConfig, load, to_mapping
+from mmd_ddm.config import FinetuneConfig, PretrainConfig
 from mmd_ddm.features.registry import FEATURES
 from mmd_ddm.jobs.build import load_model
 from mmd_ddm.maths.kernels import KERNELS, make_kernel
 from mmd_ddm.maths.times import SCHEDULE_SPACINGS, SPACINGS, check_times, select_times
 from mmd_ddm.samplers.registry import SAMPLERS
+from mmd_ddm.settings import load, to_mapping
 from mmd_ddm.training.state import TrainingState
 
 CONFIG = PretrainConfig(lr=0.1)

@@ -10,7 +10,7 @@ import torch
 from commands import contents, make_denoiser, mmd_ddm, places, read, save_model, save_place
 from PIL import Image
 
-from mmd_ddm.config import ChainConfig, FinetuneConfig, SelectConfig, to_mapping
+from mmd_ddm.config import ChainConfig, FinetuneConfig, SelectConfig
 from mmd_ddm.jobs.build import build_sampler, load_model
 from mmd_ddm.maths.pixels import to_uint8
 from mmd_ddm.maths.random import COPIES, sample_noise
@@ -20,6 +20,7 @@ from mmd_ddm.report.sheets import grid
 from mmd_ddm.samplers.draw import draw
 from mmd_ddm.samplers.predictions import predictions
 from mmd_ddm.samplers.registry import make_sampler
+from mmd_ddm.settings import to_mapping
 
 CHAIN = ChainConfig(steps=3)
 CONFIG = FinetuneConfig(model="base", data="digits.npy", chain=CHAIN, judges=("pixels",))

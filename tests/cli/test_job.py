@@ -22,7 +22,7 @@ from PIL import Image
 from run_folders import PageReader
 from safetensors.torch import load_file
 
-from mmd_ddm.config import ChainConfig, FinetuneConfig, from_mapping
+from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.evaluation.metrics import frechet_distance, kid
 from mmd_ddm.features.bank import extract
 from mmd_ddm.features.registry import FEATURES, make_features
@@ -33,6 +33,7 @@ from mmd_ddm.maths.random import sample_noise
 from mmd_ddm.report import verdict
 from mmd_ddm.runs.folder import RunLog
 from mmd_ddm.samplers.draw import draw
+from mmd_ddm.settings import from_mapping
 
 WEIGHTS = "model/unet/diffusion_pytorch_model.safetensors"
 JUDGE, SELECTION = "encoder:judge.safetensors", "encoder:selection.safetensors"

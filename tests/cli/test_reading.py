@@ -12,20 +12,14 @@ from picture_files import encode, save_files
 from PIL import Image
 
 import mmd_ddm as mmd
-from mmd_ddm.config import (
-    ChainConfig,
-    FinetuneConfig,
-    HeadConfig,
-    PretrainConfig,
-    SelectConfig,
-    to_mapping,
-)
+from mmd_ddm.config import ChainConfig, FinetuneConfig, HeadConfig, PretrainConfig, SelectConfig
 from mmd_ddm.data.split import split_images
 from mmd_ddm.jobs.finetune import run
 from mmd_ddm.jobs.gamma import estimate_gamma
 from mmd_ddm.jobs.genie_head import distil_head
 from mmd_ddm.jobs.pretrain import pretrain
 from mmd_ddm.runs.progress import Progress
+from mmd_ddm.settings import to_mapping
 
 VERBS = {
     "sample": ("base", "--start-from", "photos", "-n", 2, "--out", "new"),

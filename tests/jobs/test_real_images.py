@@ -11,9 +11,10 @@ import torch
 from commands import Counting, mmd_ddm, read, save_model
 
 import mmd_ddm as mmd
-from mmd_ddm.config import ChainConfig, FinetuneConfig, to_mapping
+from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.data.images import ImageSet
 from mmd_ddm.data.split import split_images
+from mmd_ddm.settings import to_mapping
 
 CHAIN = ChainConfig(3)
 CONFIG = FinetuneConfig("base", "digits.npy", chain=CHAIN, judges=("pixels",))

@@ -3,10 +3,11 @@
 import pytest
 from commands import save_encoder
 
-from mmd_ddm.config import FinetuneConfig, from_mapping
+from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.features.registry import make_features
 from mmd_ddm.jobs.origin import Origin
 from mmd_ddm.jobs.roles import check_distinct, roles_of, roles_to_runs
+from mmd_ddm.settings import from_mapping
 
 SPATIAL, LITE = "efficientnet-lite0-spatial", "efficientnet-lite0"
 

@@ -19,9 +19,10 @@ def demo(
     Example: mmd-ddm demo --out demo-run
     """
     from mmd_ddm.cli.tables import print_results
-    from mmd_ddm.config import FinetuneConfig, load, to_mapping
+    from mmd_ddm.config import FinetuneConfig
     from mmd_ddm.jobs.finetune import run
     from mmd_ddm.runs.folder import free_folder
+    from mmd_ddm.settings import load, to_mapping
 
     preset = Path(__file__).parents[1] / "presets" / "demo.toml"
     chosen = load(FinetuneConfig, preset, set_ or [])

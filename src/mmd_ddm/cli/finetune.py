@@ -6,8 +6,9 @@ from typing import Annotated
 
 from mmd_ddm.cli.console import bars, chosen_trackers, console
 from mmd_ddm.cli.options import READING, DryRun, ForceNewRun, Text, Tracker, opt, settings_options
-from mmd_ddm.config import FinetuneConfig, to_mapping
+from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.runs.launch import is_first
+from mmd_ddm.settings import to_mapping
 
 __all__ = ["finetune"]
 

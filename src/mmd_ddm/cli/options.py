@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from mmd_ddm import config
+from mmd_ddm.settings import load, whole
 
 __all__ = [
     "READING", "Data", "Device", "DryRun", "ForceNewRun", "Model", "OwnData", "Run", "Seed",
@@ -68,7 +69,7 @@ def settings_options(kind: type, settings: str, *, file: bool = True) -> Callabl
 
     def build(given: dict[str, Any]) -> Any:
         path, overrides = given.pop("config_file", None), given.pop("set_") or ()
-        return config.load(kind, path, overrides, _given(kind, names, given))
+        return load(kind, path, overrides, _given(kind, names, given))
 
     return _with_options("config", own, build)
 
@@ -195,7 +196,7 @@ def read_integers(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def _integer(text: Any) -> int:
-    if isinstance(found := config.whole(text), int):
+    if isinstance(found := whole(text), int):
         return found
     raise typer.BadParameter(f"{text!r} is not a valid integer.")
 
@@ -217,7 +218,7 @@ def words(text: str) -> list[str]:
 
 def whole_numbers(text: str) -> list[int]:
     """``5,10`` as whole numbers, each once; anything else is a ValueError."""
-    found = [config.whole(word) for word in words(text)]
+    found = [whole(word) for word in words(text)]
     if other := [word for word in found if not isinstance(word, int)]:
         raise ValueError(f"--steps takes whole numbers, 5,10,15,20; got {other[0]!r}")
     return found

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from mmd_ddm.cli.console import bars, chosen_trackers, console
 from mmd_ddm.cli.options import READING, ForceNewRun, Tracker, opt, settings_options
-from mmd_ddm.config import PretrainConfig, to_mapping
+from mmd_ddm.config import PretrainConfig
+from mmd_ddm.settings import to_mapping
 
 __all__ = ["pretrain"]
 

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mmd_ddm.config import ReadConfig, from_mapping
+from mmd_ddm.config import ReadConfig
 from mmd_ddm.data.arrays import fit_array, read_array
 from mmd_ddm.data.choose import find_place
 from mmd_ddm.data.notes import Notes
@@ -32,6 +32,7 @@ from mmd_ddm.data.public_sets import DATASETS, parse_request
 from mmd_ddm.data.read_public import read_public
 from mmd_ddm.maths.random import generator
 from mmd_ddm.runs.progress import Progress
+from mmd_ddm.settings import from_mapping
 
 __all__ = ["BUNDLED", "ImageSet", "Split", "batch", "load_images", "say_read"]
 

@@ -9,7 +9,7 @@ import torch
 from diffusers.utils.logging import disable_progress_bar
 from torch import nn
 
-from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig, from_mapping
+from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig
 from mmd_ddm.data.images import Split, load_images
 from mmd_ddm.data.split import split_images
 from mmd_ddm.maths.times import check_start, check_times, select_times
@@ -20,6 +20,7 @@ from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.progress import Progress
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.registry import make_sampler
+from mmd_ddm.settings import from_mapping
 
 __all__ = [
     "Model",

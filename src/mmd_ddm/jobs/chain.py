@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmd_ddm.config import ChainConfig, from_mapping, to_mapping
+from mmd_ddm.config import ChainConfig
 from mmd_ddm.jobs.build import Model, build_sampler, resolve_chain
+from mmd_ddm.settings import from_mapping, to_mapping
 
 __all__ = ["ChainLike", "choose_chain", "describe_chain"]
 

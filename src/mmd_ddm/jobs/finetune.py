@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmd_ddm.config import ChainConfig, FinetuneConfig, from_mapping, to_mapping
+from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.data.images import ImageSet, Split
 from mmd_ddm.data.split import split_images
 from mmd_ddm.evaluation.measure import protocol
@@ -27,6 +27,7 @@ from mmd_ddm.runs.files import write_json
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.progress import Progress, silent
+from mmd_ddm.settings import from_mapping, to_mapping
 from mmd_ddm.training.keep_best import selection_record
 
 __all__ = ["finetune", "run"]

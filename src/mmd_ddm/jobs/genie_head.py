@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from mmd_ddm.config import HeadConfig, to_mapping
+from mmd_ddm.config import HeadConfig
 from mmd_ddm.data.images import load_images, say_read
 from mmd_ddm.jobs.build import Model, load_model, say_notes
 from mmd_ddm.jobs.longer import note_longer
@@ -15,6 +15,7 @@ from mmd_ddm.runs.files import check_space, check_writable
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import OutputError, RunLog
 from mmd_ddm.runs.progress import Progress, silent
+from mmd_ddm.settings import to_mapping
 from mmd_ddm.training.genie_head import distil
 from mmd_ddm.training.state import disk_bytes
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from mmd_ddm.config import FinetuneConfig, from_mapping
+from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.data.choose import find_place
 from mmd_ddm.data.images import BUNDLED, Split
 from mmd_ddm.features.base import FeatureExtractor
@@ -16,6 +16,7 @@ from mmd_ddm.features.registry import make_recorded
 from mmd_ddm.jobs.build import Model, build_data
 from mmd_ddm.models.find import BUNDLED_MODELS
 from mmd_ddm.runs.files import read_json
+from mmd_ddm.settings import from_mapping
 
 __all__ = ["Origin", "origins", "recorded_place"]
 

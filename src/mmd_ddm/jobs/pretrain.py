@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mmd_ddm.config import PretrainConfig, to_mapping
+from mmd_ddm.config import PretrainConfig
 from mmd_ddm.data.images import ImageSet, load_images, say_read
 from mmd_ddm.jobs.build import (
     build_device,
@@ -27,6 +27,7 @@ from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import RunLog, check_folder
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.runs.trackers import check_trackers, tracked
+from mmd_ddm.settings import to_mapping
 from mmd_ddm.training.pretrain import pretrain as train_network
 from mmd_ddm.training.state import disk_bytes
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mmd_ddm.config import ChainConfig, FinetuneConfig, to_mapping
+from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.data.images import Split, say_read
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.features.registry import make_features
@@ -37,6 +37,7 @@ from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.runs.trackers import check_trackers, tracked
 from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.settings import to_mapping
 from mmd_ddm.training.finetune import finetune
 from mmd_ddm.training.keep_best import Selection, kept_words, standing
 from mmd_ddm.training.memory_plan import Choice

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mmd_ddm.config import ChainConfig, PretrainConfig, from_mapping
+from mmd_ddm.config import ChainConfig, PretrainConfig
 from mmd_ddm.data.images import Split
 from mmd_ddm.evaluation.measure import Measured
 from mmd_ddm.evaluation.scores import ABOVE, row_label, without_errors
@@ -25,6 +25,7 @@ from mmd_ddm.runs.files import read_json
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.folder import read_events
 from mmd_ddm.runs.progress import Progress, silent
+from mmd_ddm.settings import from_mapping
 
 __all__ = ["Check", "verify"]
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmd_ddm.config import FinetuneConfig, from_mapping, override, to_mapping
+from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.paper.presets import Experiment, Preset, Row, load_experiment
+from mmd_ddm.settings import from_mapping, override, to_mapping
 
 __all__ = [
     "Cell",

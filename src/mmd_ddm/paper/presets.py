@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmd_ddm.config import from_mapping
+from mmd_ddm.settings import from_mapping
 
 __all__ = [
     "Experiment",

@@ -1,0 +1,159 @@
+"""Settings from outside: TOML in, overrides on top, checked against frozen dataclasses.
+
+    config = load(FinetuneConfig, Path("my.toml"), ["chain.steps=10", "lr=1e-5"])
+
+An unknown key is an error that names the nearest one. No torch here.
+"""
+
+import dataclasses
+import difflib
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+__all__ = ["from_mapping", "load", "override", "to_mapping", "whole"]
+
+T = TypeVar("T")
+
+
+def load(
+    kind: type[T],
+    path: Path | None = None,
+    overrides: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+) -> T:
+    """Defaults, then a TOML file, then ``a.b=c`` overrides, then values by their dotted names.
+
+    Raises:
+        ValueError: an unreadable file, an unknown key, a value of the wrong type.
+    """
+    mapping: dict[str, Any] = {}
+    if path is not None:
+        try:
+            mapping = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"cannot read the config {path}: {error}") from error
+        _refuse_code(mapping, path)
+    override(mapping, overrides)
+    for key, value in (given or {}).items():
+        _assign(mapping, key.split("."), value)
+    return from_mapping(kind, mapping)
+
+
+def override(mapping: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put ``a.b=c`` settings into nested mappings.
+
+    Raises:
+        ValueError: no ``=``, or a setting below one that is no table.
+    """
+    for setting in overrides:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"an override is written key=value; got {setting!r}")
+        _assign(mapping, key.strip().split("."), _parse(text.strip()))
+
+
+def from_mapping(kind: type[T], mapping: Any, prefix: str = "") -> T:
+    """Build a config from nested mappings, checking keys and types.
+
+    Raises:
+        ValueError: no mapping, an unknown key, a value of the wrong type.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ValueError(
+            f"{prefix.rstrip('.') or 'a config'} is a table of settings; got {mapping!r}"
+        )
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, value in mapping.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(fields)}"
+            raise ValueError(f"unknown setting {prefix}{key}; {hint}")
+        values[key] = _convert(value, hints[key], prefix + key)
+    return kind(**values)
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The resolved settings as plain JSON and TOML values."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(config).items()
+    }
+
+
+def _refuse_code(value: Any, path: Path) -> None:
+    """A file may be anybody's: what it names must not be called."""
+    if isinstance(value, str) and value.startswith("import:"):
+        raise ValueError(
+            f"{path} names {value}, code that would be called: only the command line may, "
+            f"with --features or --set"
+        )
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _refuse_code(part, path)
+
+
+def _assign(mapping: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        mapping = mapping.setdefault(key, {})
+        if not isinstance(mapping, dict):
+            raise ValueError(f"{'.'.join(keys)}: {key} is not a table")
+    mapping[keys[-1]] = value
+
+
+def _parse(text: str) -> Any:
+    """A TOML value; a bare word is a string, words with commas, or in brackets, are a list."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        inner = text[1:-1] if text[:1] + text[-1:] == "[]" else text
+        if inner is text and "," not in text:
+            return text
+        return [_parse(part.strip()) for part in inner.split(",")]
+
+
+def whole(value: Any) -> Any:
+    """The whole number that is meant by 1000, 1e3, "1e3"; what is none stays as it is."""
+    if isinstance(value, str | float):
+        with suppress(ValueError, OverflowError):
+            number = float(value)
+            if number == int(number):  # which text may say with more digits
+                return int(value) if str(value).isdecimal() else int(number)
+    return value
+
+
+def _lower(value: Any) -> str:
+    return value.lower() if isinstance(value, str) else ""
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(typing.cast(type, hint), value, f"{name}.")
+    if isinstance(hint, types.UnionType):  # T | None
+        nothing = value is None or _lower(value) in ("none", "null")
+        return None if nothing else _convert(value, typing.get_args(hint)[0], name)
+    if typing.get_origin(hint) is tuple:
+        element = typing.get_args(hint)[0]
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(item, element, name) for item in items)
+    if hint is bool:
+        value = {"true": True, "false": False}.get(_lower(value), value)
+    if hint is int:
+        value = whole(value)
+    if hint is float and isinstance(value, str):
+        with suppress(ValueError):  # .0001 is no number of TOML
+            value = float(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite; got {value}")
+    if type(value) is not hint:
+        raise ValueError(f"{name} takes {hint.__name__}; got {value!r}")
+    return value
