@@ -94,6 +94,7 @@ class SelectConfig:
 class FinetuneConfig(ReadConfig):
     """`mmd-ddm finetune`; the defaults are the paper's."""
 
+    recipe: str = "paper"  # of what is not set: paper; or auto, what did best at that many steps
     model: str = ""  # diffusers folder, hub id, run, or fashion-mnist
     data: str = ""  # images to match: folder, zip, IDX, .npy/.npz, or a public set
     heldout: str = ""  # images only evaluation sees; by default a fifth of the data
@@ -125,6 +126,8 @@ class FinetuneConfig(ReadConfig):
         _at_least(self, batch_size=2, judge_samples=2)  # Eq. 7 needs 2 of a kind
         _at_least(self, iterations=0, micro_batch=0, lora_rank=1, sampler_lr=0)
         _check_training(self)
+        if self.recipe not in ("paper", "auto"):
+            raise ValueError(f"recipe is paper or auto; got {self.recipe!r}")
         if self.trained not in _TRAINED:
             raise ValueError(
                 "trained is all, no-convolutions or lora, of the network; times, coefficients or "

@@ -11,7 +11,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,8 +26,16 @@ def load(
     path: Path | None = None,
     overrides: Sequence[str] = (),
     given: Mapping[str, Any] | None = None,
+    complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> T:
     """Defaults, then a TOML file, then ``a.b=c`` overrides, then values by their dotted names.
+
+    Args:
+        kind: the dataclass.
+        path: of the TOML file.
+        overrides: texts.
+        given: by dotted names.
+        complete: says more settings, by those that there are.
 
     Raises:
         ValueError: an unreadable file, an unknown key, a value of the wrong type.
@@ -42,7 +50,7 @@ def load(
     override(mapping, overrides)
     for key, value in (given or {}).items():
         _assign(mapping, key.split("."), value)
-    return from_mapping(kind, mapping)
+    return from_mapping(kind, complete(mapping) if complete else mapping)
 
 
 def override(mapping: dict[str, Any], overrides: Sequence[str]) -> None:

@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Annotated
 
 from mmd_ddm.cli.console import bars, chosen_trackers, console
-from mmd_ddm.cli.options import READING, DryRun, ForceNewRun, Text, Tracker, opt, settings_options
+from mmd_ddm.cli.options import (
+    READING,
+    DryRun,
+    ForceNewRun,
+    Text,
+    Tracker,
+    opt,
+    settings_options,
+    with_recipe,
+)
 from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.runs.launch import is_first
 from mmd_ddm.settings import to_mapping
@@ -15,8 +24,10 @@ __all__ = ["finetune"]
 
 @settings_options(
     FinetuneConfig,
-    "model data heldout chain.steps chain.sampler chain.spacing chain.times objective.features "
-    f"objective.kernel objective.reference iterations batch_size lr seed device {READING}",
+    "model data heldout chain.steps recipe chain.sampler chain.spacing chain.times "
+    f"objective.features objective.kernel objective.reference iterations "
+    f"batch_size lr seed device {READING}",
+    complete=with_recipe,
 )
 def finetune(
     config: FinetuneConfig,
@@ -31,7 +42,7 @@ def finetune(
     OUT then holds model/ (a diffusers folder), results.json, pairs.png and report.html.
     To resume, run the same command again.
 
-    Example: mmd-ddm finetune google/ddpm-cifar10-32 --data cifar10.zip --steps 5 --out run
+    Example: mmd-ddm finetune google/ddpm-cifar10-32 --data c10.zip --steps 5 --recipe auto --out r
     """
     if dry_run:
         console.print_json(json.dumps(to_mapping(config)))

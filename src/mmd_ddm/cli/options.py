@@ -23,7 +23,7 @@ from mmd_ddm.settings import load, whole
 __all__ = [
     "READING", "Data", "Device", "DryRun", "ForceNewRun", "Model", "OwnData", "Run", "Seed",
     "Text", "Tracker", "Words", "chain_options", "comments", "numbers", "opt", "read_integers",
-    "reading_options", "settings_options", "whole_numbers", "words",
+    "reading_options", "settings_options", "whole_numbers", "with_recipe", "words",
 ]  # fmt: skip
 
 
@@ -53,13 +53,20 @@ _WORDS = {"model": "MODEL"}  # settings that are arguments
 _REQUIRED = {"model", "data"}
 
 
-def settings_options(kind: type, settings: str, *, file: bool = True) -> Callable[..., Any]:
+def settings_options(
+    kind: type,
+    settings: str,
+    *,
+    file: bool = True,
+    complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> Callable[..., Any]:
     """A verb that takes a ``config``: these settings of it become options.
 
     Args:
         kind: the dataclass.
         settings: names with spaces between; ``chain.steps`` becomes ``--steps``.
         file: take ``--config FILE`` as well.
+        complete: as of `load`.
     """
     names = settings.split()
     own = [_option(kind, name) for name in names]
@@ -69,9 +76,18 @@ def settings_options(kind: type, settings: str, *, file: bool = True) -> Callabl
 
     def build(given: dict[str, Any]) -> Any:
         path, overrides = given.pop("config_file", None), given.pop("set_") or ()
-        return load(kind, path, overrides, _given(kind, names, given))
+        return load(kind, path, overrides, _given(kind, names, given), complete)
 
     return _with_options("config", own, build)
+
+
+def with_recipe(settings: dict[str, Any]) -> dict[str, Any]:
+    """What completes the settings of a finetuning; only a recipe needs torch."""
+    if settings.get("recipe", config.FinetuneConfig.recipe) == config.FinetuneConfig.recipe:
+        return settings
+    from mmd_ddm.jobs.recipe import complete
+
+    return complete(settings)
 
 
 def chain_options(settings: str) -> Callable[..., Any]:

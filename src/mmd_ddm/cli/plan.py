@@ -1,14 +1,16 @@
 """``mmd-ddm plan``: what an iteration of finetuning would take, and how it would be run."""
 
 from mmd_ddm.cli.console import bars, console
-from mmd_ddm.cli.options import settings_options
+from mmd_ddm.cli.options import settings_options, with_recipe
 from mmd_ddm.config import FinetuneConfig
 
 __all__ = ["plan"]
 
 
 @settings_options(
-    FinetuneConfig, "model chain.steps batch_size chain.sampler objective.features device"
+    FinetuneConfig,
+    "model chain.steps recipe batch_size chain.sampler objective.features device",
+    complete=with_recipe,
 )
 def plan(config: FinetuneConfig) -> None:
     """Measure one small step, and say how an iteration would best fit this device.
@@ -19,9 +21,11 @@ def plan(config: FinetuneConfig) -> None:
     """
     from mmd_ddm.cli.tables import print_table
     from mmd_ddm.jobs.plan import plan as measure
+    from mmd_ddm.jobs.recipe import words
     from mmd_ddm.report.tables import Table
 
     planned = measure(config, bars)
+    console.print(words(config))
     columns = ["micro-batch", "calls kept", "memory", "an iteration", ""]
     print_table(Table(columns, {"": planned.lines()}, words=0))
     console.print(f"chosen: {planned}; {planned.budget / 2**30:.3g} GiB may be taken")

@@ -17,8 +17,10 @@ from mmd_ddm.evaluation.measure import protocol
 from mmd_ddm.evaluation.space import describe
 from mmd_ddm.evaluation.verdict import verdict
 from mmd_ddm.jobs.build import Model
+from mmd_ddm.jobs.chain import ChainLike
 from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces
 from mmd_ddm.jobs.longer import longer_record
+from mmd_ddm.jobs.recipe import complete, words
 from mmd_ddm.jobs.results import FinetuneResult
 from mmd_ddm.jobs.train import Job, longer_chains, prepare, train_and_export
 from mmd_ddm.report import write_card, write_report
@@ -38,7 +40,7 @@ _PAIRS, _REAL, _SHEET_COLUMNS = 24, 16, 8
 def finetune(
     model: str | Model,
     data: str | ImageSet | Split,
-    chain: ChainConfig | None = None,
+    chain: ChainLike | None = None,
     *,
     out: str | Path,
     features: Sequence[str] | None = None,
@@ -54,7 +56,8 @@ def finetune(
     Args:
         model: a folder, hub id or bundled name, or what `load` gave; it is left as it is.
         data: images, by name or loaded; a `Split` says itself what is held out.
-        chain: how many steps of which sampler; by default that of `ChainConfig`.
+        chain: how many steps of which sampler: a whole chain, or fields of one, of which a recipe
+            may say the others; by default that of `ChainConfig`.
         out: the run folder, new or of the same run.
         features: spaces to optimise in.
         trackers: names, see `mmd_ddm.runs.trackers`.
@@ -76,8 +79,8 @@ def finetune(
         "data": data if isinstance(data, str) else _source(data),
     }
     if chain is not None:
-        named["chain"] = to_mapping(chain)
-    config = from_mapping(FinetuneConfig, {**named, **settings})
+        named["chain"] = to_mapping(chain) if isinstance(chain, ChainConfig) else dict(chain)
+    config = from_mapping(FinetuneConfig, complete({**named, **settings}, loaded))
     if isinstance(data, ImageSet):
         data = split_images(data, None, seed=config.seed, select=config.select.every > 0)
     parts = data if isinstance(data, Split) else None
@@ -140,6 +143,7 @@ def _announce(job: Job) -> None:
         f"{job.device}; {len(data.matched):,} images to match, {len(data.selection or ()):,} to "
         f"select by, {len(data.heldout):,} held out"
     )
+    job.progress.say(words(job.config))
     if data.dropped:
         job.progress.say(f"{data.dropped:,} more were among the images to match: left out")
 

@@ -1,0 +1,68 @@
+"""The recipe: it says what is not set, for K and for the network, and nothing else."""
+
+import pytest
+from commands import mmd_ddm, save_place
+
+import mmd_ddm as mmd
+from mmd_ddm.config import FinetuneConfig
+from mmd_ddm.jobs.recipe import complete, recipe, words
+from mmd_ddm.settings import from_mapping
+
+ALL_K = (1, 2, 3, 4, 5, 7, 8, 10, 15, 20, 100)
+
+
+@pytest.mark.parametrize("steps", ALL_K)
+def test_every_number_of_steps_has_settings_that_the_bundled_model_takes(steps):
+    asked = {"model": "fashion-mnist", "chain": {"steps": steps}, "recipe": "auto"}
+    config = from_mapping(FinetuneConfig, complete(asked))
+    model = mmd.load("fashion-mnist", "cpu")
+    assert len(mmd.build_sampler(config.chain, model.denoiser).times) == steps
+    assert config.lr < 1e-4
+
+
+def test_what_is_set_stays():
+    chain = {"steps": 12, "backward": "random-2"}
+    own = {"recipe": "auto", "model": "fashion-mnist", "lr": 1e-9, "chain": chain}
+    full = complete(own)
+    assert (full["lr"], full["chain"]["backward"]) == (1e-9, "random-2")
+    assert full["iterations"] == recipe(12, 10**6)["iterations"]
+    assert chain == {"steps": 12, "backward": "random-2"}
+
+
+def test_another_sampler_has_its_own_order_and_a_list_its_own_spacing():
+    own = {"recipe": "auto", "model": "fashion-mnist", "chain": {"sampler": "ddim"}}
+    assert "order" not in complete(own)["chain"]
+    own["chain"] = {"times": [900, 500, 100]}
+    assert "spacing" not in complete(own)["chain"]
+    assert complete(own)["chain"]["order"] == recipe(3, 10**6)["chain"]["order"]
+
+
+def test_a_larger_network_gets_a_lower_rate():
+    small, large = (recipe(5, weights)["lr"] for weights in (1_540_000, 36_000_000))
+    assert large == pytest.approx(small * (1.54 / 36) ** 0.5, rel=0.02)
+    assert 4e-6 < large < 7e-6  # the paper's is 5e-6
+
+
+def test_the_papers_recipe_changes_nothing():
+    for own in ({}, {"recipe": "paper", "model": "nowhere"}):
+        assert complete(own) == own
+
+
+def test_the_command_line_has_it(tmp_path):
+    save_place(tmp_path, 12)
+    asked = ("finetune", "base", "--data", "d", "--out", "o", "--steps", 9, "--dry-run")
+    done = mmd_ddm(tmp_path, *asked, "--recipe", "auto", "--set", "iterations=7")
+    assert done.code == 0, done.err
+    said = " ".join(done.out.split())
+    assert f'"backward": "{recipe(9, 10**6)["chain"]["backward"]}"' in said
+    assert '"iterations": 7' in said
+    assert '"backward": "all"' in " ".join(mmd_ddm(tmp_path, *asked).out.split())
+    done = mmd_ddm(tmp_path, *asked, "--recipe", "best")
+    assert (done.code, "recipe is paper or auto; got 'best'" in done.err) == (2, True)
+
+
+def test_it_is_said_in_a_line():
+    config = FinetuneConfig(iterations=60, batch_size=48, lr=1.5e-5, cosine=True)
+    assert words(config) == (
+        "recipe paper: ddim, gradient of all steps, 60 iterations of 48, rate 1.5e-05 on a cosine"
+    )
