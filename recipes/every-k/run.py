@@ -65,9 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, nargs="+", default=ALL_K)
     parser.add_argument("--methods", nargs="+", default=["free", *METHODS])
-    parser.add_argument(
-        "--seeds", type=int, default=3, help="of training and judgement"
-    )
+    parser.add_argument("--seeds", type=int, default=3, help="of training and judgement")
     parser.add_argument("-n", type=int, default=1000, help="images a row")
     parser.add_argument("--runs", type=Path, default=Path("runs/every-k"), help="their folder")
     parser.add_argument("--out", type=Path, default=HERE / "rows.jsonl")

@@ -1,0 +1,101 @@
+"""What ``rows.jsonl`` says: a table and a chart of held-out KID against network calls.
+
+python recipes/every-k/tables.py --out docs/every-k
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mmd_ddm.evaluation.scores import Score, format_score
+from mmd_ddm.report.axes import draw_curve, scale_axes
+from mmd_ddm.report.tables import Strong, Table
+from mmd_ddm.runs.files import write_text
+
+HERE = Path(__file__).parent
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=Path, default=HERE / "rows.jsonl")
+    parser.add_argument("--out", type=Path, required=True, help="folder of table and chart")
+    asked = parser.parse_args(arguments)
+    rows = [json.loads(line) for line in asked.rows.read_text(encoding="utf-8").splitlines()]
+    cells: dict[tuple[int, str], list[Row]] = {}
+    for row in rows:
+        cells.setdefault((row["steps"], row["method"]), []).append(row)
+    spaces = rows[0]["spaces"]
+    text = "\n\n".join(table(cells, space).markdown() for space in spaces)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    write_text(asked.out / "every-k.md", text + "\n")
+    chart(cells, next(iter(spaces))).savefig(asked.out / "every-k.png", dpi=110)
+
+
+def table(cells: dict[tuple[int, str], list[Row]], space: str) -> Table:
+    """KID x1000 of every method at every K; below it the paired difference from training-free."""
+    methods = list(dict.fromkeys(method for _, method in cells))
+    lines = []
+    for k in sorted({k for k, _ in cells}):
+        found = [cells.get((k, method), []) for method in methods]
+        lines.append([str(k), *(format_score(over(rows, space), "kid") for rows in found)])
+        lines.append(["", *(_difference(rows, space) for rows in found)])
+    return Table([f"{space}: K", *methods], {"": lines})
+
+
+def over(rows: Sequence[Row], space: str) -> Score | None:
+    """The mean over seeds, whose real images are the same."""
+    scores = [row["spaces"][space] for row in rows]
+    return _mean([s["kid"] for s in scores], [s["kid_se"] for s in scores], None)
+
+
+def _difference(rows: Sequence[Row], space: str) -> str:
+    less = [row["above_free"][space] for row in rows if row["above_free"]]
+    drawn = [one["kid_se_drawn"] for one in less]
+    found = _mean([one["kid"] for one in less], [one["kid_se"] for one in less], drawn)
+    if found is None:
+        return ""
+    text = format_score(found, "kid")
+    return Strong(text) if found.times(-1).significant else text
+
+
+def _mean(
+    values: Sequence[float], ses: Sequence[float], drawn: Sequence[float] | None
+) -> Score | None:
+    """With the error of the judgement, or the scatter of the seeds if that is larger."""
+    if not values:
+        return None
+    n, own = len(values), drawn or ses
+    shared = mean(se**2 - mine**2 for se, mine in zip(ses, own, strict=True))
+    judged = sqrt(shared + sum(mine**2 for mine in own) / n**2)
+    return Score(mean(values), max(judged, stdev(values) / sqrt(n)) if n > 1 else judged)
+
+
+def chart(cells: dict[tuple[int, str], list[Row]], space: str) -> Figure:
+    """A line a method."""
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes, every = figure.subplots(), []
+    for method in dict.fromkeys(method for _, method in cells):
+        points = [
+            (float(rows[0]["nfe"]), 1000 * found.value, 1000 * found.se)
+            for (_, of), rows in sorted(cells.items())
+            if of == method and (found := over(rows, space)) is not None
+        ]
+        every += points
+        draw_curve(axes, points, label=method, marker="o", markersize=4, capsize=2)
+    axes.set(xlabel="network calls", ylabel="KID x1000", title=f"{space} (held out)")
+    axes.grid(alpha=0.3)
+    scale_axes(axes, np.array(sorted(every)))
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
