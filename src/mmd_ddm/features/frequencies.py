@@ -2,17 +2,19 @@ r"""The power spectrum of an image, averaged over rings: how much detail it has 
 
 For each channel of h x w pixels, with the orthonormal transform X(u, v) = F[x],
 
-    phi_k(x) = log(q + mean |X(u, v)|^2 over the frequencies of ring k),
+    phi_k(x) = log10(1 + mean |X(u, v)|^2 / q over the frequencies of ring k),
 
 ring k holding the frequencies whose radius, in cycles over the shorter side, rounds to k: from the
 mean brightness (k = 0) to the checkerboard in the corner. q = (2/255)^2 / 12 is the power that
-rounding to 8 bits has at every frequency: what is weaker no file holds, so the logarithm does not
-tell it from nothing, and its gradient stays finite there. Phases, and so all layout, are left out.
+rounding to 8 bits has at every frequency, so that phi counts decades above it: what is weaker no
+file holds, and it is 0, with a finite gradient. Phases, and so all layout, are left out.
 
 References:
     Durall et al., "Watch your Up-Convolution: CNN Based Generative Deep Neural Networks are
     Failing to Reproduce Spectral Distributions", 2020 (azimuthal averages of the spectrum).
 """
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -26,7 +28,7 @@ _ROUNDING = (2 / 255) ** 2 / 12  # variance of an error that is uniform over one
 
 
 class Frequencies(FeatureExtractor):
-    """phi(x) = log power over rings of frequencies; as many rings as the image has room for."""
+    """phi(x) = log power in rings of frequencies; as many rings as the image has room for."""
 
     name = "frequencies"
 
@@ -36,7 +38,8 @@ class Frequencies(FeatureExtractor):
         power = transformed.square().sum(-1).flatten(2)
         rings = _rings(*images.shape[2:]).to(images.device)
         members = torch.nn.functional.one_hot(rings).to(power)
-        vectors = (power @ (members / members.sum(0)) + _ROUNDING).log().flatten(1)
+        averaged = power @ (members / (members.sum(0) * _ROUNDING))
+        vectors = (averaged.log1p() / math.log(10)).flatten(1)
         self.dim = vectors.shape[1]
         return vectors
 
