@@ -134,18 +134,19 @@ class FinetuneConfig(ReadConfig):
                 f"sampler, of the chain; or both, as all+times; got {self.trained!r}"
             )
         # The space of the model itself is recorded under its full name, which holds elsewhere too.
-        own = {"denoiser": f"denoiser:{self.model}"}
         named = {
             "objective": replace(
-                self.objective, features=tuple(own.get(f, f) for f in self.objective.features)
+                self.objective, features=tuple(map(self._in_full, self.objective.features))
             ),
-            "select": replace(
-                self.select, features=own.get(self.select.features, self.select.features)
-            ),
-            "judges": tuple(own.get(f, f) for f in self.judges),
+            "select": replace(self.select, features=self._in_full(self.select.features)),
+            "judges": tuple(map(self._in_full, self.judges)),
         }
         for key, value in named.items():
             object.__setattr__(self, key, value)
+
+    def _in_full(self, space: str) -> str:
+        own = re.match("denoiser(?=@|$)", space)
+        return f"denoiser:{self.model}{space[own.end() :]}" if own else space
 
     @property
     def trained_weights(self) -> str:

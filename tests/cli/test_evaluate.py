@@ -55,12 +55,14 @@ def network_calls():
 def test_one_command_prints_the_whole_table(run, place):
     done, results = run(*SPACES)
     assert done.code == 0, done.err
-    names = ["KID x1000", "FD", "precision", "recall", "density", "coverage"]
+    names = ["KID x1000", "FD", "SWD", "precision", "recall", "density", "coverage"]
     assert all(done.out.count(name.removesuffix(" x1000")) >= 2 for name in names)
     assert results["protocol"]["precision-recall"] == "k = 3, torch-fidelity's"
     assert "cmmd" not in results["protocol"]
     scores = results["rows"][0]["spaces"]["pixels"]
-    assert scores.keys() == {"kid", "kid_se", "fd", "precision", "recall", "density", "coverage"}
+    assert scores.keys() == {
+        "kid", "kid_se", "fd", "swd", "swd_se", "precision", "recall", "density", "coverage",
+    }  # fmt: skip
     (drawn,) = (place / CACHE / "samples").glob("*.npz")
     phi = make_features("pixels", 1)
     real = torch.from_numpy(np.load(place / "digits.npy")[:, None].copy())
@@ -107,7 +109,7 @@ def test_chosen_metrics_only(run):
 @pytest.mark.parametrize(
     ("words", "said"),
     {
-        "--metrics fid": ("unknown metric 'fid'", "kid, fd"),
+        "--metrics fid": ("unknown metric 'fid'", "kid, fd, swd"),
         "--metrics is": ("is needs a space with classes",),
         "--metrics precision-recall -n 3": ("precision-recall needs at least 4", "got 3"),
         "--metrics cmmd": ("cmmd needs a clip space",),

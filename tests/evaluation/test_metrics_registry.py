@@ -140,7 +140,8 @@ def test_too_few_neighbours_are_refused(n, m):
 
 
 NUMBERS = {
-    "kid": {"kid", "kid_se"}, "fd": {"fd"}, "precision-recall": {"precision", "recall"},
+    "kid": {"kid", "kid_se"}, "fd": {"fd"}, "swd": {"swd", "swd_se"},
+    "precision-recall": {"precision", "recall"},
     "density-coverage": {"density", "coverage"}, "is": {"is", "is_sd"}, "cmmd": {"cmmd"},
 }  # fmt: skip
 
@@ -173,14 +174,14 @@ def test_the_real_side_is_computed_once():
 def test_metrics_are_chosen_by_space_and_number():
     pixels, clip = make_features("pixels", 1), make_features("random", 1)
     clip.name = "clip"
-    everywhere = ("kid", "fd", "precision-recall", "density-coverage")
+    everywhere = ("kid", "fd", "swd", "precision-recall", "density-coverage")
     assert choose_metrics([], [pixels, clip], 100) == [everywhere, (*everywhere, "cmmd")]
-    assert choose_metrics([], [pixels], 5) == [everywhere[:3]]
-    assert [len(choose_metrics([], [pixels], n)[0]) for n in (3, 4, 6)] == [2, 3, 4]
+    assert choose_metrics([], [pixels], 5) == [everywhere[:4]]
+    assert [len(choose_metrics([], [pixels], n)[0]) for n in (3, 4, 6)] == [3, 4, 5]
     assert choose_metrics(["density-coverage"], [pixels], 6) == [("density-coverage",)]
     assert choose_metrics(["cmmd", "fd"], [pixels, clip], 9) == [("fd",), ("cmmd", "fd")]
     for asked, images, said in (
-        ("fid", 100, "unknown metric 'fid'; choose of kid, fd"),
+        ("fid", 100, "unknown metric 'fid'; choose of kid, fd, swd"),
         ("density-coverage", 5, "density-coverage needs at least 6 images .* got 5"),
         (
             "is",

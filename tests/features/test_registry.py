@@ -17,14 +17,16 @@ from mmd_ddm.models.families.unet2d import UNet2D
 
 CASES = [
     ("encoder", 1, 28), ("encoder", 3, 32), ("random", 1, 28), ("random", 3, 32),
-    ("pixels", 1, 28), ("pixels", 3, 30), ("efficientnet-lite0", 1, 28),
+    ("pixels", 1, 28), ("pixels", 3, 30), ("frequencies", 3, 30), ("efficientnet-lite0", 1, 28),
     ("efficientnet-lite0", 3, 32), ("efficientnet-lite0-spatial", 1, 28),
-    ("denoiser:fashion-mnist", 1, 28),
+    ("denoiser:fashion-mnist", 1, 28), ("denoiser:fashion-mnist@50+500", 1, 28),
+    ("patches", 1, 28), ("patches", 3, 30),
 ]  # fmt: skip
 
 
 # The others need weights that are not here: see test_features_foreign.
-AT_HAND = [name for name in FEATURES if name.startswith(("encoder", "eff", "random", "pixels"))]
+BUNDLED = ("encoder", "eff", "random", "pixels", "frequencies", "patches")
+AT_HAND = [name for name in FEATURES if name.startswith(BUNDLED)]
 
 
 def images(n, channels, size=28, seed=0):
@@ -55,7 +57,7 @@ def test_a_frozen_map_to_vectors(name, channels, size):
     state = {key: value.clone() for key, value in phi.state_dict().items()}
     x = images(3, channels, size).requires_grad_()
     y = phi(x)
-    assert y.shape == (3, phi.dim)
+    assert y.shape == (3, phi.dim)  # which some know only now
     assert y.dtype == torch.float32
     assert phi.name == name.partition(":")[0]
     assert not phi.training
@@ -70,10 +72,11 @@ def test_gradient_equals_finite_differences(name, channels, size):
     x = images(2, channels, size).double().requires_grad_()
     draw = torch.Generator().manual_seed(1)
     direction = torch.randn(x.shape, generator=draw, dtype=torch.float64)
-    weights = torch.randn((2, phi.dim), generator=draw, dtype=torch.float64)
-    slope = (torch.autograd.grad((phi(x) * weights).sum(), x)[0] * direction).sum()
-    # So small that hardly a ReLU6 changes side in between.
-    h = 1e-8 if name == "efficientnet-lite0" else 1e-6
+    y = phi(x)
+    weights = torch.randn(y.shape, generator=draw, dtype=torch.float64)
+    slope = (torch.autograd.grad((y * weights).sum(), x)[0] * direction).sum()
+    # So small that hardly a ReLU6 changes side, or a patch its place, in between.
+    h = 1e-8 if name in ("efficientnet-lite0", "patches") else 1e-6
     with torch.no_grad():
         rise = ((phi(x + h * direction) - phi(x - h * direction)) * weights).sum() / (2 * h)
     assert float(slope) == pytest.approx(float(rise), rel=1e-5)

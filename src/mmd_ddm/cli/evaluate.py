@@ -33,7 +33,7 @@ def evaluate(
 ) -> None:
     """Measure what models draw, or images from anything, against real ones, with their floor.
 
-    Metrics are kid, fd, precision-recall, density-coverage, is (in inception and
+    Metrics are kid, fd, swd, precision-recall, density-coverage, is (in inception and
     efficientnet-lite0) and cmmd (in clip). FD in inception is FID, in inception-spatial sFID, in
     clip FID_CLIP, in dinov2 FD-DINOv2. Drawn images, features and scores are kept: a repeated
     command computes nothing again.

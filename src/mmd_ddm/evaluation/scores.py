@@ -37,7 +37,7 @@ __all__ = [
 
 SIGNIFICANT = NormalDist().inv_cdf(0.975)  # standard errors above zero: 2.5 % by chance
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-METRICS = ("kid", "fd", "precision", "recall", "density", "coverage", "is", "cmmd")
+METRICS = ("kid", "fd", "swd", "precision", "recall", "density", "coverage", "is", "cmmd")
 # Of a row: how far it lies above another one, with the error of the difference; see `paired`.
 ABOVE, ABOVE_BEST = "above_finetuned", "above_best"
 _SCALE = {"kid": 1000.0}

@@ -5,12 +5,16 @@ that the network meets what it was trained on; its activations at every resoluti
 middle, are pooled as those of the multi-level encoder. To denoise well a network has to know
 shapes and textures, and no labels or other data were needed to teach it.
 
+``MODEL@50+200+500`` reads it at those times instead, each with the same z, and joins the vectors:
+at little noise a denoiser looks at textures, at much noise at the whole.
+
 References:
     Xiang et al., "Denoising Diffusion Autoencoders are Unified Self-supervised Learners", 2023.
     Sauer et al., "Fast High-Resolution Image Synthesis with Latent Adversarial Diffusion
     Distillation", 2024 (generative features as the space to match).
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,45 +27,64 @@ from mmd_ddm.models.find import find_model
 from mmd_ddm.models.load import load_denoiser
 from mmd_ddm.models.protocol import Denoiser
 
-__all__ = ["DenoiserFeatures", "contracting_half"]
+__all__ = ["DenoiserFeatures", "contracting_half", "split_times"]
 
 
 class DenoiserFeatures(FeatureExtractor):
     """phi(x) = the pooled activations of the model's contracting half.
 
     Args:
-        model: a bundled model, a run, a diffusers folder, a hub id; never the network that is
-            being finetuned, but the weights as they lie there.
+        choice: a bundled model, a run, a diffusers folder, a hub id; never the network that is
+            being finetuned, but the weights as they lie there. ``@`` and noise times between 0 and
+            T behind it, joined by ``+``, say when it is read; T/20 where there are none.
 
     Raises:
-        ValueError: nothing of that name, or no diffusion model.
+        ValueError: nothing of that name, no diffusion model, or no such time.
     """
 
     name = "denoiser"
     z: Tensor
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, choice: str) -> None:
         super().__init__()
+        model, times = split_times(choice)
         self.denoiser = load_denoiser(find_model(model))
         network: Any = self.denoiser.network
         if network.mid_block is None or any(hasattr(b, "skip_conv") for b in network.down_blocks):
             raise ValueError(f"{model} has another layout than the denoiser space can read")
         network.up_blocks = network.conv_norm_out = network.conv_out = None  # not read
-        self.t = float(len(self.denoiser.schedule) // 20)
+        T = len(self.denoiser.schedule)
+        self.times = times or (float(T // 20),)
+        for t in self.times:
+            if not 0 <= t < T:
+                raise ValueError(f"{model} has no noise time {t:g}: choose from 0 to {T - 1}")
         draw = torch.Generator().manual_seed(0)
         self.register_buffer("z", torch.randn((1, *self.denoiser.shape), generator=draw))
         widths = network.config.block_out_channels
-        self.dim = 5 * (sum(widths) + widths[-1])
+        self.dim = 5 * (sum(widths) + widths[-1]) * len(self.times)
 
     def weights(self) -> Iterable[Tensor]:
         """The network's; every model of images of one size has the same z."""
         return self.denoiser.network.state_dict().values()
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """Noise a little, run the contracting half, pool."""
-        alpha_t, sigma_t = self.denoiser.schedule(self.t)
-        x_t = alpha_t * to_channels(images, self.denoiser.shape[0]) + sigma_t * self.z
-        return pool_levels(contracting_half(self.denoiser, x_t, self.t))
+        """At each time add noise, run the contracting half, pool."""
+        x, levels = to_channels(images, self.denoiser.shape[0]), []
+        for t in self.times:
+            alpha_t, sigma_t = self.denoiser.schedule(t)
+            levels += contracting_half(self.denoiser, alpha_t * x + sigma_t * self.z, t)
+        return pool_levels(levels)
+
+
+def split_times(choice: str) -> tuple[str, tuple[float, ...]]:
+    """``MODEL@50+200`` as the model and the times; none where it names none."""
+    found = re.fullmatch(r"(.+)@([0-9.]+(?:\+[0-9.]+)*)", choice)
+    if not found:
+        return choice, ()
+    try:
+        return found[1], tuple(float(t) for t in found[2].split("+"))
+    except ValueError as error:
+        raise ValueError(f"times are numbers joined by +, as @50+200; got @{found[2]}") from error
 
 
 def contracting_half(

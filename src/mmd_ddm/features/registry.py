@@ -11,10 +11,12 @@ from mmd_ddm.features.base import FeatureExtractor, Rounded
 from mmd_ddm.features.clip import Clip
 from mmd_ddm.features.dinov2 import Dinov2
 from mmd_ddm.features.efficientnet import EfficientNetLite0, SpatialEfficientNetLite0
+from mmd_ddm.features.frequencies import Frequencies
 from mmd_ddm.features.imported import Imported
 from mmd_ddm.features.inception import Inception, SpatialInception
 from mmd_ddm.features.multilevel import BUNDLED_ENCODER, MultiLevel, load_encoder, random_encoder
-from mmd_ddm.features.own_network import DenoiserFeatures
+from mmd_ddm.features.own_network import DenoiserFeatures, split_times
+from mmd_ddm.features.patches import Patches
 from mmd_ddm.features.pixels import Pixels
 from mmd_ddm.features.timm_network import TimmNetwork
 
@@ -34,6 +36,8 @@ FEATURES: dict[str, Callable[[int], FeatureExtractor]] = {
     "efficientnet-lite0-spatial": lambda channels: SpatialEfficientNetLite0(),
     "random": random_encoder,
     "pixels": Pixels,
+    "frequencies": lambda channels: Frequencies(),
+    "patches": Patches,
     "inception": lambda channels: Inception(),
     "inception-spatial": lambda channels: SpatialInception(),
     "clip": lambda channels: Clip(),
@@ -116,5 +120,7 @@ def make_recorded(name: str, channels: int, place: Callable[[str], str]) -> Feat
         raise ValueError(
             f"{name} is code, which a record may not call: name it on the command line"
         )
-    here = f"{kind}:{place(argument)}" if argument else bare
+    # The times of a denoiser are no part of where it lies.
+    where = split_times(argument)[0] if kind == "denoiser" else argument
+    here = f"{kind}:{place(where)}{argument.removeprefix(where)}" if argument else bare
     return make_features(here + name.removeprefix(bare), channels)

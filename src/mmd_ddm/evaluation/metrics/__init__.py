@@ -6,6 +6,7 @@ from mmd_ddm.evaluation.metrics.inception_score import inception_score
 from mmd_ddm.evaluation.metrics.kid import kid, kid_projections, kid_sums
 from mmd_ddm.evaluation.metrics.manifold import density_coverage, precision_recall
 from mmd_ddm.evaluation.metrics.registry import METRICS, Real, choose_metrics
+from mmd_ddm.evaluation.metrics.sliced import sliced_wasserstein
 
 __all__ = [
     "METRICS",
@@ -20,4 +21,5 @@ __all__ = [
     "kid_projections",
     "kid_sums",
     "precision_recall",
+    "sliced_wasserstein",
 ]

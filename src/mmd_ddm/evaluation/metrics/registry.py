@@ -16,6 +16,7 @@ from mmd_ddm.evaluation.metrics.frechet import Moments, frechet_distance
 from mmd_ddm.evaluation.metrics.inception_score import inception_score
 from mmd_ddm.evaluation.metrics.kid import kid_projections, kid_sums
 from mmd_ddm.evaluation.metrics.manifold import density_coverage, precision_recall
+from mmd_ddm.evaluation.metrics.sliced import sliced_wasserstein
 from mmd_ddm.features.base import FeatureExtractor
 
 __all__ = ["METRICS", "Metric", "Real", "choose_metrics", "register_metric"]
@@ -76,6 +77,10 @@ def _fd(x: Tensor, real: Real) -> Scores:
     return {"fd": frechet_distance(Moments.of(x), real.moments)}
 
 
+def _swd(x: Tensor, real: Real) -> Scores:
+    return dict(zip(("swd", "swd_se"), sliced_wasserstein(x, real.features), strict=True))
+
+
 def _precision_recall(x: Tensor, real: Real) -> Scores:
     return dict(zip(("precision", "recall"), precision_recall(x, real.features), strict=True))
 
@@ -93,6 +98,9 @@ METRICS = {
         _kid, 2, "unbiased MMD^2, (x.y/d + 1)^3, whole sets, first-order standard error"
     ),
     "fd": Metric(_fd, 2, "Frechet distance, float64, not corrected for the number of samples"),
+    "swd": Metric(
+        _swd, 2, "sliced W_1, 512 directions, float64, not corrected for the number of samples"
+    ),
     "precision-recall": Metric(_precision_recall, 4, "k = 3, torch-fidelity's"),
     "density-coverage": Metric(_density_coverage, 6, "k = 5"),
     "is": Metric(
