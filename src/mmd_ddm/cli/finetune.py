@@ -15,7 +15,7 @@ __all__ = ["finetune"]
 
 @settings_options(
     FinetuneConfig,
-    "model data heldout chain.steps chain.sampler chain.spacing chain.times objective.features "
+    "model data heldout budgets chain.sampler chain.spacing chain.times objective.features "
     f"objective.kernel objective.reference iterations batch_size lr seed device {READING}",
 )
 def finetune(

@@ -8,7 +8,7 @@ __all__ = ["plan"]
 
 
 @settings_options(
-    FinetuneConfig, "model chain.steps batch_size chain.sampler objective.features device"
+    FinetuneConfig, "model budgets batch_size chain.sampler objective.features device"
 )
 def plan(config: FinetuneConfig) -> None:
     """Measure one small step, and say how an iteration would best fit this device.
