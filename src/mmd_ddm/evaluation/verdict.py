@@ -269,7 +269,7 @@ def _changes(rows: Sequence[Row]) -> str:
 def _at(rows: Sequence[Row]) -> str:
     """Numbers of steps, and by how much KID has changed there."""
     changes = sorted(row.change for row in rows if row.change is not None)
-    ends = [format_percent(change, signed=True) for change in changes[:: max(len(changes) - 1, 1)]]
+    ends = dict.fromkeys(format_percent(some, signed=True) for some in changes[:1] + changes[-1:])
     told = f" (KID {' to '.join(ends)})" if ends else ""
     return f"{listed([row.steps for row in rows])} steps{told}"
 
