@@ -95,7 +95,7 @@ def one_run(truth: tuple[float, float], n: int, judges: int, seed: int) -> dict[
         }
         for space in spaces
     }
-    rows = compare_to_base([measured["base"]], measured["finetuned"], spaces)
+    rows = compare_to_base([measured["base"]], [measured["finetuned"]], spaces)
     return {"protocol": {"samples": n}, "spaces": about, **rows}
 
 

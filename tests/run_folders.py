@@ -1,10 +1,16 @@
 """Run folders as a report finds them, made up, and a reader of the page it writes."""
 
+import html
 import html.parser
 import json
+import re
 
 import numpy as np
 from PIL import Image
+
+from mmd_ddm.cli.console import console
+from mmd_ddm.cli.tables import print_results
+from mmd_ddm.report import write_card, write_report
 
 SHA = "0123456789abcdef" * 4
 KID = {
@@ -17,6 +23,7 @@ KID = {
         "lite0": (1.12, 0.02),
     },
 }
+PRAISE = re.compile(r"now beat|now draw|[Ff]ewer steps at equal")
 ROLES = {"encoder": "optimised", "random": "selection", "lite0": "held-out"}
 
 
@@ -53,6 +60,41 @@ def make_results(**finetuned):
             "beaten_steps": 10, "base_steps": 20,
         },
     }  # fmt: skip
+
+
+def make_budgets(gains, optimised=None, above_fewer=None):
+    """The results of a model for several numbers of steps.
+
+    Args:
+        gains: KID of the judge, base less finetuned, and its error, by the number of steps; the
+            base has 3.272, and the first is the chain.
+        optimised: the same of the optimised space; by default a certain gain everywhere.
+        above_fewer: KID of the judge above that at the next fewer steps, by the number of steps.
+    """
+    results, rows = make_results(), []
+    base, tuned = results["rows"][0], results["rows"][-1]
+    for steps, gain in gains.items():
+        found = {"lite0": gain, "encoder": (optimised or {}).get(steps, (0.03, 0.001))}
+        above = {
+            space: {"kid": value, "kid_se": se, "kid_se_drawn": 0.8 * se}
+            for space, (value, se) in found.items()
+        }
+        own = {"steps": steps, "nfe": steps, "times": [900 - 9 * i for i in range(steps)]}
+        rows.append({**base, **own, "above_finetuned": above})
+        higher = dict(zip(("kid", "kid_se"), (above_fewer or {}).get(steps, ()), strict=False))
+        spaces = {
+            space: {**base["spaces"][space], "kid": base["spaces"][space]["kid"] - value}
+            for space, (value, _) in found.items()
+        }
+        tuned_now = {**tuned["spaces"], **spaces}
+        rows.append({**tuned, **own, "spaces": tuned_now, "above_fewer_steps": {"lite0": higher}})
+    rows.sort(key=lambda row: row["name"])  # which keeps the chain first
+    longer = {**results["rows"][2], "above_finetuned": {}}
+    n = len(gains)
+    results["rows"] = [*rows[:n], longer, *rows[n:]]
+    results["speedup"] |= {"finetuned_steps": min(gains), "searched": [*sorted(gains), 20]}
+    results["speedup"] |= {"beaten_steps": sorted(gains)[1], "base_steps": 20}
+    return results
 
 
 def make_run(folder, results=None, steps=200):
@@ -110,3 +152,22 @@ class PageReader(html.parser.HTMLParser):
     @property
     def words(self):
         return " ".join(self.text.split())
+
+
+def said_of(results, folder):
+    """The results as each place words them, without markup, in one line."""
+    run = make_run(folder / "run", results)
+    write_card(run)
+    for ending in ("html", "md", "tex"):
+        write_report([run], folder / f"page.{ending}")
+    with console.capture() as printed:
+        print_results(results)
+    texts = {
+        "console": printed.get(),
+        "page": PageReader(folder / "page.html").words,
+        "report.md": (folder / "page.md").read_text(),
+        "report.tex": (folder / "page.tex").read_text(),
+        "card": (run / "model/README.md").read_text(),
+    }
+    plain = {place: html.unescape(text.replace("\\", "")) for place, text in texts.items()}
+    return {place: " ".join(text.split()) for place, text in plain.items()}

@@ -48,6 +48,46 @@ def test_the_models_own_space_is_named_in_full():
     assert from_mapping(FinetuneConfig, to_mapping(config)) == config
 
 
+# Several numbers of steps
+
+
+@pytest.mark.parametrize(
+    ("settings", "budgets"),
+    [
+        ({}, ()),
+        ({"budgets": [8, 3, 5, 3]}, (3, 5, 8)),
+        ({"budgets": [5]}, ()),  # which is chain.steps
+        ({"budgets": [5], "chain": {"times": [900, 30]}}, ()),
+    ],
+)
+def test_budgets_rise_and_are_several(settings, budgets):
+    config = from_mapping(FinetuneConfig, settings)
+    assert config.budgets == budgets
+    assert from_mapping(FinetuneConfig, to_mapping(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"budgets": [3, 8]}, r"chain.steps = 5 is not among the budgets 3, 8; set it"),
+        ({"budgets": [7]}, r"chain.steps = 5 is not among the budgets 7"),
+        ({"budgets": [0, 5]}, r"budgets are at least 1 step; got 0, 5"),
+        (
+            {"budgets": [2, 5], "chain": {"times": [900, 30]}},
+            r"cannot serve the budgets 2, 5",
+        ),
+        ({"budgets": [3, 5], "trained": "times"}, r"trained = times .* one chain, not .* 3, 5;"),
+        (
+            {"budgets": [3, 5], "trained": "all+sampler"},
+            r"trained = all\+sampler .* weights",
+        ),
+    ],
+)
+def test_budgets_that_one_model_cannot_serve_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        from_mapping(FinetuneConfig, settings)
+
+
 # Reading
 
 

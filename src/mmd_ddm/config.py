@@ -103,6 +103,7 @@ class FinetuneConfig(ReadConfig):
     select: SelectConfig = field(default_factory=SelectConfig)  # what is kept
     judges: tuple[str, ...] = ("efficientnet-lite0",)  # spaces of the verdict, never optimised
     judge_samples: int = 3000  # images drawn for the verdict; more resolve smaller gains
+    budgets: tuple[int, ...] = ()  # K, or all that one model serves: 3,5,8,12; chain.steps is one
     compare_steps: tuple[int, ...] = (10, 20)  # more steps of the base, for the equal-quality row
     trained: str = "all"  # or no-convolutions, lora; times, coefficients, sampler; or lora+times
     sampler_lr: float = 3e-2  # of times and coefficients, learning rate of Adam as well
@@ -133,6 +134,7 @@ class FinetuneConfig(ReadConfig):
                 "trained is all, no-convolutions or lora, of the network; times, coefficients or "
                 f"sampler, of the chain; or both, as all+times; got {self.trained!r}"
             )
+        object.__setattr__(self, "budgets", _check_budgets(self))
         # The space of the model itself is recorded under its full name, which holds elsewhere too.
         named = {
             "objective": replace(
@@ -234,6 +236,30 @@ def check_seed(seed: int) -> None:
     """
     if not 0 <= seed < 2**62:
         raise ValueError(f"a seed is from 0 to 2^62; got {seed}")
+
+
+def _check_budgets(config: FinetuneConfig) -> tuple[int, ...]:
+    """Rising, each once; none where there is but one, which is chain.steps."""
+    budgets, listed = tuple(sorted({*config.budgets})), ", ".join(map(str, config.budgets))
+    if budgets in ((), (config.chain.steps,)):
+        return ()
+    if budgets[0] < 1:
+        raise ValueError(f"budgets are at least 1 step; got {listed}")
+    if config.chain.times:
+        raise ValueError(
+            f"one list of chain.times cannot serve the budgets {listed}; give chain.spacing"
+        )
+    if config.chain.steps not in budgets:
+        raise ValueError(
+            f"chain.steps = {config.chain.steps} is not among the budgets {listed}; set it to the "
+            "one that images are drawn with unless another is asked for"
+        )
+    if config.trained_numbers:
+        raise ValueError(
+            f"trained = {config.trained} makes numbers of one chain, not of the budgets {listed}; "
+            "train weights alone, or give one number of steps"
+        )
+    return budgets
 
 
 def _check_training(config: FinetuneConfig | PretrainConfig | HeadConfig) -> None:

@@ -1,6 +1,7 @@
 """Settings as options: one comment is the help of every field, values reach the config."""
 
 import dataclasses
+import json
 import typing
 
 import pytest
@@ -26,7 +27,7 @@ def test_every_setting_has_a_comment(kind):
 
 def test_a_comment_is_the_help_of_its_option(tmp_path):
     text = " ".join(mmd_ddm(tmp_path, "finetune", "--help").out.replace("│", " ").split())
-    for name in ("chain.steps", "objective.features", "lr", "heldout", "device"):
+    for name in ("budgets", "objective.features", "lr", "heldout", "device"):
         said = comments(FinetuneConfig)[name]
         assert f"{said[0].upper()}{said[1:].rstrip('.')}." in text, name
     assert "[default: (denoiser)]" in text
@@ -73,6 +74,39 @@ def test_numbers_of_options_may_be_written_as_people_do(words, said, tmp_path):
     out = " ".join(done.out.split())
     for part in said.split(', "'):
         assert part.strip('"') in out.replace('"', "") or part in out, part
+
+
+@pytest.mark.parametrize(
+    ("value", "budgets"),
+    [
+        ("3,8,5", [3, 5, 8]), ("1-4,6", [1, 2, 3, 4, 6]), ("2-3,1e1", [2, 3, 10]), ("7,7", []),
+    ],
+)  # fmt: skip
+def test_several_numbers_of_steps_are_budgets_of_which_the_chain_has_the_most(
+    value, budgets, tmp_path
+):
+    words = ("finetune", "base", "--data", "d", "--out", "o", "--steps", value, "--dry-run")
+    done = mmd_ddm(tmp_path, *words)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["budgets"] == budgets
+    assert found["chain"]["steps"] == max(budgets, default=7)
+
+
+def test_one_number_of_steps_outranks_the_several_of_a_file(tmp_path):
+    (tmp_path / "my.toml").write_text("budgets = [3, 5]\n")
+    words = ("finetune", "base", "--data", "d", "--out", "o", "--config", "my.toml", "--dry-run")
+    for more, said in (((), '"budgets": [ 3, 5 ]'), (("--steps", 4), '"budgets": []')):
+        done = mmd_ddm(tmp_path, *words, *more)
+        assert said in " ".join(done.out.split()), done.err
+
+
+@pytest.mark.parametrize("value", ["x", "3,x", "5-3", "1-", "1.5,3", "", "1-5000"])
+def test_steps_that_are_no_whole_numbers_are_refused(value, tmp_path):
+    words = ("finetune", "base", "--data", "d", "--out", "o", f"--steps={value}", "--dry-run")
+    done = mmd_ddm(tmp_path, *words)
+    assert done.code == 2
+    assert "--steps takes whole numbers, 5,10,15,20 or 1-20; got" in " ".join(done.err.split())
 
 
 @pytest.mark.parametrize("value", ["1.5", "1e-1", "ten", "1e999", "nan", ""])

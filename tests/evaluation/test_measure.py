@@ -162,3 +162,12 @@ def test_only_shared_noise_makes_a_small_difference_certain(seed, beaten):
     """A difference of one standard error: nothing between strangers, certain between pairs."""
     found = equal_quality_steps([measured(4.25, seed=seed)], measured(4.0), "a")
     assert (found["beaten_steps"], found["base_steps"]) == (beaten, None)
+
+
+@pytest.mark.parametrize(("kid", "among", "beaten"), [(4.0, 1, 5), (4.0, 9, None), (9.0, 9, 5)])
+def test_several_searches_err_as_one_does(kid, among, beaten):
+    """Between strangers, 2.1 standard errors are enough for one test, and not for nine."""
+    se = measured(1.0).kid["a"].se
+    other = measured(kid - 2.1 * se * 2**0.5 if kid < 9 else 1.0, seed=1)
+    found = equal_quality_steps([measured(kid)], other, "a", among)
+    assert found["beaten_steps"] == beaten

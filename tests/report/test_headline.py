@@ -1,16 +1,10 @@
 """What is said of a run is said alike, and holds, wherever it is said."""
 
-import html
-import re
-
 import pytest
-from run_folders import PageReader, make_results, make_run
+from run_folders import PRAISE, make_results, said_of
 
-from mmd_ddm.cli.console import console
-from mmd_ddm.cli.tables import print_results
-from mmd_ddm.report import verdict, write_card, write_report
+from mmd_ddm.report import verdict
 
-PRAISE = re.compile(r"now beat|now draw|[Ff]ewer steps at equal")
 CASES = {
     "real gain": {},
     "gamed": {"lite0": (3.9, 0.02)},
@@ -18,25 +12,6 @@ CASES = {
     "not resolved": {"lite0": (3.27, 0.3)},
     "not judged": {"lite0": (1.12, 0.0)},
 }
-
-
-def said_of(results, folder):
-    """The results as each place words them, without markup, in one line."""
-    run = make_run(folder / "run", results)
-    write_card(run)
-    for ending in ("html", "md", "tex"):
-        write_report([run], folder / f"page.{ending}")
-    with console.capture() as printed:
-        print_results(results)
-    texts = {
-        "console": printed.get(),
-        "page": PageReader(folder / "page.html").words,
-        "report.md": (folder / "page.md").read_text(),
-        "report.tex": (folder / "page.tex").read_text(),
-        "card": (run / "model/README.md").read_text(),
-    }
-    plain = {place: html.unescape(text.replace("\\", "")) for place, text in texts.items()}
-    return {place: " ".join(text.split()) for place, text in plain.items()}
 
 
 @pytest.mark.parametrize("searched", [{}, {"base_steps": None}, {"beaten_steps": None}])

@@ -24,7 +24,7 @@ __all__ = ["finetune"]
 
 @settings_options(
     FinetuneConfig,
-    "model data heldout chain.steps recipe chain.sampler chain.spacing chain.times "
+    "model data heldout budgets recipe chain.sampler chain.spacing chain.times "
     f"objective.features objective.kernel objective.reference iterations "
     f"batch_size lr seed device {READING}",
     complete=with_recipe,

@@ -50,7 +50,9 @@ _Config = Annotated[Path | None, opt("TOML file of settings.", "--config")]
 _Set = Annotated[Words, opt("Any setting: select.every=25; repeatable.", "--set")]
 READING = " ".join(field.name for field in dataclasses.fields(config.ReadConfig))
 _WORDS = {"model": "MODEL"}  # settings that are arguments
+_STEPS = {"budgets": "steps"}  # one number of them is chain.steps
 _REQUIRED = {"model", "data"}
+_MOST = 1000  # numbers of steps in a range: as many as models have times
 
 
 def settings_options(
@@ -64,7 +66,8 @@ def settings_options(
 
     Args:
         kind: the dataclass.
-        settings: names with spaces between; ``chain.steps`` becomes ``--steps``.
+        settings: names with spaces between; ``chain.times`` becomes ``--times``. ``budgets``
+            becomes ``--steps``, which sets chain.steps as well, to the most.
         file: take ``--config FILE`` as well.
         complete: as of `load`.
     """
@@ -150,7 +153,9 @@ def _option(kind: type, name: str) -> Parameter:
         about["help"] += " Repeatable."
     if default not in ("", (), False) and kind is not config.ChainConfig:
         about["show_default"] = ", ".join(default) if listed else f"{default}"
-    plain = {float: str, str: list[str]}[typing.get_args(hint)[0]] if listed else hint
+    if name in _STEPS:
+        about["show_default"] = f"{config.ChainConfig.steps}"
+    plain = {float: str, int: str, str: list[str]}[typing.get_args(hint)[0]] if listed else hint
     return _keyword(_parameter(name), Annotated[plain | None, typer.Option(flag, **about)], None)
 
 
@@ -159,7 +164,7 @@ def _keyword(name: str, annotation: Any, default: Any) -> Parameter:
 
 
 def _parameter(name: str) -> str:
-    return name.rpartition(".")[2]
+    return _STEPS.get(name, name.rpartition(".")[2])
 
 
 def _field(kind: type, name: str) -> tuple[Any, Any]:
@@ -175,11 +180,15 @@ def _field(kind: type, name: str) -> tuple[Any, Any]:
 def _given(kind: type, names: list[str], options: dict[str, Any]) -> dict[str, Any]:
     """The settings that were given, lists of numbers parsed."""
     found = {name: options[_parameter(name)] for name in names}
-    return {
+    asked = {
         name: numbers(value) if _field(kind, name)[0] == tuple[float, ...] else value
         for name, value in found.items()
         if value not in (None, [])
     }
+    if "budgets" in asked:
+        budgets = whole_numbers(str(asked["budgets"]))
+        asked |= {"budgets": budgets, "chain.steps": max(budgets)}
+    return asked
 
 
 @cache
@@ -233,8 +242,15 @@ def words(text: str) -> list[str]:
 
 
 def whole_numbers(text: str) -> list[int]:
-    """``5,10`` as whole numbers, each once; anything else is a ValueError."""
-    found = [whole(word) for word in words(text)]
-    if other := [word for word in found if not isinstance(word, int)]:
-        raise ValueError(f"--steps takes whole numbers, 5,10,15,20; got {other[0]!r}")
-    return found
+    """``5,10`` or ``1-20`` as whole numbers, each once; anything else is a ValueError."""
+    found: dict[int, None] = {}
+    for word in words(text) or [text]:
+        first, dash, last = (whole(part) for part in word.partition("-"))
+        number, ends = whole(word), (first, last)
+        if isinstance(number, int):
+            found[number] = None
+        elif dash and all(isinstance(end, int) for end in ends) and 0 <= last - first < _MOST:
+            found |= dict.fromkeys(range(first, last + 1))
+        else:
+            raise ValueError(f"--steps takes whole numbers, 5,10,15,20 or 1-20; got {word!r}")
+    return [*found]

@@ -9,7 +9,7 @@ __all__ = ["plan"]
 
 @settings_options(
     FinetuneConfig,
-    "model chain.steps recipe batch_size chain.sampler objective.features device",
+    "model budgets recipe batch_size chain.sampler objective.features device",
     complete=with_recipe,
 )
 def plan(config: FinetuneConfig) -> None:

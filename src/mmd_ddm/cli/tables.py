@@ -7,6 +7,7 @@ from rich import box
 from rich.table import Table as RichTable
 
 from mmd_ddm.cli.console import console
+from mmd_ddm.evaluation.scores import budgets_in
 from mmd_ddm.report import verdict
 from mmd_ddm.report.headline import headline
 from mmd_ddm.report.results import comparison_table, results_table
@@ -37,17 +38,25 @@ def print_results(results: dict[str, Any]) -> None:
     print_table(_results(results))
     if "speedup" not in results:
         return
-    console.print(f"{headline(results).finding}.")
+    top = headline(results)
+    console.print(f"{top.finding}.")
+    if top.budgets:
+        console.print(top.budgets)
     judged = verdict(results)
     console.print(judged.sentence)
     console.print(f"Rule: {judged.rule}", style="dim")
 
 
 def _results(results: dict[str, Any]) -> Table:
-    """A star instead of the role, and no column without a value: the rest fits a terminal."""
+    """A star instead of the role, and no column without a value: the rest fits a terminal.
+
+    Of several numbers of steps KID in the held-out spaces alone.
+    """
     table = results_table(results)
     # The selection space is neither optimised nor a judge; the report has it.
     lines = [line for line in table.lines if line[1] != "selection"] or table.lines
+    if budgets_in(results):
+        lines = [line for line in lines if (line[1], line[2]) == ("held-out", "KID x1000")]
     optimised = any(line[1] == "optimised" for line in lines)
     lines = [
         [space + " *" * (role == "optimised"), role, metric.removesuffix(" x1000"), *scores]

@@ -189,7 +189,7 @@ def _mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def equal_quality_steps(
-    base: Sequence[Measured], finetuned: Measured, space: str
+    base: Sequence[Measured], finetuned: Measured, space: str, among: int = 1
 ) -> dict[str, Any]:
     """Which of the base's step counts the finetuned model beats, and which beat it.
 
@@ -201,6 +201,7 @@ def equal_quality_steps(
         base: the base at several step counts.
         finetuned: the finetuned model.
         space: where KID is compared.
+        among: how many such searches there are, which together err as one test does.
     """
     rising = sorted(base, key=lambda one: int(one.row["steps"]))
     differences = {
@@ -208,8 +209,8 @@ def equal_quality_steps(
         for one in rising
         for less in [one.kid[space] - finetuned.kid[space]]
     }
-    beaten = list(takewhile(lambda k: differences[k].significant, differences))
-    better = [k for k, less in differences.items() if less.times(-1).significant]
+    beaten = list(takewhile(lambda k: differences[k].beyond(among), differences))
+    better = [k for k, less in differences.items() if less.times(-1).beyond(among)]
     return {
         "space": space,
         "finetuned_steps": finetuned.row["steps"],

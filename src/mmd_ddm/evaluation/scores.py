@@ -20,10 +20,12 @@ from typing import Any
 __all__ = [
     "ABOVE",
     "ABOVE_BEST",
+    "ABOVE_FEWER",
     "SIGNIFICANT",
     "Row",
     "Score",
     "before_after",
+    "budgets_in",
     "contest",
     "format_number",
     "format_percent",
@@ -39,7 +41,7 @@ SIGNIFICANT = NormalDist().inv_cdf(0.975)  # standard errors above zero: 2.5 % b
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 METRICS = ("kid", "fd", "swd", "precision", "recall", "density", "coverage", "is", "cmmd")
 # Of a row: how far it lies above another one, with the error of the difference; see `paired`.
-ABOVE, ABOVE_BEST = "above_finetuned", "above_best"
+ABOVE, ABOVE_BEST, ABOVE_FEWER = "above_finetuned", "above_best", "above_fewer_steps"
 _SCALE = {"kid": 1000.0}
 _PROTOCOL = ("sampler", "spacing", "eta")
 
@@ -70,7 +72,11 @@ class Score:
     @property
     def significant(self) -> bool:
         """Above zero, with 2.5 % by chance."""
-        return self.value > SIGNIFICANT * self.se
+        return self.beyond(1)
+
+    def beyond(self, among: int) -> bool:
+        """Above zero, with 2.5 % by chance over so many tests together (Bonferroni)."""
+        return self.value > NormalDist().inv_cdf(1 - 0.025 / among) * self.se
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class Row:
         excess: the share closed less half of what the optimised spaces close, if it is known.
         others: every other evaluated row, by its label.
         floor: the same metric between two disjoint sets of real images.
+        steps: K, if there is a finetuned model.
     """
 
     space: str
@@ -100,6 +107,7 @@ class Row:
     excess: Score | None = None
     others: dict[str, Score | None] = field(default_factory=dict)
     floor: Score | None = None
+    steps: int | None = None
 
     @property
     def gain(self) -> Score | None:
@@ -134,13 +142,27 @@ def _finite(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def contest(results: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def budgets_in(results: dict[str, Any]) -> list[int]:
+    """The numbers of steps that a model was finetuned for, rising, if they are several."""
+    rows = results["rows"] if "speedup" in results else ()
+    found = sorted({r["steps"] for r in rows if r.get("name") == "finetuned" and r.get("steps")})
+    return found if len(found) > 1 else []
+
+
+def contest(
+    results: dict[str, Any], steps: int | None = None
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """The finetuned row and the base row it is judged against.
 
     The base row has the same number of steps and, where there is such a row, the same sampler,
     spacing and eta.
+
+    Args:
+        results: the content of ``results.json``.
+        steps: of the finetuned row; by default the first is taken.
     """
-    finetuned = next((row for row in results["rows"] if row.get("name") == "finetuned"), None)
+    rows = [row for row in results["rows"] if row.get("name") == "finetuned"]
+    finetuned = next((row for row in rows if steps in (None, row.get("steps"))), None)
     if finetuned is None:
         return None, None
     bases = [
@@ -187,13 +209,14 @@ def without_errors(keys: Iterable[str]) -> list[str]:
     return [key for key in keys if not key.endswith(("_se", "_sd"))]
 
 
-def before_after(results: dict[str, Any]) -> list[Row]:
+def before_after(results: dict[str, Any], steps: int | None = None) -> list[Row]:
     """One row per metric (KID first) and feature space that any evaluated row has.
 
     Args:
         results: the content of ``results.json``.
+        steps: of the finetuned row; by default the first is taken.
     """
-    finetuned, base = contest(results)
+    finetuned, base = contest(results, steps)
     others = [row for row in results["rows"] if row is not finetuned and row is not base]
 
     def read(
@@ -216,6 +239,7 @@ def before_after(results: dict[str, Any]) -> list[Row]:
                 for row in others
             },
             floor=score(about.get("floor") or {}, metric),
+            steps=(finetuned or {}).get("steps"),
         )
         for metric in metrics_in(results)
         for space, about in results["spaces"].items()

@@ -3,14 +3,15 @@
 An MMD in one feature space can fall by changes that no one sees and no other network notices:
 changes in the null space of the images that matter. So the verdict rests on the held-out spaces,
 the judges, by a rule stated in full on every page. Each accusation, and each praise, is wrong in
-at most 2.5 % of runs, over all judges together (`benchmarks/verdicts.py` simulates it).
+at most 2.5 % of runs, over all judges together (`benchmarks/verdicts.py` simulates it). Of a model
+for several numbers of steps, each judge at each of them is a judge.
 
 References:
     Holm, "A simple sequentially rejective multiple test procedure", 1979.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
@@ -20,11 +21,12 @@ from mmd_ddm.evaluation.scores import (
     Row,
     Score,
     before_after,
+    budgets_in,
     format_percent,
     format_score,
 )
 
-__all__ = ["RULE", "Finding", "Verdict", "verdict"]
+__all__ = ["RULE", "Finding", "Verdict", "listed", "verdict"]
 
 RULE = (
     "KID at the same number of steps, base less finetuned; the error is of the difference, over "
@@ -36,6 +38,7 @@ RULE = (
     "resolved: none of these could be shown. Selection spaces chose the checkpoint, so they are "
     "not counted."
 )
+_SEVERAL = " Each held-out space counts at each of the numbers of steps."
 _ALPHA = 0.025  # of one side, over all judges
 _POWER = 0.8  # with which the number of images that is proposed would resolve the difference
 
@@ -102,14 +105,16 @@ class Verdict:
     Attributes:
         label: ``real gain``, ``gamed``, ``worse``, ``not resolved`` or ``not judged``.
         sentence: the finding with its numbers.
-        rule: how it was reached; the same for every run.
-        spaces: what is known of every space, by its name.
+        rule: how it was reached; the same for every run of one number of steps.
+        spaces: what is known of every space, by its name; of several numbers of steps at each.
+        gained: the numbers of steps at which every held-out space improves.
     """
 
     label: str
     sentence: str
     rule: str
     spaces: dict[str, Finding]
+    gained: list[int]
 
     def record(self) -> dict[str, Any]:
         """For ``results.json``."""
@@ -122,35 +127,58 @@ def verdict(results: dict[str, Any]) -> Verdict:
     Args:
         results: the content of ``results.json``.
     """
-    kid = [row for row in before_after(results) if row.metric == "kid"]
+    budgets = budgets_in(results)
+    kid = [
+        row
+        for steps in budgets or (None,)
+        for row in before_after(results, steps)
+        if row.metric == "kid"
+    ]
     held_out = [row for row in kid if row.role == "held-out"]
     optimised = [row for row in kid if row.role == "optimised"]
     samples = (results.get("protocol") or {}).get("samples")
-    label, finding = _judge(held_out, optimised, samples)
-    sentence = f"{label.capitalize()}: {finding}."
-    return Verdict(label, sentence, RULE, {row.space: Finding.of(row) for row in kid})
+    label, finding = _judge(held_out, optimised, samples, _changes if budgets else _gains)
+    proven = _improve(held_out) if label != "not judged" else []
+    lacking = {row.steps for row in held_out if row not in proven}
+    return Verdict(
+        label,
+        f"{label.capitalize()}: {finding}.",
+        RULE + _SEVERAL * bool(budgets),
+        {
+            f"{row.space} at {row.steps} steps" if budgets else row.space: Finding.of(row)
+            for row in kid
+        },
+        sorted({row.steps for row in proven if row.steps} - lacking),
+    )
 
 
 def _judge(
-    held_out: Sequence[Row], optimised: Sequence[Row], samples: int | None
+    held_out: Sequence[Row],
+    optimised: Sequence[Row],
+    samples: int | None,
+    tell: Callable[[Sequence[Row]], str],
 ) -> tuple[str, str]:
     missing = _missing(held_out, "held-out") or _missing(optimised, "optimised")
     if missing:
         return "not judged", missing
-    if _all_improve(held_out):
-        return "real gain", f"{_gains(held_out)}, against {_gains(optimised)}"
-    # Two tests a judge share what may err.
-    beyond = _quantile(_ALPHA / (2 * len(held_out)))
+    if len(_improve(held_out)) == len(held_out):
+        return "real gain", f"{tell(held_out)}, against {tell(optimised)}"
+    beyond = _certain(held_out)
+    # An accusation is of a number of steps at which something was gained where it was sought.
+    gaining = {row.steps for row in optimised if _z(row.gain) > SIGNIFICANT}
+    accused = [
+        row
+        for row in held_out
+        if row.steps in gaining and min(_z(row.gain), _z(row.excess)) < -beyond
+    ]
     worse = [row for row in held_out if _z(row.gain) < -beyond]
-    if any(_z(row.gain) > SIGNIFICANT for row in optimised):
-        accused = [row for row in held_out if min(_z(row.gain), _z(row.excess)) < -beyond]
-        if accused:
-            return "gamed", f"{_gains(optimised)}, but {_gains(accused)}"
-    elif worse:
-        return "worse", _gains([*optimised, *worse])
+    if accused:
+        return "gamed", f"{tell(optimised)}, but {tell(accused)}"
+    if worse:
+        return "worse", tell([*optimised, *worse])
     if all(row.gain and row.gain.value == 0 for row in held_out):
         return "not resolved", "both draw the same images"
-    return "not resolved", f"{_gains(held_out)}; {_more(held_out, samples)}"
+    return "not resolved", f"{tell(held_out)}; {_more(held_out, samples)}"
 
 
 def _missing(rows: Sequence[Row], role: str) -> str | None:
@@ -164,10 +192,18 @@ def _missing(rows: Sequence[Row], role: str) -> str | None:
     return None
 
 
-def _all_improve(rows: Sequence[Row]) -> bool:
-    """Holm's procedure rejects for all of them that they do not improve."""
-    rising = sorted(_z(row.gain) for row in rows)
-    return all(z > _quantile(_ALPHA / (i + 1)) for i, z in enumerate(rising))
+def _improve(rows: Sequence[Row]) -> list[Row]:
+    """Those for which Holm's procedure rejects that they do not improve."""
+    falling = sorted(rows, key=lambda row: -_z(row.gain))
+    for i, row in enumerate(falling):
+        if not _z(row.gain) > _quantile(_ALPHA / (len(rows) - i)):
+            return falling[:i]
+    return falling
+
+
+def _certain(rows: Sequence[Row]) -> float:
+    """How many standard errors accuse one of these: two tests of each share what may err."""
+    return _quantile(_ALPHA / (2 * len(rows)))
 
 
 def _z(difference: Score | None) -> float:
@@ -211,6 +247,37 @@ def _change(gain: Score | None) -> str:
     if _z(gain) > SIGNIFICANT:
         return "improves"
     return "gets worse" if _z(gain) < -SIGNIFICANT else "is not changed for certain"
+
+
+def _changes(rows: Sequence[Row]) -> str:
+    """What became of each space at which numbers of steps, each tested among all of these."""
+    proven, beyond = _improve(rows), _certain(rows)
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        change = "is not changed for certain"
+        if row in proven:
+            change = "improves"
+        elif _z(row.gain) < -beyond:
+            change = "gets worse"
+        found.setdefault(f"{row.role} {row.space}", {}).setdefault(change, []).append(row)
+    return "; ".join(
+        f"{space} " + ", ".join(f"{change} at {_at(alike)}" for change, alike in changes.items())
+        for space, changes in found.items()
+    )
+
+
+def _at(rows: Sequence[Row]) -> str:
+    """Numbers of steps, and by how much KID has changed there."""
+    changes = sorted(row.change for row in rows if row.change is not None)
+    ends = dict.fromkeys(format_percent(some, signed=True) for some in changes[:1] + changes[-1:])
+    told = f" (KID {' to '.join(ends)})" if ends else ""
+    return f"{listed([row.steps for row in rows])} steps{told}"
+
+
+def listed(numbers: Sequence[object]) -> str:
+    """``3, 5 and 8``."""
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _gains(rows: Sequence[Row]) -> str:

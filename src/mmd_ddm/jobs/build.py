@@ -32,6 +32,7 @@ __all__ = [
     "load_model",
     "precision_dtype",
     "resolve_chain",
+    "resolve_chains",
     "say_notes",
 ]
 
@@ -48,12 +49,15 @@ class Model:
         denoiser: on its device.
         scheduler_config: of the diffusers folder it came from.
         chain: what it was finetuned for; None for a base model.
+        budgets: the chains of all the step counts that it was finetuned for, fewest first, the
+            chain among them; empty of a base model, and where it is the only one.
     """
 
     name: str
     denoiser: Denoiser
     scheduler_config: dict[str, Any]
     chain: ChainConfig | None
+    budgets: tuple[ChainConfig, ...] = ()
 
 
 def build_device(name: torch.device | str) -> torch.device:
@@ -109,7 +113,8 @@ def load_model(
     try:
         denoiser = load_denoiser(source)
         scheduler_config = dict(denoiser.scheduler_config)
-        own = scheduler_config.pop("_mmd_ddm", None)
+        own = dict(scheduler_config.pop("_mmd_ddm", None) or {})
+        budgets = [from_mapping(ChainConfig, one) for one in own.pop("budgets", ())]
         chain = from_mapping(ChainConfig, own) if own else None
     except Exception as error:  # a damaged model raises a dozen kinds
         if isinstance(error, ValueError) and str(source) in str(error):  # says what and where
@@ -122,7 +127,7 @@ def load_model(
             raise ValueError(
                 f"{name} has weights that are not numbers, in {key}: take an earlier checkpoint"
             )
-    return Model(name, denoiser.to(place), scheduler_config, chain)
+    return Model(name, denoiser.to(place), scheduler_config, chain, tuple(budgets))
 
 
 def check_channels(channels: int, what: str) -> None:
@@ -170,6 +175,35 @@ def resolve_chain(
     if not truncated:
         check_start(times, schedule)
     return replace(chain, times=times, steps=len(times))
+
+
+def resolve_chains(
+    config: FinetuneConfig, denoiser: Denoiser
+) -> tuple[ChainConfig, tuple[ChainConfig, ...]]:
+    """The chain of a finetuning, and those of its budgets, fewest steps first, if it has several.
+
+    Each budget has times of its own. Where so few of its spacing would begin too far from noise,
+    they are ``trailing``.
+
+    Args:
+        config: the settings.
+        denoiser: that walks them.
+
+    Raises:
+        ValueError: whatever `resolve_chain` refuses.
+    """
+    if not config.budgets:
+        return resolve_chain(config.chain, denoiser), ()
+    found = {}
+    for steps in config.budgets:
+        chain = replace(config.chain, steps=steps)
+        times = resolve_chain(chain, denoiser, truncated=True).times
+        try:
+            check_start(times, denoiser.schedule)
+        except ValueError:
+            chain = replace(chain, spacing="trailing")
+        found[steps] = resolve_chain(chain, denoiser)
+    return found[config.chain.steps], tuple(found.values())
 
 
 def build_sampler(

@@ -20,7 +20,8 @@ def choose_chain(
 
     Args:
         model: a finetuned one has a chain of its own, which holds where nothing else is given.
-        chain: in place of the model's, or of its fields.
+        chain: in place of the model's, or of its fields. As many steps as one of its budgets
+            walk the times of that one.
         truncated: it begins from noised images, so that it may start anywhere.
 
     Raises:
@@ -31,6 +32,9 @@ def choose_chain(
     if isinstance(named, ChainConfig):
         own, named = named, {}
     asked = {key: value for key, value in named.items() if value is not None}
+    budgets = {one.steps: one for one in model.budgets}
+    if asked.get("steps") in budgets and "times" not in asked:
+        own = budgets[asked.pop("steps")]
     spaced = sorted(asked.keys() & {"steps", "spacing"})
     if "times" in asked and spaced:
         raise ValueError(f"--times and --{spaced[0]} contradict each other; give one of them")
@@ -50,6 +54,7 @@ def describe_chain(model: Model, chain: ChainConfig) -> str:
     if model.chain is None:
         origin = "a base model: no chain of its own"
     else:
-        origin = f"{'' if chain == model.chain else 'not '}what it was finetuned for"
+        known = chain in (model.chain, *model.budgets)
+        origin = f"{'' if known else 'not '}what it was finetuned for"
     about = "; ".join([origin, *["x_0 clipped"] * bool(chain.clip), *model.denoiser.notes])
     return f"{len(chain.times)} {chain.sampler} steps at {', '.join(ends)} ({about})"

@@ -67,7 +67,8 @@ def compare(
             authors took, samplers with orders walk all of them from 2 on, and tables show each
             sampler at its best.
         times: a custom list, walked as well.
-        runs: finetuned models, each a row on its own chain.
+        runs: finetuned models, each a row on its own chain; of several budgets one for each that
+            is among the steps, if any is.
         n: images a row and seed.
         seeds: how many; more than one gives standard errors over them.
         features: spaces to judge in; by default EfficientNet-Lite0 and one for the colours.

@@ -53,7 +53,8 @@ def plan_entries(
 ) -> tuple[list[Entry], list[str]]:
     """All rows, and a note for each sampler that cannot walk some of its chains.
 
-    Finetuned runs come first, each on its own chain. Where two spacings give a sampler the same
+    Finetuned runs come first, each on its own chain, or on those of its budgets that are among the
+    steps, if any is. Where two spacings give a sampler the same
     times, it has one row. With `PUBLISHED`, a sampler with orders walks each of them.
 
     Args:
@@ -69,7 +70,7 @@ def plan_entries(
             unknown sampler or spacing; K or times that no chain can have; a sampler asked for by
             name that can walk none of its chains; nothing to do.
     """
-    entries = [_tuned(run, base) for run in runs]
+    entries = [entry for run in runs for entry in _tuned(run, base, steps)]
     faults: dict[tuple[str, str], dict[int, None]] = {}
     able = set()
     schedule = base.denoiser.schedule
@@ -100,7 +101,7 @@ def plan_entries(
     return list(distinct.values()), [note for _, note in notes]
 
 
-def _tuned(run: Model, base: Model) -> Entry:
+def _tuned(run: Model, base: Model, steps: Sequence[int]) -> list[Entry]:
     if run.chain is None:
         raise ValueError(f"{run.name} is not a finetuned model; give the folder of a finetune run")
     if run.denoiser.shape != base.denoiser.shape:
@@ -110,8 +111,11 @@ def _tuned(run: Model, base: Model) -> Entry:
             for model in (base, run)
         )
         raise ValueError(f"{run.name} draws {theirs}, but {base.name} draws {ours}")
-    chain = resolve_chain(run.chain, run.denoiser)
-    return Entry("finetuned", run.name, chain, build_sampler(chain, run.denoiser))
+    asked = [one for one in run.budgets if one.steps in steps] or [run.chain]
+    chains = [resolve_chain(one, run.denoiser) for one in asked]
+    return [
+        Entry("finetuned", run.name, chain, build_sampler(chain, run.denoiser)) for chain in chains
+    ]
 
 
 def _chains(

@@ -15,10 +15,10 @@ from mmd_ddm.data.images import ImageSet, Split
 from mmd_ddm.data.split import split_images
 from mmd_ddm.evaluation.measure import protocol
 from mmd_ddm.evaluation.space import describe
-from mmd_ddm.evaluation.verdict import verdict
+from mmd_ddm.evaluation.verdict import listed, verdict
 from mmd_ddm.jobs.build import Model
 from mmd_ddm.jobs.chain import ChainLike
-from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces
+from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces, other_budgets
 from mmd_ddm.jobs.longer import longer_record
 from mmd_ddm.jobs.recipe import complete, words
 from mmd_ddm.jobs.results import FinetuneResult
@@ -57,7 +57,8 @@ def finetune(
         model: a folder, hub id or bundled name, or what `load` gave; it is left as it is.
         data: images, by name or loaded; a `Split` says itself what is held out.
         chain: how many steps of which sampler: a whole chain, or fields of one, of which a recipe
-            may say the others; by default that of `ChainConfig`.
+            may say the others; by default that of `ChainConfig`, or the most steps of
+            ``budgets=[3, 5, 8, 12]``, all of which one model then serves.
         out: the run folder, new or of the same run.
         features: spaces to optimise in.
         trackers: names, see `mmd_ddm.runs.trackers`.
@@ -74,6 +75,8 @@ def finetune(
         model = model.name
     if features is not None:
         settings["objective"] = {**settings.get("objective", {}), "features": list(features)}
+    if chain is None and settings.get("budgets"):
+        chain = {"steps": max(settings["budgets"])}
     named: dict[str, Any] = {
         "model": model,
         "data": data if isinstance(data, str) else _source(data),
@@ -113,17 +116,21 @@ def _finetune_and_judge(job: Job) -> FinetuneResult:
     _announce(job)
     spaces = judge_spaces(config, job.phis, job.data, job.device)
     about = describe(spaces, progress)
-    chains = [job.chain, *longer_chains(config, job.model)]
+    longer, others = longer_chains(config, job.model), other_budgets(job.chain, job.budgets)
+    chains = [job.chain, *others, *longer]
     before = [judge_chain("base", job.model, c, spaces, config, progress) for c in chains]
     kept, chain = train_and_export(job)
-    after = judge_chain("finetuned", job.model, chain, spaces, config, progress)
+    after = [
+        judge_chain("finetuned", job.model, c, spaces, config, progress) for c in (chain, *others)
+    ]
     weights = weights_sha256(job.model.denoiser.network)
-    job.log.write(event="done", weights_sha256=weights, samples_sha256=after.images.sha256)
+    job.log.write(event="done", weights_sha256=weights, samples_sha256=after[0].images.sha256)
     results: dict[str, Any] = {
         "protocol": {
             **protocol(job.data.heldout, config.judge_samples, config.seed),
             "heldout_dropped": job.data.dropped,
             **selection_record(config, job.data.selection, job.log.events(), kept),
+            **({"budgets": _budgets_words(job)} if job.budgets else {}),
             **longer_record(job.log.events()),
         },
         "spaces": about,
@@ -131,21 +138,39 @@ def _finetune_and_judge(job: Job) -> FinetuneResult:
     }
     results["verdict"] = verdict(results).record()
     if is_first():
-        _write(job, results, before[0].images, after.images)
-    model = replace(job.model, name=str(job.out), chain=chain)
+        told = results["speedup"]["finetuned_steps"]
+        shown = [
+            next(one.images for one in found if one.row["steps"] == told)
+            for found in (before, after)
+        ]
+        _write(job, results, *shown)
+    model = replace(job.model, name=str(job.out), chain=chain, budgets=job.budgets)
     return FinetuneResult(job.out, config, model, results)
 
 
 def _announce(job: Job) -> None:
     data, times = job.data, list(job.chain.times)
+    to = f"{len(times)} {job.chain.sampler} steps {times}"
+    if job.budgets:
+        to = f"{listed(job.config.budgets)} {job.chain.sampler} steps, {_budgets_words(job)},"
     job.progress.say(
-        f"finetuning {job.config.model} to {len(times)} {job.chain.sampler} steps {times} on "
+        f"finetuning {job.config.model} to {to} on "
         f"{job.device}; {len(data.matched):,} images to match, {len(data.selection or ()):,} to "
         f"select by, {len(data.heldout):,} held out"
     )
     job.progress.say(words(job.config))
     if data.dropped:
         job.progress.say(f"{data.dropped:,} more were among the images to match: left out")
+
+
+def _budgets_words(job: Job) -> str:
+    """How K is drawn, and at which numbers of steps the spacing is another than asked for."""
+    asked = job.config.chain.spacing
+    others = [len(one.times) for one in job.budgets if one.spacing != asked]
+    drawn = "one an iteration, drawn in proportion to 1 / steps"
+    if not others:
+        return drawn
+    return f"{drawn}; {listed(others)} steps are trailing: {asked} would begin too far from noise"
 
 
 def _write(job: Job, results: dict[str, Any], base: ImageSet, finetuned: ImageSet) -> None:

@@ -9,14 +9,14 @@ from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.data.images import Split
 from mmd_ddm.evaluation.measure import Entry, Measured, equal_quality_steps, measure
 from mmd_ddm.evaluation.paired import above, share_excess
-from mmd_ddm.evaluation.scores import ABOVE
+from mmd_ddm.evaluation.scores import ABOVE, ABOVE_FEWER
 from mmd_ddm.evaluation.space import Space
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.jobs.build import Model, build_sampler
 from mmd_ddm.jobs.roles import roles_of
 from mmd_ddm.runs.progress import Progress
 
-__all__ = ["compare_to_base", "judge_chain", "judge_spaces"]
+__all__ = ["compare_to_base", "judge_chain", "judge_spaces", "other_budgets"]
 
 
 def judge_spaces(
@@ -47,14 +47,23 @@ def judge_chain(
         return measure(entry, spaces, config.judge_samples, config.seed, bar)
 
 
+def other_budgets(chain: ChainConfig, budgets: Sequence[ChainConfig]) -> list[ChainConfig]:
+    """The budgets besides the chain, which comes first in all records."""
+    return [one for one in budgets if one.steps != chain.steps]
+
+
 def compare_to_base(
-    base: Sequence[Measured], finetuned: Measured, spaces: Sequence[Space]
+    base: Sequence[Measured], finetuned: Sequence[Measured], spaces: Sequence[Space]
 ) -> dict[str, Any]:
     """Rows and ``speedup`` of ``results.json``; each row of the base says how far it lies above.
 
+    That is above the finetuned model in as many steps, or on its first chain. Of several chains,
+    each row of the finetuned model also says how far it lies above the one of the next fewer
+    steps, and the speed-up is the largest.
+
     Args:
-        base: on the finetuned chain first, then at other step counts.
-        finetuned: the finetuned model.
+        base: on the finetuned chains first, then at other step counts.
+        finetuned: the finetuned model, on each of its chains.
         spaces: all of them.
     """
     optimised, judges = (
@@ -64,14 +73,24 @@ def compare_to_base(
     floors = {
         space.name: space.kid(space.other, "other") for space in spaces if space.other is not None
     }
-    excess = share_excess(base[0].kid, finetuned.kid, floors, optimised, judges)
+    after = {one.row["steps"]: one for one in finetuned}
     rows = []
     for one in base:
-        higher = above(one.kid, finetuned.kid)
-        if one is base[0]:
+        like = after.get(one.row["steps"])
+        higher = above(one.kid, (like or finetuned[0]).kid)
+        if like is not None:
+            excess = share_excess(one.kid, like.kid, floors, optimised, judges)
             higher = {space: found | excess.get(space, {}) for space, found in higher.items()}
         rows.append({**one.row, ABOVE: higher})
-    return {
-        "rows": [*rows, finetuned.row],
-        "speedup": equal_quality_steps(base, finetuned, [*judges, *optimised][0]),
-    }
+    for one in finetuned:
+        fewer = [steps for steps in after if steps < one.row["steps"]]
+        higher = above(one.kid, after[max(fewer)].kid) if fewer else {}
+        rows.append({**one.row, **({ABOVE_FEWER: higher} if len(after) > 1 else {})})
+    carrier = [*judges, *optimised][0]
+    found = [equal_quality_steps(base, one, carrier, among=len(after)) for one in finetuned]
+    # Of equals, and of none, the first.
+    return {"rows": rows, "speedup": max(found, key=_times_fewer)}
+
+
+def _times_fewer(speedup: Mapping[str, Any]) -> float:
+    return (speedup["beaten_steps"] or 0) / float(speedup["finetuned_steps"])

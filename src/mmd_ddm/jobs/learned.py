@@ -1,17 +1,18 @@
 """A chain whose own numbers are trained (``trained = times``, ``all+sampler`` ...)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.jobs.build import build_sampler
 from mmd_ddm.models.chain_table import ChainTable
+from mmd_ddm.models.export import Budget
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.learned import Trainable
 from mmd_ddm.samplers.table import table_of
 
-__all__ = ["learned_chain", "trainable_sampler"]
+__all__ = ["chain_tables", "learned_chain", "trainable_sampler"]
 
 
 def trainable_sampler(
@@ -36,6 +37,11 @@ def trainable_sampler(
         return build_sampler(replace(chain, times=tuple(times)), denoiser)
 
     return Trainable(start, at, times=numbers != "coefficients", coefficients=numbers != "times")
+
+
+def chain_tables(chains: Sequence[ChainConfig], denoiser: Denoiser) -> list[Budget]:
+    """What an export holds of a model's budgets: each with its table, if it has one."""
+    return [(asdict(one), table_of(build_sampler(one, denoiser))) for one in chains]
 
 
 def learned_chain(sampler: Sampler, chain: ChainConfig) -> tuple[ChainConfig, ChainTable | None]:

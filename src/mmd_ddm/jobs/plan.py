@@ -7,7 +7,13 @@ from pathlib import Path
 from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.features.registry import make_features
-from mmd_ddm.jobs.build import build_device, build_sampler, load_model, say_notes
+from mmd_ddm.jobs.build import (
+    build_device,
+    build_sampler,
+    load_model,
+    resolve_chains,
+    say_notes,
+)
 from mmd_ddm.models.lora import adapt
 from mmd_ddm.runs.folder import read_events
 from mmd_ddm.runs.launch import world
@@ -68,7 +74,7 @@ class Plan:
 
 
 def plan(config: FinetuneConfig, progress: Progress = silent) -> Plan:
-    """Measure one small step, and choose.
+    """Measure one small step, and choose; of several budgets, the one of the most steps.
 
     Args:
         config: the settings.
@@ -83,8 +89,10 @@ def plan(config: FinetuneConfig, progress: Progress = silent) -> Plan:
     adapt(denoiser.network, config.trained_weights, config.lora_rank)
     names = config.objective.features
     phis = [make_features(name, denoiser.shape[0]).to(device) for name in names]
+    chain, budgets = resolve_chains(config, denoiser)
+    longest = build_sampler((budgets or (chain,))[-1], denoiser)
     with progress.bar("one small step", 1) as bar:
-        planned = _plan(config, build_sampler(config.chain, denoiser), phis, config.micro_batch)
+        planned = _plan(config, longest, phis, config.micro_batch)
         bar(done=1)
     return planned
 

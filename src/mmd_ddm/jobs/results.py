@@ -10,7 +10,7 @@ import torch
 from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.evaluation.verdict import Verdict, verdict
 from mmd_ddm.jobs.build import Model, build_sampler, load_model
-from mmd_ddm.jobs.learned import learned_chain
+from mmd_ddm.jobs.learned import chain_tables, learned_chain
 from mmd_ddm.jobs.origin import Origin
 from mmd_ddm.models.export import make_pipeline
 from mmd_ddm.runs.files import read_json
@@ -56,7 +56,7 @@ class FinetuneResult:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Base, base at more steps, finetuned."""
+        """Base, base at more steps, finetuned; of several budgets at each."""
         return list(self.record["rows"])
 
     @property
@@ -114,10 +114,10 @@ class FinetuneResult:
 
     def pipeline(self) -> Any:
         """The finetuned model as a diffusers pipeline: what ``model/`` in the folder holds."""
-        return make_pipeline(
-            self.model.denoiser, self.model.scheduler_config, asdict(self.chain),
-            learned_chain(self.sampler, self.chain)[1],
-        )  # fmt: skip
+        denoiser, config = self.model.denoiser, self.model.scheduler_config
+        _, table = learned_chain(self.sampler, self.chain)
+        budgets = chain_tables(self.model.budgets, denoiser)
+        return make_pipeline(denoiser, config, asdict(self.chain), table, budgets)
 
 
 def load_result(run: str | Path, device: torch.device) -> FinetuneResult:

@@ -22,9 +22,10 @@ from mmd_ddm.jobs.build import (
     build_sampler,
     load_model,
     resolve_chain,
+    resolve_chains,
     say_notes,
 )
-from mmd_ddm.jobs.learned import learned_chain, trainable_sampler
+from mmd_ddm.jobs.learned import chain_tables, learned_chain, trainable_sampler
 from mmd_ddm.jobs.longer import note_longer
 from mmd_ddm.jobs.plan import fit
 from mmd_ddm.jobs.roles import check_distinct, roles_of
@@ -39,7 +40,7 @@ from mmd_ddm.runs.trackers import check_trackers, tracked
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.settings import to_mapping
 from mmd_ddm.training.finetune import finetune
-from mmd_ddm.training.keep_best import Selection, kept_words, standing
+from mmd_ddm.training.keep_best import Selection, kept_words, selected_by, standing
 from mmd_ddm.training.memory_plan import Choice
 from mmd_ddm.training.objective import Objective, build_objectives
 from mmd_ddm.training.state import disk_bytes
@@ -57,6 +58,7 @@ class Job:
         device: where all is computed.
         model: whose network is trained in place.
         chain: with its times.
+        budgets: the same for every number of steps, fewest first; empty if there is one.
         data: matched, selected by, held out.
         phis: every space, by its name.
         objectives: what is matched.
@@ -72,6 +74,7 @@ class Job:
     device: torch.device
     model: Model
     chain: ChainConfig
+    budgets: tuple[ChainConfig, ...]
     data: Split
     phis: dict[str, FeatureExtractor]
     objectives: list[Objective]
@@ -116,9 +119,9 @@ def prepare(
     denoiser = model.denoiser
     say_notes(denoiser, progress)
     denoiser.use_fast_layout()  # before the base is timed, as the finetuned model will be
-    chain = resolve_chain(config.chain, denoiser)
+    chain, budgets = resolve_chains(config, denoiser)
     trainable_sampler(chain, denoiser, config.trained_numbers)
-    for planned in longer_chains(config, model):
+    for planned in (*budgets, *longer_chains(config, model)):
         build_sampler(planned, denoiser)
     began_with = denoiser.sha256
     adapter = adapt(denoiser.network, config.trained_weights, config.lora_rank, config.seed)
@@ -135,20 +138,21 @@ def prepare(
     settings = to_mapping(replace(config, device=str(device)))
     inputs = {
         "model_sha256": began_with,
-        "chain_sha256": key_of(asdict(chain)),
+        "chain_sha256": key_of(asdict(chain), *map(asdict, budgets)),
         **data.hashes,
         **{key: key_of([phis[n].sha256 for n in names]) for key, names in spaces.items()},
     }
     check_folder(out, "finetune", settings, inputs)
     optimised = {name: phis[name] for name in config.objective.features}
     objectives = build_objectives(config.objective, optimised, data.matched, device, progress)
-    choice = fit(config, build_sampler(chain, denoiser), [*optimised.values()], out, progress)
+    longest = build_sampler((budgets or (chain,))[-1], denoiser)
+    choice = fit(config, longest, [*optimised.values()], out, progress)
     with RunLog(out, "finetune", settings, inputs) as log:
         note_longer(log, config.iterations, progress, cosine=config.cosine)
         log.write(event="plan", **asdict(choice))
         yield Job(
-            config, out, device, model, chain, data, phis, objectives, choice, adapter, log,
-            trackers, progress,
+            config, out, device, model, chain, budgets, data, phis, objectives, choice, adapter,
+            log, trackers, progress,
         )  # fmt: skip
 
 
@@ -165,11 +169,12 @@ def train_and_export(job: Job) -> tuple[int, ChainConfig]:
     Returns:
         The iteration that was kept, and the chain, as it is now.
     """
-    denoiser = job.model.denoiser
+    denoiser, recompute = job.model.denoiser, job.choice.recompute
     sampler = trainable_sampler(
-        job.chain, denoiser, job.config.trained_numbers, recompute=job.choice.recompute
+        job.chain, denoiser, job.config.trained_numbers, recompute=recompute
     )
-    kept = _train(job, sampler)
+    samplers = [build_sampler(one, denoiser, recompute=recompute) for one in job.budgets]
+    kept = _train(job, sampler, samplers)
     words = kept_words(job.config, job.log.events(), kept)
     if words:
         job.progress.say(words)
@@ -177,16 +182,18 @@ def train_and_export(job: Job) -> tuple[int, ChainConfig]:
     chain, table = learned_chain(sampler, job.chain)
     if is_first():
         config, folder = job.model.scheduler_config, job.out / "model"
-        export(denoiser, config, asdict(chain), folder, table=table)
+        budgets = chain_tables(job.budgets, denoiser)
+        export(denoiser, config, asdict(chain), folder, table=table, budgets=budgets)
     return kept, chain
 
 
-def _train(job: Job, sampler: Sampler) -> int:
+def _train(job: Job, sampler: Sampler, budgets: Sequence[Sampler]) -> int:
     config, watch = job.config, None
-    sampler.keep = job.choice.keep
+    for one in (sampler, *budgets):
+        one.keep = job.choice.keep
     if job.data.selection is not None:
         phi = job.phis[config.select.features]
-        watch = Selection(config, sampler, phi, job.data.selection)
+        watch = Selection(config, sampler, phi, job.data.selection, budgets)
     with (
         tracked(job.trackers, job.out, to_mapping(config)) as follow,
         job.progress.bar("finetuning", config.iterations) as bar,
@@ -197,7 +204,8 @@ def _train(job: Job, sampler: Sampler) -> int:
             nonlocal loss, distance
             follow(**event)
             if event["event"] == "eval":
-                job.log.write(**event, space=config.select.features)
+                each = {"kids": watch.kids} if watch and watch.kids else {}
+                job.log.write(**event, space=selected_by(config), **each)
                 # The first rank alone writes the log, and shows the bar.
                 distance = standing(job.log.events()) if is_first() else ""
             else:
@@ -211,15 +219,16 @@ def _train(job: Job, sampler: Sampler) -> int:
 
         planned = replace(config, micro_batch=job.choice.micro_batch)
         checkpoint = job.out / "checkpoint.pt"
-        return finetune(planned, sampler, job.objectives, checkpoint, on_event, watch)
+        return finetune(planned, sampler, job.objectives, checkpoint, on_event, watch, budgets)
 
 
 def longer_chains(config: FinetuneConfig, model: Model) -> list[ChainConfig]:
     """The base's chain at other numbers of steps: the same sampler, the same spacing."""
     denoiser = model.denoiser
-    own = len(resolve_chain(config.chain, denoiser).times)
+    chain, budgets = resolve_chains(config, denoiser)
+    own = {len(one.times) for one in budgets or (chain,)}
     return [
         resolve_chain(replace(config.chain, steps=steps, times=()), denoiser)
         for steps in config.compare_steps
-        if steps != own
+        if steps not in own
     ]

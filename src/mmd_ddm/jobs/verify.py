@@ -11,11 +11,11 @@ import torch
 from mmd_ddm.config import ChainConfig, PretrainConfig
 from mmd_ddm.data.images import Split
 from mmd_ddm.evaluation.measure import Measured
-from mmd_ddm.evaluation.scores import ABOVE, row_label, without_errors
+from mmd_ddm.evaluation.scores import ABOVE, ABOVE_FEWER, row_label, without_errors
 from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.evaluation.verdict import verdict
-from mmd_ddm.jobs.build import Model, build_data, build_device, load_model, resolve_chain
-from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces
+from mmd_ddm.jobs.build import Model, build_data, build_device, load_model, resolve_chains
+from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces, other_budgets
 from mmd_ddm.jobs.origin import Origin, recorded_place
 from mmd_ddm.jobs.pretrain import base_images
 from mmd_ddm.jobs.roles import roles_of
@@ -155,13 +155,15 @@ class _Finetuned:
         return judge_spaces(self.config, phis, self.split, self.device)
 
     @cached_property
-    def after(self) -> Measured:
+    def after(self) -> list[Measured]:
         learned = self.model.chain if self.config.trained_numbers else None
-        return self._judged("finetuned", self.model, learned or self.chain)
+        chain, *others = self.chains
+        return [self._judged("finetuned", self.model, one) for one in (learned or chain, *others)]
 
     @property
-    def chain(self) -> ChainConfig:
-        return resolve_chain(self.config.chain, self.model.denoiser)
+    def chains(self) -> list[ChainConfig]:
+        chain, budgets = resolve_chains(self.config, self.model.denoiser)
+        return [chain, *other_budgets(chain, budgets)]
 
     def _judged(self, name: str, model: Model, chain: ChainConfig) -> Measured:
         return judge_chain(name, model, chain, self.spaces, self.config, silent)
@@ -172,7 +174,7 @@ class _Finetuned:
     def made(self) -> dict[str, Any]:
         return {
             "weights_sha256": weights_sha256(self.model.denoiser.network),
-            "samples_sha256": self.after.images.sha256,
+            "samples_sha256": self.after[0].images.sha256,
         }
 
     @cached_property
@@ -183,10 +185,10 @@ class _Finetuned:
         return _about_spaces(self.about)
 
     def after_again(self) -> dict[str, Any]:
-        return _scores_of([self.after.row], "finetuned")
+        return _scores_of([one.row for one in self.after], "finetuned")
 
     def comparison_again(self) -> dict[str, Any]:
-        chains = [self.chain, *longer_chains(self.config, self.base)]
+        chains = [*self.chains, *longer_chains(self.config, self.base)]
         before = [self._judged("base", self.base, chain) for chain in chains]
         compared = compare_to_base(before, self.after, self.spaces)
         found = {**self.results, "spaces": self.about, **compared}
@@ -218,9 +220,11 @@ def _scores_of(rows: Sequence[dict[str, Any]], name: str, key: str = "spaces") -
 def _against_base(results: Mapping[str, Any], label: str | None) -> dict[str, Any]:
     """The rows of the base, how far they lie above, and what follows."""
     higher = _scores_of(results["rows"], "base", ABOVE)
+    fewer = _scores_of(results["rows"], "finetuned", ABOVE_FEWER)
     return {
         **_scores_of(results["rows"], "base"),
         **{f"{name}, above finetuned": scores for name, scores in higher.items()},
+        **{f"{name}, above fewer steps": scores for name, scores in fewer.items()},
         "speedup": results.get("speedup"),
         "verdict": label,
     }

@@ -3,7 +3,7 @@
 import copy
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,9 @@ from mmd_ddm.models.shipped import scheduling_few_step, unet_equal_heads
 from mmd_ddm.runs.files import atomic_folder, write_json
 from mmd_ddm.runs.fingerprint import weights_sha256
 
-__all__ = ["export", "make_pipeline"]
+__all__ = ["Budget", "export", "make_pipeline"]
+
+Budget = tuple[Mapping[str, Any], ChainTable | None]  # a chain, and its table
 
 _MAX_SHARD = "15MB"
 _TRAINING = (
@@ -34,6 +36,7 @@ def export(
     folder: Path,
     *,
     table: ChainTable | None = None,
+    budgets: Sequence[Budget] = (),
     half: bool = False,
 ) -> None:
     """Write a folder that ``DiffusionPipeline.from_pretrained`` loads.
@@ -51,9 +54,11 @@ def export(
             in ``scheduler_config.json`` under the key ``_mmd_ddm``. None for a base model.
         folder: replaced once the new one is complete.
         table: of the chain, if it has one and is not DDIM.
+        budgets: chain and table of every number of steps that it was finetuned for, if there are
+            several; ``FewStepScheduler`` draws at each, and at no other.
         half: write float16 weights.
     """
-    pipeline = make_pipeline(denoiser, scheduler_config, chain, table)
+    pipeline = make_pipeline(denoiser, scheduler_config, chain, table, budgets)
     network = pipeline.unet
     if half:
         network = pipeline.unet = copy.deepcopy(network).half()
@@ -87,18 +92,23 @@ def make_pipeline(
     scheduler_config: Mapping[str, Any],
     chain: Mapping[str, Any] | None,
     table: ChainTable | None = None,
+    budgets: Sequence[Budget] = (),
 ) -> Any:
     """The model as a diffusers pipeline; the arguments are those of `export`."""
     from diffusers import DDIMPipeline, DDPMPipeline
 
-    stock = _stock_scheduler(scheduler_config, chain, len(denoiser.schedule))
+    stock = None
+    if not budgets:
+        stock = _stock_scheduler(scheduler_config, chain, len(denoiser.schedule))
     if stock is not None:
         pipeline: Any = DDIMPipeline(denoiser.network, stock)
     elif chain is not None:
-        few = _few_step_scheduler(denoiser, scheduler_config, chain, table)
+        walks = budgets or [(chain, table)]
+        few = _few_step_scheduler(denoiser, scheduler_config, chain, walks)
         pipeline = DDPMPipeline(denoiser.network, few)
     if chain is not None:
-        pipeline.scheduler.register_to_config(_mmd_ddm=dict(chain))
+        held = {"budgets": [dict(one) for one, _ in budgets]} if budgets else {}
+        pipeline.scheduler.register_to_config(_mmd_ddm={**chain, **held})
     return pipeline
 
 
@@ -137,18 +147,13 @@ def _few_step_scheduler(
     denoiser: Denoiser,
     config: Mapping[str, Any],
     chain: Mapping[str, Any],
-    table: ChainTable | None,
+    walks: Sequence[Budget],
 ) -> scheduling_few_step.FewStepScheduler:
-    calls: dict[str, Any] = {
-        "times": list(chain["times"]),
-        "alpha_bars": [denoiser.schedule.abar(t) for t in chain["times"]],
-        "sampler": "ddim" if chain["eta"] == 0 else "stochastic ddim",
-    }
+    held = [_held(denoiser, *walk) for walk in walks]
+    calls: dict[str, Any] = {"budgets": held} if len(held) > 1 else held[0]
+    calls["sampler"] = "ddim" if chain["eta"] == 0 else "stochastic ddim"
     if chain["sampler"] != "ddim":
         calls["sampler"] = chain["sampler"]
-        if table is not None:
-            calls["times"], calls["alpha_bars"] = list(table.times), list(table.alpha_bars)
-            calls["table"], calls["steps"] = table.rows(), len(chain["times"])
         if chain["sampler"] == "learned":
             calls["table_weights"] = weights_sha256(denoiser.network)
     return scheduling_few_step.FewStepScheduler(
@@ -157,6 +162,21 @@ def _few_step_scheduler(
         **calls,
         **{key: config[key] for key in _TRAINING if key in config},
     )
+
+
+def _held(
+    denoiser: Denoiser, chain: Mapping[str, Any], table: ChainTable | None
+) -> dict[str, Any]:
+    """What the scheduler holds of one number of steps."""
+    if chain["sampler"] == "ddim" or table is None:
+        times = list(chain["times"])
+        return {"times": times, "alpha_bars": [denoiser.schedule.abar(t) for t in times]}
+    return {
+        "times": list(table.times),
+        "alpha_bars": list(table.alpha_bars),
+        "table": table.rows(),
+        "steps": len(chain["times"]),
+    }
 
 
 def _ship(folder: Path, part: str, module: ModuleType, name: str) -> None:

@@ -19,7 +19,8 @@ _USED = {
     "dynamic_thresholding_ratio",
 }  # fmt: skip
 _WALK = {
-    "times", "alpha_bars", "sampler", "steps", "table", "table_weights",  # of our own scheduler
+    # Of our own scheduler.
+    "times", "alpha_bars", "sampler", "steps", "table", "table_weights", "budgets",
     "timestep_spacing", "steps_offset", "skip_prk_steps", "solver_order", "solver_type",
     "solver_p", "algorithm_type", "lower_order_final", "euler_at_final", "final_sigmas_type",
     "lambda_min_clipped", "predict_x0", "disable_corrector", "interpolation_type",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmd_ddm.data.public_sets import parse_request
-from mmd_ddm.evaluation.verdict import verdict
+from mmd_ddm.evaluation.verdict import listed, verdict
 from mmd_ddm.report.headline import headline
 from mmd_ddm.report.markdown import facts, fence
 from mmd_ddm.report.record import loading_code, ships_code
@@ -53,7 +53,10 @@ def write_card(folder: Path) -> None:
     run = read_run(folder)
     settings, top, judged = run.about["settings"], headline(run.results), verdict(run.results)
     base, data = str(settings["model"]), str(settings["data"])
-    row = next(row for row in run.results["rows"] if row["name"] == "finetuned")
+    rows = [row for row in run.results["rows"] if row["name"] == "finetuned"]
+    row, steps = rows[0], listed(sorted(row["steps"] for row in rows))
+    walks = sorted((r["steps"], _joined(r["times"])) for r in rows)
+    said = [escape(top.budgets)] if top.budgets else []
     trained = ("iterations", "batch_size", "lr", "ema_decay", "grad_clip")
     picture = []
     if pairs := run.picture(_PICTURE):
@@ -63,13 +66,14 @@ def write_card(folder: Path) -> None:
     about = {
         "base model": _public(base),
         "data": _last_part(data),
-        "steps (K)": row["steps"],
-        "chain": f"{row['sampler']}, eta {row['eta']:g}, times {_joined(row['times'])}",
+        "steps (K)": steps,
+        "chain": f"{row['sampler']}, eta {row['eta']:g}, times "
+        + "; ".join(times for _, times in walks),
         "optimised in": ", ".join(_public(space) for space in settings["objective"]["features"]),
         "training": ", ".join(f"{key} {settings[key]:g}" for key in trained),
     }
     limits = [
-        f"The weights were finetuned for these {row['steps']} steps; nothing is promised at "
+        f"The weights were finetuned for these {steps} steps; nothing is promised at "
         "another number.",
         f"{run.results['protocol']['samples']} images were judged against "
         f"{run.results['protocol']['real']} real ones. Compare these numbers only with others of "
@@ -79,8 +83,8 @@ def write_card(folder: Path) -> None:
         "The licences of the base model and of the data hold for this model too.",
     ]
     body = [
-        f"# {escape(_public(base))} in {row['steps']} steps",
-        f"**{escape(judged.sentence)}** {escape(top.finding)}.",
+        f"# {escape(_public(base))} in {steps} steps",
+        " ".join([f"**{escape(judged.sentence)}** {escape(top.finding)}.", *said]),
         *picture,
         facts(about),
         f"## Use\n\n{fence(loading_code(run, '.') or '', 'python')}\n\n"

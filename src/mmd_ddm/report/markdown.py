@@ -41,6 +41,7 @@ def run_markdown(run: Run, out: Path) -> str:
         f"# {escape(top.finding)}",
         f"{escape(run.name)}: {escape(top.model)}, {escape(top.steps)} steps.",
         f"**{escape(judged.sentence)}** {escape(top.measured)}",
+        *([escape(top.budgets)] if top.budgets else []),
     ]
     if pairs := run.picture("pairs.png"):
         link = Path(os.path.relpath(pairs.resolve(), out.resolve().parent)).as_posix()

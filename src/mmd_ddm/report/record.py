@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mmd_ddm.evaluation.scores import contest
+from mmd_ddm.evaluation.scores import budgets_in, contest
 from mmd_ddm.report.runs import Run
 from mmd_ddm.report.tables import Table
 
@@ -100,7 +100,10 @@ def loading_code(run: Run, source: str = "") -> str | None:
     draw = ["batch_size=16"] if run.index.get("_class_name") in _UNCONDITIONAL else []
     draw += [f"num_inference_steps={row['steps']}"] if row.get("steps") else []
     last = f"images = pipeline({', '.join(draw)}).images"
-    repeats = run.scheduler.get("sampler") == "ddim" or run.scheduler.get("table")
+    if others := [str(k) for k in budgets_in(run.results) if k != row.get("steps")]:
+        last += f"  # or {', '.join(others)} steps"
+    held = (run.scheduler.get("budgets") or [run.scheduler])[0]
+    repeats = run.scheduler.get("sampler") == "ddim" or held.get("table")
     if ships_code(run.index, "scheduler") and not repeats:
         last = "# diffusers cannot repeat this chain: draw with `mmd-ddm sample`"
     return (

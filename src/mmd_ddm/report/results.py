@@ -5,6 +5,7 @@ a sampler on its published times and on others the better is shown.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mmd_ddm.evaluation.scores import (
     ABOVE_BEST,
     Row,
     before_after,
+    budgets_in,
     contest,
     format_number,
     format_percent,
@@ -49,10 +51,14 @@ NUMBERS = (
 def results_table(results: dict[str, Any], caption: str = "") -> Table:
     """Base, finetuned and floor: a line a metric and space, a group a metric; KID in thousandths.
 
+    Of several numbers of steps, a line for each.
+
     Args:
         results: the content of ``results.json``.
         caption: of the table.
     """
+    if budgets_in(results):
+        return _budgets_table(results, caption)
     rows = before_after(results)
     finetuned, base = contest(results)
     names = short_names(list(results["spaces"]))
@@ -70,6 +76,27 @@ def results_table(results: dict[str, Any], caption: str = "") -> Table:
     groups: dict[str, list[Sequence[str]]] = {}
     for row in rows:
         groups.setdefault(metric_name(row.metric), []).append(_line(row, names[row.space]))
+    return Table(columns, groups, words=3, caption=caption, note=_of_few(results))
+
+
+def _budgets_table(results: dict[str, Any], caption: str) -> Table:
+    """A line a metric, space and number of steps; of those of the base alone as well."""
+    columns = [
+        "space", "role", "metric", "steps", "base", "finetuned", "change", "real vs real",
+        "gap closed",
+    ]  # fmt: skip
+    names, found = short_names(list(results["spaces"])), list[tuple[int, Row]]()
+    for steps in sorted({row["steps"] for row in results["rows"]}):
+        known = steps in budgets_in(results)
+        one = {**results, "rows": [row for row in results["rows"] if row["steps"] == steps]}
+        for row in before_after(one):
+            base = row.base if known else next(iter(row.others.values()))
+            found.append((steps, replace(row, base=base, others={})))
+    groups: dict[str, list[Sequence[str]]] = {}
+    order = list(results["spaces"])
+    for steps, row in sorted(found, key=lambda pair: order.index(pair[1].space)):
+        line = _line(row, names[row.space])
+        groups.setdefault(metric_name(row.metric), []).append([*line[:3], str(steps), *line[3:]])
     return Table(columns, groups, words=3, caption=caption, note=_of_few(results))
 
 
@@ -96,7 +123,8 @@ def _line(row: Row, name: str) -> list[str]:
     base, finetuned, *others = (format_score(s, row.metric) for s in found)
     change, share = format_percent(row.change, signed=True), format_percent(row.share, scale=100.0)
     metric = metric_name(row.metric)
-    return [name, row.role, metric, base, Strong(finetuned), change, *others, share]
+    after = Strong(finetuned) if row.finetuned else finetuned
+    return [name, row.role, metric, base, after, change, *others, share]
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,10 @@ into the denoiser's weights.
 The cross term runs over a *bank*, the features of the whole reference set, where the paper draws
 as many fresh images as the batch holds: the same expectation, without the reals' share of the
 noise. ``reference = "minibatch"`` takes the paper's way, on rows of the bank.
+
+One model may serve several numbers of steps, its *budgets*: K is drawn in each iteration with
+probability in proportion to 1 / K, so that each K gets its share of the network calls, and the
+batch walks the chain of that K.
 """
 
 import functools
@@ -32,7 +36,7 @@ from mmd_ddm.training.objective import Objective
 from mmd_ddm.training.state import TrainingState
 from mmd_ddm.training.vanished import vanished_words
 
-__all__ = ["finetune", "trained_steps"]
+__all__ = ["drawn_steps", "finetune", "trained_steps"]
 
 
 def finetune(
@@ -42,6 +46,7 @@ def finetune(
     checkpoint_path: Path,
     on_event: Callable[..., None],
     evaluate: Callable[[], Projections] | None = None,
+    budgets: Sequence[Sampler] = (),
 ) -> int:
     """Finetune the sampler's denoiser in place; resumes from ``checkpoint_path`` if there.
 
@@ -59,6 +64,8 @@ def finetune(
             ``event="fault", step=, message=`` when something went wrong.
         evaluate: KID of the sampler as it stands, from the same noise every time; called every
             ``config.select.every`` iterations with the averaged weights in place.
+        budgets: chains of the same denoiser, one of which is drawn an iteration; by default the
+            one chain.
 
     Returns:
         The iteration whose weights the network now holds.
@@ -80,8 +87,13 @@ def finetune(
     micro_batch = config.micro_batch or -(-config.batch_size // world())
     blind = False  # which is said once
     clamp = clamp_hard if config.objective.clamp == "hard" else clamp_straight_through
+    chains = {len(one.times): one for one in budgets or [sampler]}
+
+    def chain_at(step: int) -> Sampler:
+        return chains[drawn_steps(config.seed, [*chains], step)]
 
     def loss_at(step: int) -> Tensor:
+        sampler = chain_at(step)
         x_T, noise = _draw(config, sampler, step)
         sampler.trained_steps = trained_steps(config, len(sampler.times), step)
         rows = _reference_rows(config, len(objectives[0].bank), step)
@@ -91,15 +103,9 @@ def finetune(
 
     def shrink() -> str:
         nonlocal micro_batch
-        if micro_batch == 1 and sampler.recompute and not sampler.keep:
-            raise ValueError(
-                f"one image at a time needs more memory than {sampler.denoiser.device} has: give "
-                f"a batch_size below {config.batch_size}, fewer features, or a smaller model"
-            )
-        sampler.keep = (sampler.keep if sampler.recompute else sampler.trained_calls) // 2
-        sampler.recompute = True
+        kept = _keep_half(config, [*chains.values()], micro_batch)
         micro_batch = -(-micro_batch // 2)
-        return f"micro_batch {micro_batch}, {sampler.keep} network calls kept"
+        return f"micro_batch {micro_batch}, {kept} network calls kept"
 
     def after(update: Update) -> None:
         nonlocal blind
@@ -112,6 +118,7 @@ def finetune(
         )
         if update.grad_norm == 0 and config.lr > 0 and not blind:
             blind = True
+            sampler = chain_at(update.step - 1)
             x_T, noise = _draw(config, sampler, update.step - 1)
             some = None if noise is None else noise[:, :micro_batch]
             words = vanished_words(sampler, objectives, x_T[:micro_batch], some)
@@ -124,6 +131,19 @@ def finetune(
     rate_at = functools.partial(_learning_rate, config)
     train(state, loss_at, rate_at, after, on_event, shrink)
     return state.finish()
+
+
+def drawn_steps(seed: int, budgets: Sequence[int], step: int) -> int:
+    """K of this iteration, named by (seed, step): one of the budgets, in proportion to 1 / K.
+
+    Args:
+        seed: of the run.
+        budgets: the numbers of steps to draw from.
+        step: the iteration.
+    """
+    draw = generator(seed, 0, step, "budget")
+    shares = 1 / torch.tensor([*budgets], dtype=torch.float64)
+    return budgets[int(torch.multinomial(shares, 1, generator=draw))]
 
 
 def trained_steps(config: FinetuneConfig, steps: int, step: int) -> list[int] | None:
@@ -152,6 +172,19 @@ def _learning_rate(config: FinetuneConfig, step: int) -> float:
     """Constant, as in the paper, or a cosine from ``lr`` to 0."""
     scale = 0.5 * (1 + math.cos(math.pi * step / config.iterations)) if config.cosine else 1.0
     return config.lr * scale
+
+
+def _keep_half(config: FinetuneConfig, samplers: Sequence[Sampler], micro_batch: int) -> int:
+    """Half of the network calls that kept their activations still do; how many that is."""
+    kept = max(one.keep if one.recompute else one.trained_calls for one in samplers)
+    if micro_batch == 1 and not kept and all(one.recompute for one in samplers):
+        raise ValueError(
+            f"one image at a time needs more memory than {samplers[0].denoiser.device} has: give "
+            f"a batch_size below {config.batch_size}, fewer features, or a smaller model"
+        )
+    for one in samplers:
+        one.keep, one.recompute = kept // 2, True
+    return kept // 2
 
 
 def _evaluate(

@@ -3,6 +3,9 @@
 The space is neither optimised nor a judge, the real images are neither matched nor judged by.
 Every evaluation draws from the same noise, which is not the verdict's, and meets the same real
 images: two of them are compared by the error of their difference.
+
+Of a model for several numbers of steps, KID at each is taken relative to the base's there, and the
+worst of these ratios is what a checkpoint is kept by; the images are shared between them.
 """
 
 import math
@@ -20,7 +23,7 @@ from mmd_ddm.maths.random import SELECT
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.draw import draw
 
-__all__ = ["Selection", "kept_words", "selection_record", "standing"]
+__all__ = ["Selection", "kept_words", "selected_by", "selection_record", "standing"]
 
 
 class Selection:
@@ -31,21 +34,59 @@ class Selection:
         sampler: the chain, on its device.
         phi: the space of selection, on the same device.
         reals: the images of selection.
+        budgets: chains of the same denoiser, whose network is the base's now: KID is that of the
+            worst of them relative to the base, as the module says.
+
+    Attributes:
+        kids: KID of every budget, by its number of steps, when it was last asked.
     """
 
     def __init__(
-        self, config: FinetuneConfig, sampler: Sampler, phi: FeatureExtractor, reals: ImageSet
+        self,
+        config: FinetuneConfig,
+        sampler: Sampler,
+        phi: FeatureExtractor,
+        reals: ImageSet,
+        budgets: Sequence[Sampler] = (),
     ) -> None:
-        self._n, self._seed = config.select.samples, config.seed
-        self._sampler, self._phi = sampler, phi
+        samplers = budgets or [sampler]
+        self._n, self._seed = max(config.select.samples // len(samplers), 2), config.seed
+        self._samplers, self._phi = samplers, phi
         self._bank = cached_features(reals, phi, device=sampler.denoiser.device)
         self._bank_sums = kid_sums(self._bank)
+        self.kids: dict[int, float] = {}
+        self._first: list[Projections] = []
+        if budgets:
+            self._first = [self._kid(one) for one in budgets]
+            self._base = sampler.denoiser.fingerprint
 
     def __call__(self) -> Projections:
         """Draw, and compare."""
-        pixels, _ = draw(self._sampler, self._n, seed=self._seed, purpose=SELECT)
-        features = extract(pixels, self._phi, device=self._sampler.denoiser.device)
+        if not self._first:
+            return self._kid(self._samplers[0])
+        if self._samplers[0].denoiser.fingerprint == self._base:  # a run that begins
+            found = self._first
+        else:
+            found = [self._kid(one) for one in self._samplers]
+        steps = [len(one.times) for one in self._samplers]
+        self.kids = {k: kid.value for k, kid in zip(steps, found, strict=True)}
+        # A base that cannot be told from the real images has no KID to be relative to.
+        scales = [max(kid.value, 2 * kid.se) for kid in self._first]
+        ratios = [kid * (1 / scale) for kid, scale in zip(found, scales, strict=True)]
+        return max(ratios, key=lambda ratio: ratio.value)
+
+    def _kid(self, sampler: Sampler) -> Projections:
+        pixels, _ = draw(sampler, self._n, seed=self._seed, purpose=SELECT)
+        features = extract(pixels, self._phi, device=sampler.denoiser.device)
         return kid_projections(features, self._bank, y_sums=self._bank_sums)
+
+
+def selected_by(config: FinetuneConfig) -> str:
+    """The space of selection and, of several budgets, what its KID is of, in words."""
+    if not config.budgets:
+        return config.select.features
+    steps = ", ".join(map(str, config.budgets))
+    return f"{config.select.features}, the worst of {steps} steps relative to the base"
 
 
 def standing(events: Sequence[Mapping[str, Any]]) -> str:
@@ -63,7 +104,7 @@ def kept_words(
     if event is None:
         return None
     return (
-        f"kept iteration {kept}: KID {_interval(event)} in {config.select.features} "
+        f"kept iteration {kept}: KID {_interval(event)} in {selected_by(config)} "
         "(thousandths, 95 % interval)"
     )
 
@@ -81,7 +122,7 @@ def selection_record(
         return record
     return record | {
         "selection": {
-            "space": config.select.features,
+            "space": selected_by(config),
             "data": reals.source,
             "real": len(reals),
             "samples": config.select.samples,

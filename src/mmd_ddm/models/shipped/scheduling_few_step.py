@@ -2,13 +2,15 @@
 
 DDIM (Song et al., 2020, Eq. 12, eta = 0) on any decreasing list of times, which no stock
 scheduler can hold; or any other deterministic solver, as a table of what each of its states is
-made of. This file is copied into exported folders and depends on diffusers alone:
+made of. A model that was finetuned for several numbers of steps has a list of times for each. This
+file is copied into exported folders and depends on diffusers alone:
 
     pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
     images = pipe(num_inference_steps=len(times)).images
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +30,7 @@ class FewStepOutput(BaseOutput):
 
 
 class FewStepScheduler(SchedulerMixin, ConfigMixin):
-    """A chain on a fixed list of times.
+    """A chain on a fixed list of times, or one for each of some numbers of steps.
 
     Args:
         times: of the network calls, in their order, noisiest first.
@@ -38,6 +40,8 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         steps: of the sampler, each of one network call or more; by default one.
         table: a row a call, of what the next state is made of: its share of the first state, then
             of the prediction of x_0 in this and each earlier call.
+        budgets: ``times``, ``alpha_bars``, ``table`` and ``steps`` of every number of steps, if
+            there are several, instead of those above.
         table_weights: hash of the weights that the table was learned with, if it was.
         clip_sample: clamp predictions of x_0 to [-1, 1]; DDIM alone.
         num_train_timesteps: T of the training.
@@ -59,6 +63,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         sampler: str = "ddim",
         steps: int | None = None,
         table: list[list[float]] | None = None,
+        budgets: list[dict[str, Any]] | None = None,
         table_weights: str | None = None,
         clip_sample: bool = False,
         num_train_timesteps: int = 1000,
@@ -69,30 +74,36 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         rescale_betas_zero_snr: bool = False,
     ) -> None:
         self.init_noise_sigma = 1.0
-        self.timesteps = torch.tensor(times or [])
+        one = {"times": times or [], "alpha_bars": alpha_bars, "table": table, "steps": steps}
+        self.chains = {
+            chain.get("steps") or len(chain["times"]): chain for chain in budgets or [one]
+        }
+        self.chain = max(self.chains.items())[1]
+        self.timesteps = torch.tensor(self.chain["times"])
         self.known: list[torch.Tensor] = []
 
     def set_timesteps(
         self, num_inference_steps: int, device: str | torch.device | None = None
     ) -> None:
-        """Accept the one number of steps this model was finetuned for.
+        """Accept a number of steps that this model was finetuned for.
 
         Raises:
             ValueError: any other number, or a model that was finetuned with another sampler.
         """
-        times, table = self.config.times, self.config.table
-        if self.config.sampler != "ddim" and table is None:
+        if self.config.sampler != "ddim" and self.chain.get("table") is None:
             raise ValueError(
                 f"this model was finetuned with the sampler {self.config.sampler}, which this "
                 "scheduler cannot repeat: draw from it with `mmd-ddm sample`"
             )
-        steps = self.config.steps or len(times)
-        if num_inference_steps != steps:
+        if num_inference_steps not in self.chains:
+            known = ", ".join(map(str, self.chains))
+            at = f" at times {self.chain['times']}" if len(self.chains) == 1 else ""
             raise ValueError(
-                f"this model was finetuned for {steps} steps at times {times}: "
-                f"pass num_inference_steps={steps} (got {num_inference_steps})"
+                f"this model was finetuned for {known} steps{at}: pass "
+                f"num_inference_steps={known.replace(', ', ' or ')} (got {num_inference_steps})"
             )
-        self.timesteps = torch.tensor(times, device=device)
+        self.chain = self.chains[num_inference_steps]
+        self.timesteps = torch.tensor(self.chain["times"], device=device)
         self.known = []
 
     def scale_model_input(
@@ -110,14 +121,15 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         return_dict: bool = True,
     ) -> FewStepOutput | tuple[torch.Tensor]:
         """From the sample at this time to the sample at the next."""
-        times, table = np.asarray(self.config.times, dtype=np.float64), self.config.table
+        times, table = np.asarray(self.chain["times"], dtype=np.float64), self.chain.get("table")
         if table is None:
             i = int(np.abs(times - float(timestep)).argmin())
         else:  # whose calls are in order, and may repeat a time
             self.known = self.known or [sample]
             i = len(self.known) - 1
-        abar_t = self.config.alpha_bars[i]
-        abar_s = self.config.alpha_bars[i + 1] if i + 1 < len(times) else 1.0
+        abars = self.chain["alpha_bars"]
+        abar_t = abars[i]
+        abar_s = abars[i + 1] if i + 1 < len(times) else 1.0
         alpha_t, sigma_t = abar_t**0.5, (1 - abar_t) ** 0.5
         eps = model_output[:, : sample.shape[1]]
         if self.config.prediction_type == "sample":
