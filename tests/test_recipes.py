@@ -13,12 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from mmd_ddm.config import PretrainConfig
+import mmd_ddm as mmd
+from mmd_ddm.config import FinetuneConfig, PretrainConfig
 from mmd_ddm.data.images import load_images
 from mmd_ddm.features.registry import MultiLevel, make_features
 from mmd_ddm.jobs.build import build_network
+from mmd_ddm.jobs.recipe import complete
 from mmd_ddm.maths.pixels import from_uint8
-from mmd_ddm.settings import load
+from mmd_ddm.settings import from_mapping, load
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -130,3 +132,41 @@ def test_readmes_say_what_was_run(name, shape, widths):
         f"{len(encoder)} epochs",
     ):
         assert fact in text, fact
+
+
+class TestEveryK:
+    """recipes/every-k: each K has a best training-free chain, and rows become a table."""
+
+    def test_every_chain_and_every_job_can_be_built(self):
+        run = script("every-k/run")
+        model = mmd.load("fashion-mnist", "cpu")
+        assert set(run.FREE) == set(run.ALL_K)
+        for k in run.ALL_K:
+            assert mmd.build_sampler(run.free_chain(k), model.denoiser).nfe == 0
+            assert len(mmd.build_sampler(run.free_chain(k), model.denoiser).times) == k
+        for own in run.METHODS.values():
+            settings = {**run.JOB, **own, "chain": {"steps": 10, **own.get("chain", {})}}
+            config = from_mapping(FinetuneConfig, complete(settings))
+            assert (config.recipe, config.chain.steps) == ("auto", 10)
+
+    def rows(self):
+        def kid(value, se):
+            return {"judge": {"kid": value, "kid_se": se, "kid_se_drawn": 0.6 * se}}
+
+        for seed, less in enumerate((-0.03, -0.05)):
+            for method, at in (("free", 0.08), ("solver", 0.08 + less)):
+                above = {} if method == "free" else kid(less, 0.005)
+                yield {
+                    "steps": 5, "nfe": 5, "method": method, "seed": seed,
+                    "spaces": kid(at, 0.01), "above_free": above,
+                }  # fmt: skip
+
+    def test_the_mean_over_seeds_has_the_larger_of_two_errors(self, tmp_path):
+        (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, self.rows())))
+        tables = script("every-k/tables")
+        tables.main(["--rows", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path)])
+        text = (tmp_path / "every-k.md").read_text()
+        # Free: one error, as the real images are the same; solver: the scatter 0.014 / sqrt(2).
+        assert "| 5 | 80 ± 10 | 40 ± 10 |" in text
+        assert "| **\N{MINUS SIGN}40 ± 10** |" in text
+        assert (tmp_path / "every-k.png").stat().st_size > 5000

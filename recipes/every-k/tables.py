@@ -51,9 +51,9 @@ def table(cells: dict[tuple[int, str], list[Row]], space: str) -> Table:
 
 
 def over(rows: Sequence[Row], space: str) -> Score | None:
-    """The mean over seeds, whose real images are the same."""
+    """The mean over seeds; with no share of the drawn images known, of the error of one."""
     scores = [row["spaces"][space] for row in rows]
-    return _mean([s["kid"] for s in scores], [s["kid_se"] for s in scores], None)
+    return _mean([s["kid"] for s in scores], [s["kid_se"] for s in scores], [0.0] * len(scores))
 
 
 def _difference(rows: Sequence[Row], space: str) -> str:
@@ -66,15 +66,15 @@ def _difference(rows: Sequence[Row], space: str) -> str:
     return Strong(text) if found.times(-1).significant else text
 
 
-def _mean(
-    values: Sequence[float], ses: Sequence[float], drawn: Sequence[float] | None
-) -> Score | None:
-    """With the error of the judgement, or the scatter of the seeds if that is larger."""
+def _mean(values: Sequence[float], ses: Sequence[float], drawn: Sequence[float]) -> Score | None:
+    """With the error of the judgement, whose real images are the same for all seeds, or the
+    scatter of the seeds if that is larger.
+    """
     if not values:
         return None
-    n, own = len(values), drawn or ses
-    shared = mean(se**2 - mine**2 for se, mine in zip(ses, own, strict=True))
-    judged = sqrt(shared + sum(mine**2 for mine in own) / n**2)
+    n = len(values)
+    shared = mean(se**2 - own**2 for se, own in zip(ses, drawn, strict=True))
+    judged = sqrt(shared + sum(own**2 for own in drawn) / n**2)
     return Score(mean(values), max(judged, stdev(values) / sqrt(n)) if n > 1 else judged)
 
 
