@@ -67,8 +67,9 @@ def _difference(rows: Sequence[Row], space: str) -> str:
 
 
 def _mean(values: Sequence[float], ses: Sequence[float], drawn: Sequence[float]) -> Score | None:
-    """With the error of the judgement, whose real images are the same for all seeds, or the
-    scatter of the seeds if that is larger.
+    """With the error of the judgement, or the scatter of the seeds if that is larger.
+
+    The real images are the same for all seeds.
     """
     if not values:
         return None
