@@ -41,9 +41,9 @@ JOB = {
 }  # fmt: skip
 # Of each number of network calls: by held-out KID, of 500 images.
 FREE: dict[int, dict[str, Any]] = {
-    1: {"sampler": "ddim", "times": [800]},
-    2: {"sampler": "unipc", "order": 2, "times": [800, 400]},
-    3: {"sampler": "unipc", "order": 2, "times": [800, 500, 200]},
+    1: {"sampler": "ddim", "times": [850]},
+    2: {"sampler": "unipc", "order": 2, "spacing": "log-snr-open"},
+    3: {"sampler": "deis", "order": 2, "times": [800, 500, 200]},
     4: {"sampler": "unipc", "order": 3},
     5: {"sampler": "unipc", "order": 3},
     8: {"sampler": "unipc", "order": 3},
