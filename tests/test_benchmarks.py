@@ -123,3 +123,21 @@ def test_what_is_killed_and_resumed_runs_and_is_seen_in_a_write(tmp_path, monkey
     assert tiny_run(tmp_path / "seen", 3, save_every=1) == weights
     assert seen == [True] * 4
     assert not half_written(tmp_path / "seen")
+
+
+@pytest.mark.slow  # ours takes as many iterations as it always does
+def test_time_to_quality_has_both_recipes_on_one_axis(bench, tmp_path):
+    for seed, name in enumerate(("data", "heldout")):
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+        np.save(tmp_path / f"{name}.npy", pixels)
+    places = [f"--{name}={tmp_path / name}.npy" for name in ("data", "heldout")]
+    small = ("--steps=5", "--iterations=4", "--marks=2", "--samples=6", "--judge=random")
+    _, [found] = bench("time_to_quality", *places, *small)
+    rows = [r for r in found["rows"] if r["recipe"] == "published"]
+    assert [r["iteration"] for r in rows] == [0, 2, 4]
+    assert [r["network calls"] for r in rows] == [0, 40, 80]
+    assert 0 < rows[1]["seconds"] < rows[2]["seconds"]
+    assert rows[0]["KID"] != rows[2]["KID"]
+    assert found["summary"]["published, KID at the end"] == rows[2]["KID"]
+    ours = [r["KID"] for r in found["rows"] if r["recipe"] == "ours"]
+    assert found["summary"]["ours, KID at the end"] == ours[-1]
