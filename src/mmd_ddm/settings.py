@@ -16,9 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["from_mapping", "load", "override", "to_mapping", "whole"]
+__all__ = [
+    "from_mapping", "load", "numbers", "override", "to_mapping", "whole", "whole_numbers", "words",
+]  # fmt: skip
 
 T = TypeVar("T")
+_MOST = 1000  # numbers of steps in a range: as many as models have times
 
 
 def load(
@@ -135,6 +138,36 @@ def whole(value: Any) -> Any:
             if number == int(number):  # which text may say with more digits
                 return int(value) if str(value).isdecimal() else int(number)
     return value
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """``999,640.5,320,80`` as numbers; anything else is a ValueError."""
+    try:
+        return tuple(float(t) for t in text.strip(" []").split(","))
+    except ValueError as error:
+        raise ValueError(
+            f"times are numbers with commas between, as 999,640,320,80; got {text!r}"
+        ) from error
+
+
+def words(text: str) -> list[str]:
+    """Words with commas between, each once."""
+    return [*dict.fromkeys(filter(None, map(str.strip, text.strip(" []").split(","))))]
+
+
+def whole_numbers(text: str) -> list[int]:
+    """``5,10`` or ``1-20`` as whole numbers, each once; anything else is a ValueError."""
+    found: dict[int, None] = {}
+    for word in words(text) or [text]:
+        first, dash, last = (whole(part) for part in word.partition("-"))
+        number, ends = whole(word), (first, last)
+        if isinstance(number, int):
+            found[number] = None
+        elif dash and all(isinstance(end, int) for end in ends) and 0 <= last - first < _MOST:
+            found |= dict.fromkeys(range(first, last + 1))
+        else:
+            raise ValueError(f"--steps takes whole numbers, 5,10,15,20 or 1-20; got {word!r}")
+    return [*found]
 
 
 def _lower(value: Any) -> str:

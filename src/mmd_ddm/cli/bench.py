@@ -4,19 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 from mmd_ddm.cli.console import bars, console
-from mmd_ddm.cli.options import (
-    Device,
-    Model,
-    OwnData,
-    Text,
-    Words,
-    numbers,
-    opt,
-    reading_options,
-    whole_numbers,
-    words,
-)
+from mmd_ddm.cli.options import Device, Model, OwnData, Text, Words, opt, reading_options
 from mmd_ddm.config import ReadConfig
+from mmd_ddm.settings import numbers, whole_numbers, words
 
 __all__ = ["bench"]
 
@@ -52,22 +42,10 @@ def bench(
     from mmd_ddm.jobs.compare import compare
 
     found = compare(
-        model,
-        data,
-        samplers=words(samplers),
-        steps=whole_numbers(steps),
-        spacings=words(spacing),
-        times=numbers(times) if times else (),
-        runs=run or (),
-        n=samples,
-        seeds=seeds,
-        features=features or (),
-        batch_size=batch_size,
-        precision=precision,
-        device=device,
-        read=read,
-        out=out,
-        progress=bars,
-    )
+        model, data, samplers=words(samplers), steps=whole_numbers(steps),
+        spacings=words(spacing), times=numbers(times) if times else (), runs=run or (), n=samples,
+        seeds=seeds, features=features or (), batch_size=batch_size, precision=precision,
+        device=device, read=read, out=out, progress=bars,
+    )  # fmt: skip
     print_bench(found.record)
     console.print(f"saved {out}: bench.md, .tex, .csv, .json, .png")

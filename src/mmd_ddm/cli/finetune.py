@@ -5,16 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from mmd_ddm.cli.console import bars, chosen_trackers, console
-from mmd_ddm.cli.options import (
-    READING,
-    DryRun,
-    ForceNewRun,
-    Text,
-    Tracker,
-    opt,
-    settings_options,
-    with_recipe,
-)
+from mmd_ddm.cli.options import READING, DryRun, ForceNewRun, Text, Tracker, opt, settings_options
 from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.runs.launch import is_first
 from mmd_ddm.settings import to_mapping
@@ -24,10 +15,8 @@ __all__ = ["finetune"]
 
 @settings_options(
     FinetuneConfig,
-    "model data heldout budgets recipe chain.sampler chain.spacing chain.times "
-    f"objective.features objective.kernel objective.reference iterations "
-    f"batch_size lr seed device {READING}",
-    complete=with_recipe,
+    "model data heldout budgets recipe chain.sampler chain.spacing chain.times objective.features "
+    f"objective.kernel objective.reference iterations batch_size lr seed device {READING}",
 )
 def finetune(
     config: FinetuneConfig,

@@ -18,12 +18,12 @@ from typing import Annotated, Any
 import typer
 
 from mmd_ddm import config
-from mmd_ddm.settings import load, whole
+from mmd_ddm.settings import load, numbers, whole, whole_numbers
 
 __all__ = [
     "READING", "Data", "Device", "DryRun", "ForceNewRun", "Model", "OwnData", "Run", "Seed",
-    "Text", "Tracker", "Words", "chain_options", "comments", "numbers", "opt", "read_integers",
-    "reading_options", "settings_options", "whole_numbers", "with_recipe", "words",
+    "Text", "Tracker", "Words", "chain_options", "comments", "opt", "read_integers",
+    "reading_options", "settings_options",
 ]  # fmt: skip
 
 
@@ -52,16 +52,9 @@ READING = " ".join(field.name for field in dataclasses.fields(config.ReadConfig)
 _WORDS = {"model": "MODEL"}  # settings that are arguments
 _STEPS = {"budgets": "steps"}  # one number of them is chain.steps
 _REQUIRED = {"model", "data"}
-_MOST = 1000  # numbers of steps in a range: as many as models have times
 
 
-def settings_options(
-    kind: type,
-    settings: str,
-    *,
-    file: bool = True,
-    complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-) -> Callable[..., Any]:
+def settings_options(kind: type, settings: str, *, file: bool = True) -> Callable[..., Any]:
     """A verb that takes a ``config``: these settings of it become options.
 
     Args:
@@ -69,7 +62,6 @@ def settings_options(
         settings: names with spaces between; ``chain.times`` becomes ``--times``. ``budgets``
             becomes ``--steps``, which sets chain.steps as well, to the most.
         file: take ``--config FILE`` as well.
-        complete: as of `load`.
     """
     names = settings.split()
     own = [_option(kind, name) for name in names]
@@ -79,12 +71,13 @@ def settings_options(
 
     def build(given: dict[str, Any]) -> Any:
         path, overrides = given.pop("config_file", None), given.pop("set_") or ()
+        complete = _with_recipe if kind is config.FinetuneConfig else None
         return load(kind, path, overrides, _given(kind, names, given), complete)
 
     return _with_options("config", own, build)
 
 
-def with_recipe(settings: dict[str, Any]) -> dict[str, Any]:
+def _with_recipe(settings: dict[str, Any]) -> dict[str, Any]:
     """What completes the settings of a finetuning; only a recipe needs torch."""
     if settings.get("recipe", config.FinetuneConfig.recipe) == config.FinetuneConfig.recipe:
         return settings
@@ -224,33 +217,3 @@ def _integer(text: Any) -> int:
     if isinstance(found := whole(text), int):
         return found
     raise typer.BadParameter(f"{text!r} is not a valid integer.")
-
-
-def numbers(text: str) -> tuple[float, ...]:
-    """``999,640.5,320,80`` as numbers; anything else is a ValueError."""
-    try:
-        return tuple(float(t) for t in text.strip(" []").split(","))
-    except ValueError as error:
-        raise ValueError(
-            f"times are numbers with commas between, as 999,640,320,80; got {text!r}"
-        ) from error
-
-
-def words(text: str) -> list[str]:
-    """Words with commas between, each once."""
-    return [*dict.fromkeys(filter(None, map(str.strip, text.strip(" []").split(","))))]
-
-
-def whole_numbers(text: str) -> list[int]:
-    """``5,10`` or ``1-20`` as whole numbers, each once; anything else is a ValueError."""
-    found: dict[int, None] = {}
-    for word in words(text) or [text]:
-        first, dash, last = (whole(part) for part in word.partition("-"))
-        number, ends = whole(word), (first, last)
-        if isinstance(number, int):
-            found[number] = None
-        elif dash and all(isinstance(end, int) for end in ends) and 0 <= last - first < _MOST:
-            found |= dict.fromkeys(range(first, last + 1))
-        else:
-            raise ValueError(f"--steps takes whole numbers, 5,10,15,20 or 1-20; got {word!r}")
-    return [*found]

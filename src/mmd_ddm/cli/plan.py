@@ -1,16 +1,14 @@
 """``mmd-ddm plan``: what an iteration of finetuning would take, and how it would be run."""
 
 from mmd_ddm.cli.console import bars, console
-from mmd_ddm.cli.options import settings_options, with_recipe
+from mmd_ddm.cli.options import settings_options
 from mmd_ddm.config import FinetuneConfig
 
 __all__ = ["plan"]
 
 
 @settings_options(
-    FinetuneConfig,
-    "model budgets recipe batch_size chain.sampler objective.features device",
-    complete=with_recipe,
+    FinetuneConfig, "model budgets recipe batch_size chain.sampler objective.features device"
 )
 def plan(config: FinetuneConfig) -> None:
     """Measure one small step, and say how an iteration would best fit this device.

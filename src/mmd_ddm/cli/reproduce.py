@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from mmd_ddm.cli.console import bars, console
-from mmd_ddm.cli.options import DryRun, Text, Words, opt, whole_numbers
+from mmd_ddm.cli.options import DryRun, Text, Words, opt
+from mmd_ddm.settings import whole_numbers
 
 __all__ = ["reproduce"]
 
