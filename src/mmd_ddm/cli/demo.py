@@ -21,11 +21,12 @@ def demo(
     from mmd_ddm.cli.tables import print_results
     from mmd_ddm.config import FinetuneConfig
     from mmd_ddm.jobs.finetune import run
+    from mmd_ddm.jobs.recipe import complete
     from mmd_ddm.runs.folder import free_folder
     from mmd_ddm.settings import load, to_mapping
 
     preset = Path(__file__).parents[1] / "presets" / "demo.toml"
-    chosen = load(FinetuneConfig, preset, set_ or [])
+    chosen = load(FinetuneConfig, preset, set_ or [], complete=complete)
     if force_new_run:
         out = free_folder(out, "finetune", to_mapping(chosen))
     print_results(run(chosen, out, trackers=chosen_trackers(None), progress=bars).record)
