@@ -52,6 +52,7 @@ READING = " ".join(field.name for field in dataclasses.fields(config.ReadConfig)
 _WORDS = {"model": "MODEL"}  # settings that are arguments
 _STEPS = {"budgets": "steps"}  # one number of them is chain.steps
 _REQUIRED = {"model", "data"}
+_NO_STEPS = "--steps takes whole numbers, 5,10,15,20 or 1-20; got {!r}"
 _MOST = 1000  # numbers of steps in a range: as many as models have times
 
 
@@ -171,6 +172,8 @@ def _given(kind: type, names: list[str], options: dict[str, Any]) -> dict[str, A
     }
     if "budgets" in asked:
         budgets = whole_numbers(str(asked["budgets"]))
+        if not budgets:
+            raise ValueError(_NO_STEPS.format(asked["budgets"]))
         asked |= {"budgets": budgets, "chain.steps": max(budgets)}
     return asked
 
@@ -228,7 +231,7 @@ def words(text: str) -> list[str]:
 def whole_numbers(text: str) -> list[int]:
     """``5,10`` or ``1-20`` as whole numbers, each once; anything else is a ValueError."""
     found: dict[int, None] = {}
-    for word in words(text) or [text]:
+    for word in words(text):
         first, dash, last = (whole(part) for part in word.partition("-"))
         number, ends = whole(word), (first, last)
         if isinstance(number, int):
@@ -236,5 +239,5 @@ def whole_numbers(text: str) -> list[int]:
         elif dash and all(isinstance(end, int) for end in ends) and 0 <= last - first < _MOST:
             found |= dict.fromkeys(range(first, last + 1))
         else:
-            raise ValueError(f"--steps takes whole numbers, 5,10,15,20 or 1-20; got {word!r}")
+            raise ValueError(_NO_STEPS.format(word))
     return [*found]
