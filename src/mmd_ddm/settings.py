@@ -158,7 +158,7 @@ def words(text: str) -> list[str]:
 def whole_numbers(text: str) -> list[int]:
     """``5,10`` or ``1-20`` as whole numbers, each once; anything else is a ValueError."""
     found: dict[int, None] = {}
-    for word in words(text) or [text]:
+    for word in words(text):
         first, dash, last = (whole(part) for part in word.partition("-"))
         number, ends = whole(word), (first, last)
         if isinstance(number, int):
