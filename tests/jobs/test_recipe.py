@@ -8,6 +8,7 @@ from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.jobs.recipe import complete, recipe, words
 from mmd_ddm.settings import from_mapping
 
+SCHEDULE = mmd.NoiseSchedule.linear()
 ALL_K = (1, 2, 3, 4, 5, 7, 8, 10, 15, 20, 100)
 
 
@@ -25,7 +26,7 @@ def test_what_is_set_stays():
     own = {"recipe": "auto", "model": "fashion-mnist", "lr": 1e-9, "chain": chain}
     full = complete(own)
     assert (full["lr"], full["chain"]["backward"]) == (1e-9, "random-2")
-    assert full["iterations"] == recipe(12, 10**6)["iterations"]
+    assert full["iterations"] == recipe(12, 10**6, SCHEDULE)["iterations"]
     assert chain == {"steps": 12, "backward": "random-2"}
 
 
@@ -34,11 +35,22 @@ def test_another_sampler_has_its_own_order_and_a_list_its_own_spacing():
     assert "order" not in complete(own)["chain"]
     own["chain"] = {"times": [900, 500, 100]}
     assert "spacing" not in complete(own)["chain"]
-    assert complete(own)["chain"]["order"] == recipe(3, 10**6)["chain"]["order"]
+    assert complete(own)["chain"]["order"] == recipe(3, 10**6, SCHEDULE)["chain"]["order"]
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_so_few_steps_begin_where_the_image_is_just_white_noise(steps):
+    times = recipe(steps, 10**6, SCHEDULE)["chain"]["times"]
+    assert len(times) == steps
+    assert SCHEDULE(times[0])[0] <= 0.04 < SCHEDULE(times[0] - 1)[0]
+    own = {"recipe": "auto", "model": "fashion-mnist", "chain": {"steps": steps}}
+    assert "times" not in complete({**own, "budgets": [1, 2]})["chain"]
+    own["chain"]["spacing"] = "trailing"
+    assert "times" not in complete(own)["chain"]
 
 
 def test_a_larger_network_gets_a_lower_rate():
-    small, large = (recipe(5, weights)["lr"] for weights in (1_540_000, 36_000_000))
+    small, large = (recipe(5, weights, SCHEDULE)["lr"] for weights in (1_540_000, 36_000_000))
     assert large == pytest.approx(small * (1.54 / 36) ** 0.5, rel=0.02)
     assert 4e-6 < large < 7e-6  # the paper's is 5e-6
 
@@ -54,7 +66,7 @@ def test_the_command_line_has_it(tmp_path):
     done = mmd_ddm(tmp_path, *asked, "--recipe", "auto", "--set", "iterations=7")
     assert done.code == 0, done.err
     said = " ".join(done.out.split())
-    assert f'"backward": "{recipe(9, 10**6)["chain"]["backward"]}"' in said
+    assert f'"backward": "{recipe(9, 10**6, SCHEDULE)["chain"]["backward"]}"' in said
     assert '"iterations": 7' in said
     assert '"backward": "all"' in " ".join(mmd_ddm(tmp_path, *asked).out.split())
     done = mmd_ddm(tmp_path, *asked, "--recipe", "best")

@@ -10,33 +10,37 @@ from typing import Any
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.jobs.build import Model, load_model
+from mmd_ddm.maths.schedules import NoiseSchedule
 
 __all__ = ["complete", "recipe", "words"]
 
 _MEASURED_WITH = 1.54e6  # weights of the network that the rates below were found for
-_FEW = 8  # steps, below which the whole chain is trained
+_FEW = 5  # steps, below which the gradient of the whole chain is worth what it costs
+_MANY = 8  # steps, from which on a change of the weights adds up to more than 2.5e-5 bears
+_START, _SECOND = 0.04, 0.44  # alpha of the first time, and how late a second one is
 
 
-def recipe(steps: int, weights: int) -> dict[str, Any]:
+def recipe(steps: int, weights: int, schedule: NoiseSchedule) -> dict[str, Any]:
     """Settings of `FinetuneConfig` for K steps of a network.
 
     The rate falls with the root of the number of weights: from the 2.5e-5 that was best for
-    1.5 million to about the paper's 5e-6 for 36 million.
+    1.5 million to about the paper's 5e-6 for 36 million. One or two steps begin where x_t is just
+    white noise, not at T - 1, where the error of eps counts 1 / alpha times in x_0.
 
     Args:
         steps: K.
         weights: of the network, how many.
+        schedule: that it was trained with.
     """
-    few = steps < _FEW
-    rate = 2.5e-5 if few else 1.5e-5
+    rate, iterations = (1.5e-5, 60) if steps >= _MANY else (2.5e-5, 100)
     return {
         "chain": {
             "sampler": "unipc",
             "order": min(steps, 3),
-            "spacing": "midpoint" if steps > 2 else "trailing",
-            "backward": "all" if few else "last-3",
+            **({"spacing": "midpoint"} if steps > 2 else {"times": _late(steps, schedule)}),
+            "backward": "all" if steps < _FEW else "last-3",
         },
-        "iterations": 100 if few else 60,
+        "iterations": iterations,
         "batch_size": 48,
         "lr": float(f"{rate * (_MEASURED_WITH / weights) ** 0.5:.1e}"),
         "cosine": True,
@@ -60,13 +64,20 @@ def complete(settings: Mapping[str, Any], model: Model | None = None) -> dict[st
         return own
     chain = own.get("chain", {})
     steps = len(chain.get("times", ())) or chain.get("steps", ChainConfig.steps)
-    network = load_model(model or own["model"], "cpu").denoiser.network
-    found = recipe(steps, sum(weight.numel() for weight in network.parameters()))
-    if "sampler" in chain:  # orders are of a sampler
-        del found["chain"]["sampler"], found["chain"]["order"]
-    if "times" in chain:
-        del found["chain"]["spacing"]
+    denoiser = load_model(model or own["model"], "cpu").denoiser
+    weights = sum(weight.numel() for weight in denoiser.network.parameters())
+    found = recipe(steps, weights, denoiser.schedule)
+    taken = {"sampler", "order"} if "sampler" in chain else set()  # orders are of a sampler
+    if {"times", "spacing"} & {*chain} or own.get("budgets"):
+        taken |= {"times", "spacing"}
+    for key in taken:
+        found["chain"].pop(key, None)
     return {**found, **own, "chain": {**found["chain"], **chain}}
+
+
+def _late(steps: int, schedule: NoiseSchedule) -> list[int]:
+    start = next((t for t in range(len(schedule)) if schedule(t)[0] <= _START), len(schedule) - 1)
+    return [start, round(_SECOND * start)][:steps]
 
 
 def words(config: FinetuneConfig) -> str:
