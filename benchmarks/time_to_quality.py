@@ -3,7 +3,8 @@
 Both finetune the same base for the same K from the same seeds. *Published* is the released code's:
 DDIM at leading times, fresh real images in every iteration, features as they are, a hard clamp, a
 fixed rate of 5e-6, no average of the weights, batch 64. *Ours* is `recipe = auto`, in the spaces
-that both are given. The seconds are of the processor, without those of the judgement.
+that both are given. The seconds are of the processor, without those of the judgement, and without
+the features of the real images, which both have from one bank.
 
     taskset -c 1 python benchmarks/time_to_quality.py --steps 5 --repeats 3
 """

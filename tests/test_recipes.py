@@ -157,7 +157,7 @@ class TestEveryK:
             for method, at in (("free", 0.08), ("solver", 0.08 + less)):
                 above = {} if method == "free" else kid(less, 0.005)
                 yield {
-                    "steps": 5, "nfe": 5, "method": method, "seed": seed,
+                    "steps": 5, "nfe": 5, "method": method, "seed": seed, "samples": 99,
                     "spaces": kid(at, 0.01), "above_free": above,
                 }  # fmt: skip
 

@@ -11,7 +11,6 @@ which favours them.
 
 import argparse
 import json
-import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -28,6 +27,7 @@ from mmd_ddm.jobs.build import load_model, resolve_chain
 from mmd_ddm.jobs.recipe import complete
 from mmd_ddm.jobs.train import train
 from mmd_ddm.runs.bars import bars
+from mmd_ddm.runs.folder import read_events
 from mmd_ddm.settings import from_mapping
 
 HERE = Path(__file__).parent
@@ -92,9 +92,9 @@ def make(k: int, method: str, seed: int, n: int, runs: Path) -> dict[str, Any]:
     run = runs / f"{k}-{method.replace(', ', '-').replace(' ', '-')}-{seed}"
     own = METHODS[method]
     settings = {**JOB, **own, "seed": seed, "chain": {"steps": k, **own.get("chain", {})}}
-    began = time.process_time()
     train(from_mapping(FinetuneConfig, complete(settings)), run, bars)
-    seconds = time.process_time() - began
+    # Of all iterations, whatever stopped the run between them.
+    seconds = sum(event["seconds"] for event in read_events(run) if event["event"] == "train")
     found = judged(str(run), None, n, seed)
     return about(found, seconds=round(seconds), less=above(found.kid, free.kid))
 

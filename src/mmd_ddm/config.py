@@ -94,7 +94,6 @@ class SelectConfig:
 class FinetuneConfig(ReadConfig):
     """`mmd-ddm finetune`; the defaults are the paper's."""
 
-    recipe: str = "paper"  # of what is not set: paper; or auto, what did best at that many steps
     model: str = ""  # diffusers folder, hub id, run, or fashion-mnist
     data: str = ""  # images to match: folder, zip, IDX, .npy/.npz, or a public set
     heldout: str = ""  # images only evaluation sees; by default a fifth of the data
@@ -121,6 +120,7 @@ class FinetuneConfig(ReadConfig):
     keep: int = 1  # checkpoints that are kept, the newest included
     seed: int = 0  # of everything random
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
+    recipe: str = "paper"  # of what is not set: paper; or auto, what did best at that many steps
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 __all__ = [
-    "from_mapping", "load", "numbers", "override", "to_mapping", "whole", "whole_numbers", "words",
+    "from_mapping", "load", "numbers", "override", "to_mapping", "whole", "whole_numbers",
+    "with_most_steps", "words",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -53,7 +54,17 @@ def load(
     override(mapping, overrides)
     for key, value in (given or {}).items():
         _assign(mapping, key.split("."), value)
+    mapping = with_most_steps(mapping)
     return from_mapping(kind, complete(mapping) if complete else mapping)
+
+
+def with_most_steps(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings; where only ``budgets`` say how many steps, the most are chain.steps."""
+    budgets, chain = mapping.get("budgets"), mapping.get("chain", {})
+    listed = isinstance(budgets, list | tuple) and all(isinstance(k, int) for k in budgets)
+    if not listed or not budgets or not isinstance(chain, Mapping) or "steps" in chain:
+        return dict(mapping)
+    return {**mapping, "chain": {**chain, "steps": max(budgets)}}
 
 
 def override(mapping: dict[str, Any], overrides: Sequence[str]) -> None:

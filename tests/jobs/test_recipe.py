@@ -1,12 +1,14 @@
 """The recipe: it says what is not set, for K and for the network, and nothing else."""
 
+import json
+
 import pytest
 from commands import mmd_ddm, save_place
 
 import mmd_ddm as mmd
 from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.jobs.recipe import complete, recipe, words
-from mmd_ddm.settings import from_mapping
+from mmd_ddm.settings import from_mapping, with_most_steps
 
 SCHEDULE = mmd.NoiseSchedule.linear()
 ALL_K = (1, 2, 3, 4, 5, 7, 8, 10, 15, 20, 100)
@@ -73,8 +75,37 @@ def test_the_command_line_has_it(tmp_path):
     assert (done.code, "recipe is paper or auto; got 'best'" in done.err) == (2, True)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_one_and_two_steps_on_the_command_line(steps, tmp_path):
+    asked = ("finetune", "fashion-mnist", "--data", "d", "--out", "o", "--dry-run")
+    done = mmd_ddm(tmp_path, *asked, "--steps", steps, "--recipe", "auto")
+    found = json.loads(done.out)
+    assert found["budgets"] == []
+    assert found["chain"]["times"] == recipe(steps, 10**6, SCHEDULE)["chain"]["times"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("chain.times=abc", "chain.times"), ("chain.steps=abc", "chain.steps takes int"),
+     ("chain=5", "chain. is a table")],
+)  # fmt: skip
+def test_wrong_settings_are_refused_as_without_it(setting, message, tmp_path):
+    asked = ("finetune", "fashion-mnist", "--data", "d", "--out", "o", "--dry-run")
+    for more in ((), ("--recipe", "auto")):
+        done = mmd_ddm(tmp_path, *asked, "--set", setting, *more)
+        assert done.code == 2
+        assert message.replace(". is", " is") in done.err
+
+
+def test_the_most_of_several_numbers_of_steps_decides():
+    own = {"recipe": "auto", "model": "fashion-mnist", "chain": {"sampler": "unipc"}}
+    found = complete(with_most_steps({**own, "budgets": [3, 12]}))
+    assert found["chain"]["steps"] == 12
+    assert found["lr"] == complete({**own, "chain": {"steps": 12}})["lr"]
+
+
 def test_it_is_said_in_a_line():
     config = FinetuneConfig(iterations=60, batch_size=48, lr=1.5e-5, cosine=True)
     assert words(config) == (
-        "recipe paper: ddim, gradient of all steps, 60 iterations of 48, rate 1.5e-05 on a cosine"
+        "ddim, gradient of all steps, 60 iterations of 48, rate 1.5e-05 on a cosine"
     )

@@ -179,7 +179,7 @@ def _given(kind: type, names: list[str], options: dict[str, Any]) -> dict[str, A
         if value not in (None, [])
     }
     if "budgets" in asked:
-        budgets = whole_numbers(str(asked["budgets"]) or "none")
+        budgets = whole_numbers(str(asked["budgets"])) or whole_numbers("none")
         asked |= {"budgets": budgets, "chain.steps": max(budgets)}
     return asked
 

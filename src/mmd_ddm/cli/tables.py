@@ -56,7 +56,7 @@ def _results(results: dict[str, Any]) -> Table:
     # The selection space is neither optimised nor a judge; the report has it.
     lines = [line for line in table.lines if line[1] != "selection"] or table.lines
     if budgets_in(results):
-        lines = [line for line in lines if (line[1], line[2]) == ("held-out", "KID x1000")]
+        lines = [x for x in lines if (x[1], x[2]) == ("held-out", "KID x1000")] or lines
     optimised = any(line[1] == "optimised" for line in lines)
     lines = [
         [space + " *" * (role == "optimised"), role, metric.removesuffix(" x1000"), *scores]

@@ -113,8 +113,10 @@ def load_model(
     try:
         denoiser = load_denoiser(source)
         scheduler_config = dict(denoiser.scheduler_config)
-        own = dict(scheduler_config.pop("_mmd_ddm", None) or {})
-        budgets = [from_mapping(ChainConfig, one) for one in own.pop("budgets", ())]
+        own, budgets = scheduler_config.pop("_mmd_ddm", None), []
+        if isinstance(own, dict) and "budgets" in own:
+            budgets = [from_mapping(ChainConfig, one) for one in own["budgets"]]
+            own = {key: value for key, value in own.items() if key != "budgets"}
         chain = from_mapping(ChainConfig, own) if own else None
     except Exception as error:  # a damaged model raises a dozen kinds
         if isinstance(error, ValueError) and str(source) in str(error):  # says what and where

@@ -29,7 +29,7 @@ from mmd_ddm.runs.files import write_json
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.progress import Progress, silent
-from mmd_ddm.settings import from_mapping, to_mapping
+from mmd_ddm.settings import from_mapping, to_mapping, with_most_steps
 from mmd_ddm.training.keep_best import selection_record
 
 __all__ = ["finetune", "run"]
@@ -57,8 +57,8 @@ def finetune(
         model: a folder, hub id or bundled name, or what `load` gave; it is left as it is.
         data: images, by name or loaded; a `Split` says itself what is held out.
         chain: how many steps of which sampler: a whole chain, or fields of one, of which a recipe
-            may say the others; by default that of `ChainConfig`, or the most steps of
-            ``budgets=[3, 5, 8, 12]``, all of which one model then serves.
+            may say the others; by default that of `ChainConfig`, in the most steps of
+            ``budgets=[3, 5, 8, 12]`` where one model serves several.
         out: the run folder, new or of the same run.
         features: spaces to optimise in.
         trackers: names, see `mmd_ddm.runs.trackers`.
@@ -75,15 +75,13 @@ def finetune(
         model = model.name
     if features is not None:
         settings["objective"] = {**settings.get("objective", {}), "features": list(features)}
-    if chain is None and settings.get("budgets"):
-        chain = {"steps": max(settings["budgets"])}
     named: dict[str, Any] = {
         "model": model,
         "data": data if isinstance(data, str) else _source(data),
     }
     if chain is not None:
         named["chain"] = to_mapping(chain) if isinstance(chain, ChainConfig) else dict(chain)
-    config = from_mapping(FinetuneConfig, complete({**named, **settings}, loaded))
+    config = from_mapping(FinetuneConfig, complete(with_most_steps({**named, **settings}), loaded))
     if isinstance(data, ImageSet):
         data = split_images(data, None, seed=config.seed, select=config.select.every > 0)
     parts = data if isinstance(data, Split) else None

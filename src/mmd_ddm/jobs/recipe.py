@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from mmd_ddm.config import ChainConfig, FinetuneConfig
+from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.settings import from_mapping
 
 __all__ = ["complete", "recipe", "words"]
 
@@ -36,7 +37,7 @@ def recipe(steps: int, weights: int, schedule: NoiseSchedule) -> dict[str, Any]:
     return {
         "chain": {
             "sampler": "unipc",
-            "order": min(steps, 3),
+            "order": 3,
             **({"spacing": "midpoint"} if steps > 2 else {"times": _late(steps, schedule)}),
             "backward": "all" if steps < _FEW else "last-3",
         },
@@ -57,18 +58,19 @@ def complete(settings: Mapping[str, Any], model: Model | None = None) -> dict[st
         model: in place of the one that they name.
 
     Raises:
-        ValueError: a model that cannot be loaded.
+        ValueError: a model that cannot be loaded, or whatever `FinetuneConfig` refuses.
     """
     own = deepcopy(dict(settings))
     if own.get("recipe") != "auto":
         return own
+    checked = from_mapping(FinetuneConfig, {**own, "recipe": "paper"})
     chain = own.get("chain", {})
-    steps = len(chain.get("times", ())) or chain.get("steps", ChainConfig.steps)
-    denoiser = load_model(model or own["model"], "cpu").denoiser
+    denoiser = load_model(model or checked.model, "cpu").denoiser
     weights = sum(weight.numel() for weight in denoiser.network.parameters())
+    steps = len(checked.chain.times) or checked.chain.steps
     found = recipe(steps, weights, denoiser.schedule)
     taken = {"sampler", "order"} if "sampler" in chain else set()  # orders are of a sampler
-    if {"times", "spacing"} & {*chain} or own.get("budgets"):
+    if {"times", "spacing"} & {*chain} or checked.budgets:
         taken |= {"times", "spacing"}
     for key in taken:
         found["chain"].pop(key, None)
@@ -84,7 +86,8 @@ def words(config: FinetuneConfig) -> str:
     """How it is trained, in a line."""
     chain, falls = config.chain, " on a cosine" * config.cosine
     order = f" of order {chain.order}" * bool(chain.order)
+    name = "recipe auto: " if config.recipe == "auto" else ""
     return (
-        f"recipe {config.recipe}: {chain.sampler}{order}, gradient of {chain.backward} steps, "
+        f"{name}{chain.sampler}{order}, gradient of {chain.backward} steps, "
         f"{config.iterations:,} iterations of {config.batch_size}, rate {config.lr:g}{falls}"
     )

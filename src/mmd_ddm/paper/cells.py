@@ -27,7 +27,7 @@ __all__ = [
 # Settings that do not decide a number, or do so through the images, of which hashes are kept.
 _IDLE = {
     "save_every", "keep", "compare_steps", "device", "recompute", "micro_batch", "background",
-    "skip_damaged",
+    "skip_damaged", "recipe", "budgets",
 }  # fmt: skip
 # Plain network calls a step, where that is far from one: half of GENIE's carry derivatives.
 _CALLS = {"genie": 4}
@@ -217,6 +217,9 @@ def _cell(experiment: Experiment, row: Row, k: int, seed: int, choice: Choice) -
     }  # fmt: skip
     mapping |= {"seed": seed, "compare_steps": []}
     override(mapping, choice.own)
+    for key in ("recipe", "budgets"):
+        if key in mapping:
+            raise ValueError(f"{key} = {mapping[key]} is for finetune: a preset says its own")
     config = from_mapping(FinetuneConfig, mapping)
     config = replace(config, judges=(*others, *config.judges))
     first, second = config.objective.features[0], config.judges[0]

@@ -90,7 +90,8 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: any other number, or a model that was finetuned with another sampler.
         """
-        if self.config.sampler != "ddim" and self.chain.get("table") is None:
+        chain = self.chains.get(num_inference_steps, self.chain)
+        if self.config.sampler != "ddim" and chain.get("table") is None:
             raise ValueError(
                 f"this model was finetuned with the sampler {self.config.sampler}, which this "
                 "scheduler cannot repeat: draw from it with `mmd-ddm sample`"
@@ -102,7 +103,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
                 f"this model was finetuned for {known} steps{at}: pass "
                 f"num_inference_steps={known.replace(', ', ' or ')} (got {num_inference_steps})"
             )
-        self.chain = self.chains[num_inference_steps]
+        self.chain = chain
         self.timesteps = torch.tensor(self.chain["times"], device=device)
         self.known = []
 
