@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from commands import forge_gamma, forge_head, make_denoiser, mmd_ddm, pictures, save_model
-from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers import DDIMScheduler
+from pipelines import call, load_pipeline
 
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.jobs.build import build_sampler, load_model, resolve_chain
@@ -33,30 +34,6 @@ SHIPPED = [
     ChainConfig(times=(900, 600, 300)),  # no stride
     ChainConfig(times=(900, 567, 234.5)),
 ]
-
-
-def load_pipeline(folder, **options):
-    pipeline = DiffusionPipeline.from_pretrained(folder, **options)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def call(pipeline, n, steps, **options):
-    """As documented, image i from seed i; and what the last step gave, before any clamping."""
-    last = []
-    step = pipeline.scheduler.step
-
-    def recorded(*args, **keywords):
-        output = step(*args, **keywords)
-        last[:] = [output.prev_sample]
-        return output
-
-    pipeline.scheduler.step = recorded
-    generators = [torch.Generator().manual_seed(seed) for seed in range(n)]
-    images = pipeline(
-        batch_size=n, num_inference_steps=steps, generator=generators, **options
-    ).images
-    return images, last[0]
 
 
 def largest_difference(folder, steps, n=3):

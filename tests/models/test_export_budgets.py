@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from commands import make_denoiser, mmd_ddm, pictures, read
-from diffusers import DiffusionPipeline
+from pipelines import call, load_pipeline
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.jobs.build import build_sampler, load_model, resolve_chains
@@ -17,6 +17,7 @@ from mmd_ddm.maths.random import sample_noise
 from mmd_ddm.models.export import export
 
 BUDGETS = (2, 3, 5, 8)
+TRUST = {"trust_remote_code": True}
 
 
 def save(folder, chain=ChainConfig(steps=8), budgets=BUDGETS, prediction="epsilon"):  # noqa: B008
@@ -30,50 +31,31 @@ def save(folder, chain=ChainConfig(steps=8), budgets=BUDGETS, prediction="epsilo
     return chain, chains
 
 
-def load_pipeline(folder):
-    pipeline = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def draw(pipeline, n, steps):
-    generators = [torch.Generator().manual_seed(seed) for seed in range(n)]
-    return pipeline(batch_size=n, num_inference_steps=steps, generator=generators).images
-
-
 @pytest.mark.parametrize("sampler", ["ddim", "unipc", "heun", "dpm-solver++-2m"])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_same_images_at_each_number_of_steps_in_any_order(sampler, prediction, tmp_path):
     save(tmp_path / "model", ChainConfig(steps=8, sampler=sampler), prediction=prediction)
-    pipeline = load_pipeline(tmp_path / "model")
-    loaded, last = load_model(str(tmp_path / "model")), []
+    pipeline = load_pipeline(tmp_path / "model", **TRUST)
+    loaded = load_model(str(tmp_path / "model"))
     z = sample_noise(range(3), loaded.denoiser.shape)
-    step = pipeline.scheduler.step
-
-    def recorded(*args, **keywords):
-        output = step(*args, **keywords)
-        last[:] = [output.prev_sample]
-        return output
-
-    pipeline.scheduler.step = recorded
     for steps in (8, 2, 5, 3, 8):
-        draw(pipeline, 3, steps)
+        _, theirs = call(pipeline, 3, steps)
         chain = choose_chain(loaded, {"steps": steps})
         with torch.no_grad():
             ours = build_sampler(chain, loaded.denoiser)(z[0])
         assert len(chain.times) == steps
-        assert float((last[0] - ours).abs().max() / ours.abs().max().clamp_min(1)) <= 1e-5
+        assert float((theirs - ours).abs().max() / ours.abs().max().clamp_min(1)) <= 1e-5
 
 
 def test_same_files_as_the_command(tmp_path):
     save(tmp_path / "model", ChainConfig(steps=8, sampler="unipc"), prediction="v_prediction")
-    pipeline, found = load_pipeline(tmp_path / "model"), []
+    pipeline, found = load_pipeline(tmp_path / "model", **TRUST), []
     for steps in (2, 5, None):
         words = () if steps is None else ("--steps", steps)
         done = mmd_ddm(tmp_path, "sample", "model", "-n", 4, "--out", f"{steps}", *words)
         assert done.code == 0, done.err
         assert "(what it was finetuned for)" in " ".join(done.out.split())
-        images = draw(pipeline, 4, steps or 8)
+        images, _ = call(pipeline, 4, steps or 8)
         expected = np.stack([np.asarray(image.convert("L")) for image in images])
         assert (pictures(tmp_path / f"{steps}") == expected).all()
         found.append(expected)
@@ -85,21 +67,21 @@ def test_any_other_number_is_refused_with_those_that_are_served(steps, tmp_path)
     save(tmp_path / "model")
     said = rf"for 2, 3, 5, 8 steps: pass num_inference_steps=2 or 3 or 5 or 8 \(got {steps}\)"
     with pytest.raises(ValueError, match=said):
-        load_pipeline(tmp_path / "model")(num_inference_steps=steps)
+        load_pipeline(tmp_path / "model", **TRUST)(num_inference_steps=steps)
 
 
 @pytest.mark.parametrize("chain", [{"sampler": "ddpm-small"}, {"eta": 0.5}], ids=str)
 def test_chains_with_noise_are_drawn_by_the_command_alone(chain, tmp_path):
     save(tmp_path / "model", ChainConfig(steps=8, **chain))
     with pytest.raises(ValueError, match="draw from it with `mmd-ddm sample`"):
-        load_pipeline(tmp_path / "model")(num_inference_steps=3)
+        load_pipeline(tmp_path / "model", **TRUST)(num_inference_steps=3)
     done = mmd_ddm(tmp_path, "sample", "model", "--steps", 3, "-n", 1, "--out", "images")
     assert done.code == 0, done.err
 
 
 def test_the_chains_come_back_also_from_diffusers_own_saving(tmp_path):
     chain, budgets = save(tmp_path / "model", ChainConfig(steps=5, sampler="unipc"))
-    pipeline = load_pipeline(tmp_path / "model")
+    pipeline = load_pipeline(tmp_path / "model", **TRUST)
     pipeline.save_pretrained(tmp_path / "again")
     for folder in ("model", "again"):
         loaded = load_model(str(tmp_path / folder))
@@ -116,7 +98,7 @@ def test_the_chains_come_back_also_from_diffusers_own_saving(tmp_path):
 def test_times_that_a_stock_scheduler_could_hold_are_refused_elsewhere_too(tmp_path):
     save(tmp_path / "model", ChainConfig(steps=5, spacing="leading"), budgets=(5, 10))
     with pytest.raises(ValueError, match="for 5, 10 steps"):
-        load_pipeline(tmp_path / "model")(num_inference_steps=7)
+        load_pipeline(tmp_path / "model", **TRUST)(num_inference_steps=7)
 
 
 @pytest.mark.parametrize(
