@@ -21,6 +21,7 @@ __all__ = [
     "ABOVE",
     "ABOVE_BEST",
     "ABOVE_FEWER",
+    "ALPHA",
     "SIGNIFICANT",
     "Row",
     "Score",
@@ -32,12 +33,20 @@ __all__ = [
     "format_score",
     "metric_name",
     "metrics_in",
+    "quantile",
     "row_label",
     "score",
     "without_errors",
 ]
 
-SIGNIFICANT = NormalDist().inv_cdf(0.975)  # standard errors above zero: 2.5 % by chance
+
+def quantile(alpha: float) -> float:
+    """The standard errors above zero that a normal difference has with this chance."""
+    return NormalDist().inv_cdf(1 - alpha)
+
+
+ALPHA = 0.025  # of one side, over all tests of a kind
+SIGNIFICANT = quantile(ALPHA)  # standard errors above zero: 2.5 % by chance
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 METRICS = ("kid", "fd", "swd", "precision", "recall", "density", "coverage", "is", "cmmd")
 # Of a row: how far it lies above another one, with the error of the difference; see `paired`.
@@ -76,7 +85,7 @@ class Score:
 
     def beyond(self, among: int) -> bool:
         """Above zero, with 2.5 % by chance over so many tests together (Bonferroni)."""
-        return self.value > NormalDist().inv_cdf(1 - 0.025 / among) * self.se
+        return self.value > quantile(ALPHA / among) * self.se
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ References:
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import Any
 
 from mmd_ddm.evaluation.scores import (
+    ALPHA,
     SIGNIFICANT,
     Row,
     Score,
@@ -24,6 +24,7 @@ from mmd_ddm.evaluation.scores import (
     budgets_in,
     format_percent,
     format_score,
+    quantile,
 )
 
 __all__ = ["RULE", "Finding", "Verdict", "listed", "verdict"]
@@ -39,7 +40,6 @@ RULE = (
     "not counted."
 )
 _SEVERAL = " Each held-out space counts at each of the numbers of steps."
-_ALPHA = 0.025  # of one side, over all judges
 _POWER = 0.8  # with which the number of images that is proposed would resolve the difference
 
 
@@ -196,14 +196,14 @@ def _improve(rows: Sequence[Row]) -> list[Row]:
     """Those for which Holm's procedure rejects that they do not improve."""
     falling = sorted(rows, key=lambda row: -_z(row.gain))
     for i, row in enumerate(falling):
-        if not _z(row.gain) > _quantile(_ALPHA / (len(rows) - i)):
+        if not _z(row.gain) > quantile(ALPHA / (len(rows) - i)):
             return falling[:i]
     return falling
 
 
 def _certain(rows: Sequence[Row]) -> float:
     """How many standard errors accuse one of these: two tests of each share what may err."""
-    return _quantile(_ALPHA / (2 * len(rows)))
+    return quantile(ALPHA / (2 * len(rows)))
 
 
 def _z(difference: Score | None) -> float:
@@ -215,13 +215,9 @@ def _z(difference: Score | None) -> float:
     return difference.value / difference.se
 
 
-def _quantile(alpha: float) -> float:
-    return NormalDist().inv_cdf(1 - alpha)
-
-
 def _more(rows: Sequence[Row], samples: int | None) -> str:
     """How many images would resolve differences of the sizes that were found."""
-    sure = _quantile(_ALPHA / len(rows))
+    sure = quantile(ALPHA / len(rows))
     needed = 0.0
     for row in rows:
         if row.gain is None or _z(row.gain) > sure:
@@ -230,7 +226,7 @@ def _more(rows: Sequence[Row], samples: int | None) -> str:
             return "draw more samples (judge_samples)"
         # se^2 = drawn / n + real, of which n changes the first part alone.
         drawn, real = samples * row.paired_se_drawn**2, row.gain.se**2 - row.paired_se_drawn**2
-        room = (row.gain.value / (sure + _quantile(1 - _POWER))) ** 2 - real
+        room = (row.gain.value / (sure + quantile(1 - _POWER))) ** 2 - real
         needed = max(needed, drawn / room if room > 0 else math.inf)
     if math.isinf(needed):
         return "no number of samples would resolve so little: hold out more real images"
