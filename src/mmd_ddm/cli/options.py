@@ -79,7 +79,7 @@ def settings_options(kind: type, settings: str, *, file: bool = True) -> Callabl
 
 def _with_recipe(settings: dict[str, Any]) -> dict[str, Any]:
     """What completes the settings of a finetuning; only a recipe needs torch."""
-    if settings.get("recipe", config.FinetuneConfig.recipe) == config.FinetuneConfig.recipe:
+    if settings.get("recipe") != "auto":
         return settings
     from mmd_ddm.jobs.recipe import complete
 

@@ -224,11 +224,9 @@ def _train(job: Job, sampler: Sampler, budgets: Sequence[Sampler]) -> int:
 
 def longer_chains(config: FinetuneConfig, model: Model) -> list[ChainConfig]:
     """The base's chain at other numbers of steps: the same sampler, the same spacing."""
-    denoiser = model.denoiser
-    chain, budgets = resolve_chains(config, denoiser)
-    own = {len(one.times) for one in budgets or (chain,)}
+    own = config.budgets or (len(config.chain.times) or config.chain.steps,)
     return [
-        resolve_chain(replace(config.chain, steps=steps, times=()), denoiser)
+        resolve_chain(replace(config.chain, steps=steps, times=()), model.denoiser)
         for steps in config.compare_steps
         if steps not in own
     ]
