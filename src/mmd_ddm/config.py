@@ -13,7 +13,7 @@ __all__ = [
 ]  # fmt: skip
 
 _WEIGHTS = ("all", "no-convolutions", "lora", "")
-_NUMBERS = ("", "times", "coefficients", "sampler")
+_NUMBERS = ("", "times", "coefficients", "sampler", "ggdm", "ggdm+times")
 _TRAINED = {f"{w}{'+' * bool(w and n)}{n}": (w, n) for w in _WEIGHTS for n in _NUMBERS if w or n}
 
 
@@ -104,7 +104,7 @@ class FinetuneConfig(ReadConfig):
     judge_samples: int = 3000  # images drawn for the verdict; more resolve smaller gains
     budgets: tuple[int, ...] = ()  # K, or all that one model serves: 3,5,8,12; chain.steps is one
     compare_steps: tuple[int, ...] = (10, 20)  # more steps of the base, for the equal-quality row
-    trained: str = "all"  # or no-convolutions, lora; times, coefficients, sampler; or lora+times
+    trained: str = "all"  # or no-convolutions, lora; times, sampler, coefficients, ggdm; all+times
     sampler_lr: float = 3e-2  # of times and coefficients, learning rate of Adam as well
     lora_rank: int = 8  # of lora's additions to each layer
     iterations: int = 500  # how many
@@ -131,8 +131,9 @@ class FinetuneConfig(ReadConfig):
             raise ValueError(f"recipe is paper or auto; got {self.recipe!r}")
         if self.trained not in _TRAINED:
             raise ValueError(
-                "trained is all, no-convolutions or lora, of the network; times, coefficients or "
-                f"sampler, of the chain; or both, as all+times; got {self.trained!r}"
+                "trained is all, no-convolutions or lora, of the network; times, coefficients, "
+                "sampler, ggdm or ggdm+times, of the chain; or both, as all+times; "
+                f"got {self.trained!r}"
             )
         object.__setattr__(self, "budgets", _check_budgets(self))
         # The space of the model itself is recorded under its full name, which holds elsewhere too.

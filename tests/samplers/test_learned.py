@@ -90,6 +90,31 @@ def test_only_what_was_asked_for_takes_a_gradient(numbers, trained, denoiser64):
     assert {name for name, p in sampler.named_parameters() if p.requires_grad} == trained
 
 
+@pytest.mark.parametrize("name", SOLVERS)
+def test_marginals_are_kept_whatever_is_added(name, denoiser64):
+    """Where x_0 is predicted rightly, every state is alpha x_0 + sigma eps of the same eps."""
+    sampler = trainable(denoiser64, name, coefficients=True, marginals=True)
+    before = sampler.table().weights
+    for moved in (False, True):
+        if moved:
+            move(sampler)
+        table = sampler.table()
+        abar = torch.tensor([*table.alpha_bars, 1.0], dtype=torch.float64)
+        alpha, sigma = abar.sqrt(), (1 - abar).sqrt()
+        noise_share, image_shares = table.weights[:, 0], table.weights[:, 1:].sum(1)
+        assert torch.allclose(noise_share * sigma[0], sigma[1:], atol=1e-12)
+        assert torch.allclose(noise_share * alpha[0] + image_shares, alpha[1:], atol=1e-12)
+    assert (table.weights - before).abs().max() > 0.01
+    assert torch.equal(table.weights, table.weights.tril(1))
+
+
+def test_free_coefficients_leave_the_marginals(denoiser64):
+    sampler = trainable(denoiser64, coefficients=True)
+    before = sampler.table().weights.sum(1)
+    move(sampler)
+    assert (sampler.table().weights.sum(1) - before).abs().min() > 1e-3
+
+
 def test_what_was_learned_is_walked_as_it_was_trained(denoiser64):
     sampler = trainable(denoiser64, coefficients=True)
     move(sampler)

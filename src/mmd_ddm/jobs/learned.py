@@ -23,7 +23,8 @@ def trainable_sampler(
     Args:
         chain: where it begins.
         denoiser: that walks it.
-        numbers: ``times``, ``coefficients`` or both, ``sampler``; empty for none.
+        numbers: ``times``, ``coefficients`` or both, ``sampler``; ``ggdm``, coefficients that keep
+            the marginals, or ``ggdm+times``; empty for none.
         recompute: as in `Sampler`.
 
     Raises:
@@ -36,7 +37,13 @@ def trainable_sampler(
     def at(times: Sequence[float]) -> Sampler:
         return build_sampler(replace(chain, times=tuple(times)), denoiser)
 
-    return Trainable(start, at, times=numbers != "coefficients", coefficients=numbers != "times")
+    return Trainable(
+        start,
+        at,
+        times=numbers in ("times", "sampler", "ggdm+times"),
+        coefficients=numbers != "times",
+        marginals=numbers.startswith("ggdm"),
+    )
 
 
 def chain_tables(chains: Sequence[ChainConfig], denoiser: Denoiser) -> list[Budget]:

@@ -7,12 +7,22 @@ Every deterministic solver is a table (`mmd_ddm.samplers.table`): the state afte
 `Trainable` starts as one of them. Its *times* are parted in lambda = log(alpha / sigma): the first
 stays, the others go on from there in shares of the way to the last training time that are a
 softmax, so that they keep their order; the solver's coefficients follow them. Its *coefficients*
-are added to the solver's. With the times alone it is LD3, with both S4S. `Learned` walks what came
-out.
+are added to the solver's. With the times alone it is LD3, with both S4S.
+
+Coefficients that keep the *marginals* draw from q(x_t) at every time if x_0 is predicted rightly.
+Then m_i = x_0 throughout, and x_{j+1} = alpha x_0 + sigma eps asks for
+
+    c_j = sigma_{j+1} / sigma_T,    c_j alpha_T + sum_i w_ji = alpha_{j+1}.
+
+Every solver here has this property; it is kept where what is added to a row has no share of x_T
+and the sum 0. These are the noise-free members of GGDM (v = 0): its sums over all earlier states
+and the last x_0 are ours over x_T and all x_0, in other words. `Learned` walks what came out.
 
 The derivatives of the solver's table by its times are central differences, in float64.
 
 References:
+    Watson et al., "Learning Fast Samplers for Diffusion Models by Differentiating Through Sample
+    Quality", 2022 (GGDM).
     Tong et al., "Learning to Discretize Denoising Diffusion ODEs", 2025 (LD3).
     Frankel et al., "S4S: Solving for a Diffusion Model Solver", 2025.
 """
@@ -92,6 +102,7 @@ class Trainable(_OfTable):
         solver: makes it again at other times.
         times: train these.
         coefficients: train these.
+        marginals: keep them.
 
     Raises:
         ValueError: a solver that has no table, or of several calls a step.
@@ -106,6 +117,7 @@ class Trainable(_OfTable):
         *,
         times: bool = True,
         coefficients: bool = False,
+        marginals: bool = False,
     ) -> None:
         super().__init__(start.denoiser, start.times, recompute=start.recompute)
         table, n = table_of(start), len(start.times)
@@ -115,7 +127,7 @@ class Trainable(_OfTable):
                 "a deterministic sampler of one network call a step, without clipping (ddim, "
                 "unipc, dpm-solver++-2m, ipndm, deis), and times that end above 0"
             )
-        self._solver = solver
+        self._solver, self._marginals = solver, marginals
         clock = np.array([self.schedule.log_snr(t) for t in (*start.times, 0)])
         self._start, self._way = clock[0], clock[-1] - clock[0]
         like = next(self.denoiser.network.parameters())
@@ -141,7 +153,16 @@ class Trainable(_OfTable):
         clock = self._start + self._way * self.shares.double().softmax(0).cumsum(0)[:-1]
         solved = _Differences.apply(self._solved, clock)
         times, weights = solved[:n], solved[n:].view(n, n + 1)
-        return times.to(like), (weights + self.offsets.tril(1)).to(like)
+        return times.to(like), (weights + self._added()).to(like)
+
+    def _added(self) -> Float[Tensor, "k k+1"]:
+        added = self.offsets.tril(1)
+        if not self._marginals:
+            return added
+        shares = added.new_ones(added.shape).tril(1)
+        shares[:, 0] = 0
+        mean = (added * shares).sum(1, keepdim=True) / shares.sum(1, keepdim=True)
+        return (added - mean) * shares
 
     def _solved(self, clock: np.ndarray) -> np.ndarray:
         """Times and the solver's table, in one line, by the times after the first in lambda."""
