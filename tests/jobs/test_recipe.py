@@ -1,6 +1,7 @@
 """The recipe: it says what is not set, for K and for the network, and nothing else."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from commands import mmd_ddm, save_place
@@ -49,6 +50,21 @@ def test_so_few_steps_begin_where_the_image_is_just_white_noise(steps):
     assert "times" not in complete({**own, "budgets": [1, 2]})["chain"]
     own["chain"]["spacing"] = "trailing"
     assert "times" not in complete(own)["chain"]
+
+
+@pytest.mark.parametrize("steps", [11, 20, 100])
+def test_many_steps_end_where_a_little_noise_is_left(steps):
+    times = recipe(steps, 10**6, SCHEDULE)["chain"]["times"]
+    assert len({*times}) == steps
+    assert SCHEDULE(times[-1] - 1)[1] < 0.17 <= SCHEDULE(times[-1])[1]
+    assert times[0] == round(1000 - 500 / steps)  # as midpoint
+    strides = [a - b for a, b in pairwise(times)]
+    assert max(strides) - min(strides) <= 1
+
+
+@pytest.mark.parametrize("steps", [3, 10])
+def test_fewer_steps_end_there_by_themselves(steps):
+    assert recipe(steps, 10**6, SCHEDULE)["chain"]["spacing"] == "midpoint"
 
 
 def test_a_larger_network_gets_a_lower_rate():

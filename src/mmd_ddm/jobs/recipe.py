@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
+
 from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.jobs.build import Model, load_model
 from mmd_ddm.maths.schedules import NoiseSchedule
@@ -19,6 +21,7 @@ _MEASURED_WITH = 1.54e6  # weights of the network that the rates below were foun
 _FEW = 5  # steps, below which the gradient of the whole chain is worth what it costs
 _MANY = 8  # steps, from which on a change of the weights adds up to more than 2.5e-5 bears
 _START, _SECOND = 0.04, 0.44  # alpha of the first time, and how late a second one is
+_END = 0.17  # sigma of the last time, at least: gains at less noise do not reach the judge
 
 
 def recipe(steps: int, weights: int, schedule: NoiseSchedule) -> dict[str, Any]:
@@ -26,7 +29,8 @@ def recipe(steps: int, weights: int, schedule: NoiseSchedule) -> dict[str, Any]:
 
     The rate falls with the root of the number of weights: from the 2.5e-5 that was best for
     1.5 million to about the paper's 5e-6 for 36 million. One or two steps begin where x_t is just
-    white noise, not at T - 1, where the error of eps counts 1 / alpha times in x_0.
+    white noise, not at T - 1, where the error of eps counts 1 / alpha times in x_0. Many steps end
+    where x_t is still a little noisy: see docs/results-every-k.md.
 
     Args:
         steps: K.
@@ -38,7 +42,7 @@ def recipe(steps: int, weights: int, schedule: NoiseSchedule) -> dict[str, Any]:
         "chain": {
             "sampler": "unipc",
             "order": 3,
-            **({"spacing": "midpoint"} if steps > 2 else {"times": _late(steps, schedule)}),
+            **_times(steps, schedule),
             "backward": "all" if steps < _FEW else "last-3",
         },
         "iterations": iterations,
@@ -77,9 +81,16 @@ def complete(settings: Mapping[str, Any], model: Model | None = None) -> dict[st
     return {**found, **own, "chain": {**found["chain"], **chain}}
 
 
-def _late(steps: int, schedule: NoiseSchedule) -> list[int]:
-    start = next((t for t in range(len(schedule)) if schedule(t)[0] <= _START), len(schedule) - 1)
-    return [start, round(_SECOND * start)][:steps]
+def _times(steps: int, schedule: NoiseSchedule) -> dict[str, Any]:
+    T = len(schedule)
+    if steps <= 2:
+        start = next((t for t in range(T) if schedule(t)[0] <= _START), T - 1)
+        return {"times": [start, round(_SECOND * start)][:steps]}
+    end = next((t for t in range(T) if schedule(t)[1] >= _END), 0)
+    first = T - T / (2 * steps)
+    if T - first >= end:
+        return {"spacing": "midpoint"}
+    return {"times": [round(t) for t in np.linspace(first, end, steps)]}
 
 
 def words(config: FinetuneConfig) -> str:
