@@ -44,6 +44,10 @@ def test_more_steps_that_draw_worse_are_told_over_all_pairs_at_once(z, told):
     assert ("more steps nowhere draw worse for certain" in top.budgets) != told
 
 
+def test_nothing_is_said_of_numbers_of_steps_that_were_not_compared():
+    assert headline(make_budgets(SURE)).budgets.endswith("each on times of its own.")
+
+
 def test_the_headline_is_of_the_largest_speed_up():
     results = make_budgets(SURE)
     top = headline(results)

@@ -92,17 +92,21 @@ def _over_budgets(results: dict[str, Any], budgets: list[int]) -> str:
     if not budgets:
         return ""
     judges = [space for space, about in results["spaces"].items() if about["role"] == "held-out"]
-    tests = len(judges) * (len(budgets) - 1)
-    worse = [
-        f"{steps} steps draw worse than {fewer} in {space} (KID x1000 higher by "
-        f"{format_score(higher, 'kid')})"
+    pairs = [
+        (fewer, steps, space, higher)
         for fewer, steps in pairwise(budgets)
         for space in judges
-        for higher in [_above_fewer(results, steps, space)]
-        if higher is not None and higher.beyond(tests)
+        if (higher := _above_fewer(results, steps, space)) is not None
     ]
-    told = "; ".join(worse) or "more steps nowhere draw worse for certain"
-    return f"One model for {listed(budgets)} steps, each on times of its own; {told}."
+    worse = [
+        f"; {steps} steps draw worse than {fewer} in {space} (KID x1000 higher by "
+        f"{format_score(higher, 'kid')})"
+        for fewer, steps, space, higher in pairs
+        if higher.beyond(len(pairs))
+    ]
+    if pairs and not worse:
+        worse = ["; more steps nowhere draw worse for certain"]
+    return f"One model for {listed(budgets)} steps, each on times of its own{''.join(worse)}."
 
 
 def _above_fewer(results: dict[str, Any], steps: int, space: str) -> Score | None:
