@@ -173,7 +173,7 @@ def resolve_chain(
             chain.spacing, chain.steps, len(schedule), schedule, truncated=truncated
         )
         return replace(chain, times=times)
-    times = check_times(chain.times, len(schedule))
+    times = check_times(chain.times, schedule)
     if not truncated:
         check_start(times, schedule)
     return replace(chain, times=times, steps=len(times))

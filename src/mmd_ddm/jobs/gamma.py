@@ -103,6 +103,6 @@ def second_moments(
             x_0 = from_uint8(pixels[rows])
             x_t = alpha_t * x_0 + sigma_t * torch.randn(x_0.shape, generator=draw)
             with torch.no_grad():
-                eps = denoiser(x_t.to(denoiser.device), t)
+                eps = denoiser.eps(x_t.to(denoiser.device), t)
             total += float(eps.square().mean((1, 2, 3)).sum())
         yield total / samples

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.jobs.build import Model, load_model
-from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.maths.schedules import Schedule
 from mmd_ddm.settings import from_mapping
 
 __all__ = ["complete", "recipe", "words"]
@@ -21,7 +21,7 @@ _MANY = 8  # steps, from which on a change of the weights adds up to more than 2
 _START, _SECOND = 0.04, 0.44  # alpha of the first time, and how late a second one is
 
 
-def recipe(steps: int, weights: int, schedule: NoiseSchedule) -> dict[str, Any]:
+def recipe(steps: int, weights: int, schedule: Schedule) -> dict[str, Any]:
     """Settings of `FinetuneConfig` for K steps of a network.
 
     The rate falls with the root of the number of weights: from the 2.5e-5 that was best for
@@ -77,7 +77,7 @@ def complete(settings: Mapping[str, Any], model: Model | None = None) -> dict[st
     return {**found, **own, "chain": {**found["chain"], **chain}}
 
 
-def _late(steps: int, schedule: NoiseSchedule) -> list[int]:
+def _late(steps: int, schedule: Schedule) -> list[int]:
     start = next((t for t in range(len(schedule)) if schedule(t)[0] <= _START), len(schedule) - 1)
     return [start, round(_SECOND * start)][:steps]
 

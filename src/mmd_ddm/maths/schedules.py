@@ -1,15 +1,36 @@
 r"""How noisy each time is.
 
-The forward process (paper Eqs. 1, 2) has the closed form
+Every process has the closed form
 
-    x_t = alpha_t x_0 + sigma_t eps,   alpha_t = sqrt(abar_t),   sigma_t = sqrt(1 - abar_t),
-    abar_t = prod_{i <= t} (1 - beta_i),
+    x_t = alpha_t x_0 + sigma_t eps,
 
-with ``t = 0 ... T-1``. The products are taken in float64.
+and a chain needs nothing else of it: two with the same lambda_t = log(alpha_t / sigma_t) differ by
+a factor of x_t. A *level* is (alpha_t, sigma_t); a *time* is what a person lists.
+
+===============  ===================  ====================  =====================  ===============
+process          alpha_t              sigma_t               time                   network is told
+===============  ===================  ====================  =====================  ===============
+`NoiseSchedule`  sqrt(abar_t)         sqrt(1 - abar_t)      0 ... T-1              t
+`FlowSchedule`   1 - t / T            t / T                 up to T                t
+`SigmaSchedule`  1                    t                     sigma_min ... _max     log(t) / 4
+===============  ===================  ====================  =====================  ===============
+
+with abar_t = prod_{i <= t} (1 - beta_i) (paper Eqs. 1, 2; the products are taken in float64), T
+the training times of a rectified flow, and EDM's sigma for the last. Noise stands for x_t at the
+first time of a chain as z, as z, and as sqrt(1 + sigma_t^2) z.
+
+References:
+    Ho, Jain, Abbeel, "Denoising Diffusion Probabilistic Models", 2020.
+    Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", 2023 (zero
+    terminal SNR).
+    Liu, Gong, Liu, "Flow Straight and Fast", 2023; Esser et al., "Scaling Rectified Flow
+    Transformers for High-Resolution Image Synthesis", 2024 (shift).
+    Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022.
 """
 
-from collections.abc import Mapping
-from math import ceil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from math import ceil, exp, inf, log
 from typing import Any
 
 import numpy as np
@@ -17,28 +38,120 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["NoiseSchedule"]
+__all__ = [
+    "FlowSchedule",
+    "NoiseSchedule",
+    "Schedule",
+    "SigmaSchedule",
+    "betas_of",
+    "dynamic_shift",
+]
 
 _MOST = 1_000_000  # training times
 _TRACE = 2.0**-24  # abar that stands for none, as in diffusers' own solvers
+_USEFUL = 0.02  # sigma, below which a call changes nothing that one sees
 
 
-class NoiseSchedule:
+class Schedule(ABC):
+    """A noise process.
+
+    Attributes:
+        name: in words, for errors.
+        bounds: the least and the most noisy of its times.
+        last: the least noisy time that is worth a network call, where spacings in lambda end.
+        data: the time that stands for the data where solvers take polynomials in time.
+        has_linear_betas: whether it has betas, equally spaced as in Ho et al., 2020.
+        preconditioning: of EDM, for `mmd_ddm.maths.predictions.pair`.
+    """
+
+    name: str
+    bounds: tuple[float, float]
+    last: float
+    data = 0.0
+    has_linear_betas = False
+    preconditioning: Mapping[str, float] = {}
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """T: how many whole times there are, of which `place` makes its own."""
+
+    @abstractmethod
+    def __call__(self, t: float | None) -> tuple[float, float]:
+        """``(alpha_t, sigma_t)`` as Python floats; ``t = None`` is the data, ``(1, 0)``."""
+
+    @abstractmethod
+    def coefficients(self, times: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        """alpha_t and sigma_t of many times, [n] each; differentiable in them, from below."""
+
+    @abstractmethod
+    def time_of(self, log_snr: float | np.ndarray) -> np.ndarray:
+        """The t that has this lambda_t: the inverse of `log_snr`, fractional times included."""
+
+    @abstractmethod
+    def place(self, whole: Sequence[int]) -> tuple[float, ...]:
+        """The times at these of T whole ones, of which T-1 is noise and -1 would be the data."""
+
+    @property
+    def key(self) -> Any:
+        """All that decides it, as JSON values."""
+        return [type(self).__name__, vars(self)]
+
+    def network_time(self, t: Any) -> Any:
+        """What a network is told at time t; a number or a tensor, as t is."""
+        return t
+
+    def start(self, t: float) -> float:
+        """The deviation of the white noise that stands for x_t where a chain starts."""
+        return 1.0
+
+    def transition(self, t: float, s: float | None) -> tuple[float, float]:
+        """``(alpha_t / alpha_s)^2``, and the variance of x_t given x_s, for s less noisy."""
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = self(t), self(s)
+        ratio = (alpha_t / alpha_s) ** 2
+        return ratio, sigma_t**2 - ratio * sigma_s**2
+
+    def abar(self, t: float | None) -> float:
+        """alpha_t^2 of the process with the same lambda_t and alpha_t^2 + sigma_t^2 = 1."""
+        alpha_t, sigma_t = self(t)
+        return alpha_t**2 / (alpha_t**2 + sigma_t**2)
+
+    def rho(self, t: float | None) -> float:
+        """rho_t = sigma_t / alpha_t, the noise level; 0 for ``t = None``, infinite at alpha 0."""
+        alpha_t, sigma_t = self(t)
+        return sigma_t / alpha_t if alpha_t else inf
+
+    def log_snr(self, t: float) -> float:
+        """lambda_t = log(alpha_t / sigma_t), half the log signal-to-noise ratio."""
+        return -float(np.log(self.rho(t)))
+
+
+class NoiseSchedule(Schedule):
     """The table of abar_t.
 
     Args:
-        alpha_bar: abar_t for t = 0 ... T-1, strictly decreasing, in (0, 1).
+        alpha_bar: abar_t for t = 0 ... T-1, strictly decreasing, in (0, 1). The last may be 0
+            (zero terminal SNR): fractional times next to it then go towards a trace of the image.
     """
+
+    name = "betas"
+    last = 0.0
+    data = -1.0
 
     def __init__(self, alpha_bar: Float[Tensor, " t"]) -> None:
         self.alpha_bar = alpha_bar.to(torch.float64)
         if not bool(torch.all(self.alpha_bar[1:] < self.alpha_bar[:-1])):
             raise ValueError("alpha-bar must decrease strictly with t")
-        if not bool(((self.alpha_bar > 0) & (self.alpha_bar < 1)).all()):
+        within = (self.alpha_bar > 0) & (self.alpha_bar < 1)
+        if not bool(within[:-1].all() and (within[-1] or self._ends_at_0)):
             raise ValueError(
                 "alpha-bar must lie strictly between 0 and 1: betas of 0 or 1 are no schedule"
             )
-        self._log_alpha_bar = self.alpha_bar.log().numpy()
+        self._log_alpha_bar = _with_a_trace(self.alpha_bar).log().numpy()
+        self.bounds = (0, len(self) - 1)
+
+    @property
+    def _ends_at_0(self) -> bool:
+        return len(self.alpha_bar) > 1 and float(self.alpha_bar[-1]) == 0
 
     @classmethod
     def linear(
@@ -53,8 +166,7 @@ class NoiseSchedule:
         """Read a diffusers scheduler config (``scheduler_config.json``).
 
         Linear and scaled-linear betas are rebuilt in float64; any other schedule is asked of
-        diffusers itself. One that ends at abar = 0 (zero terminal SNR) ends just above it here, so
-        that x_0 and eps remain views of each other: images differ by less than a grey level.
+        diffusers itself.
 
         Raises:
             ValueError: no such schedule, or T that is not its length.
@@ -95,16 +207,13 @@ class NoiseSchedule:
                 f"{name} has zero terminal SNR: where no image is left, a network that predicts "
                 "epsilon says nothing of it; v_prediction is needed"
             )
-        return cls(_with_a_trace(alpha_bar))
+        return cls(alpha_bar)
 
     def __len__(self) -> int:
         return len(self.alpha_bar)
 
     def __call__(self, t: float | None) -> tuple[float, float]:
-        """``(alpha_t, sigma_t)`` as Python floats; ``t = None`` is the data, ``(1, 0)``.
-
-        A fractional t interpolates log abar linearly between its neighbours.
-        """
+        """See `Schedule`; a fractional t interpolates log abar linearly between its neighbours."""
         abar = self.abar(t)
         return abar**0.5, (1 - abar) ** 0.5
 
@@ -117,20 +226,38 @@ class NoiseSchedule:
         return float(np.exp(np.interp(t, np.arange(len(self)), self._log_alpha_bar)))
 
     @property
+    def key(self) -> Any:
+        """The table."""
+        return self.alpha_bar.tolist()
+
+    def coefficients(self, times: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        """See `Schedule`."""
+        log_alpha_bar = torch.from_numpy(self._log_alpha_bar).to(times)
+        table = torch.cat([log_alpha_bar.new_zeros(1), log_alpha_bar])  # begins with the data
+        i = times.ceil().long()
+        log_abar = torch.lerp(table[i], table[i + 1], times - (i - 1))
+        alpha, sigma = (log_abar / 2).exp(), (-log_abar.expm1()).sqrt()
+        return (alpha * (times < len(self) - 1) if self._ends_at_0 else alpha), sigma
+
+    def place(self, whole: Sequence[int]) -> tuple[float, ...]:
+        """They are its times."""
+        return tuple(whole)
+
+    def transition(self, t: float, s: float | None) -> tuple[float, float]:
+        """See `Schedule`."""
+        ratio = self.abar(t) / self.abar(s)
+        return ratio, 1 - ratio
+
+    @property
     def betas(self) -> np.ndarray:
         """beta_t for t = 0 ... T-1."""
         return -np.expm1(np.diff(self._log_alpha_bar, prepend=0.0))
 
     @property
-    def has_linear_betas(self) -> bool:
-        """Whether the betas are equally spaced, as in Ho et al., 2020."""
+    def has_linear_betas(self) -> bool:  # type: ignore[override]
+        """See `Schedule`."""
         steps = np.diff(self.betas)
         return bool(np.allclose(steps, steps.mean(), rtol=1e-3, atol=0))
-
-    def rho(self, t: float | None) -> float:
-        """rho_t = sigma_t / alpha_t, the noise level; 0 for ``t = None``."""
-        alpha_t, sigma_t = self(t)
-        return sigma_t / alpha_t
 
     def rho_slope(self, t: float) -> float:
         """The derivative of rho by t, from below: log abar is linear between training times."""
@@ -138,18 +265,163 @@ class NoiseSchedule:
         fall = self._log_alpha_bar[i] - (self._log_alpha_bar[i - 1] if i else 0.0)
         return float(-fall / (2 * self.abar(t) * self.rho(t)))  # as rho^2 = 1 / abar - 1
 
-    def log_snr(self, t: float) -> float:
-        """lambda_t = log(alpha_t / sigma_t), half the log signal-to-noise ratio."""
-        return -float(np.log(self.rho(t)))
-
     def time_of(self, log_snr: float | np.ndarray) -> np.ndarray:
-        """The t that has this lambda_t: the inverse of `log_snr`, fractional times included.
-
-        Less noise than there is at time 0 gives a t between -1, which is the data, and 0.
-        """
+        """See `Schedule`; less noise than at time 0 gives a t between -1, the data, and 0."""
         falling = np.append(0.0, self._log_alpha_bar)
         log_alpha_bar = -np.logaddexp(0, -2 * np.asarray(log_snr))
         return np.asarray(np.interp(-log_alpha_bar, -falling, np.arange(-1, len(self))))
+
+
+class FlowSchedule(Schedule):
+    """A rectified flow: x_t goes from x_0 to eps in a straight line.
+
+    A *shift* s moves where the whole times lie, sigma' = s sigma / (1 + (s - 1) sigma), which is
+    lambda' = lambda - log s; the process is the same.
+
+    Args:
+        shift: 1 for none; see `dynamic_shift`.
+        num_train_timesteps: T.
+    """
+
+    name = "a rectified flow"
+
+    def __init__(self, shift: float = 1.0, num_train_timesteps: int = 1000) -> None:
+        if shift <= 0 or num_train_timesteps < 1:
+            raise ValueError(
+                f"the shift of a flow must be above 0, and T at least 1; got {shift:g} and "
+                f"{num_train_timesteps}"
+            )
+        self.shift = shift
+        self.T = num_train_timesteps
+        self.bounds = (1e-3 * self.T, self.T)
+        self.last = _USEFUL * self.T
+
+    def __len__(self) -> int:
+        return self.T
+
+    def __call__(self, t: float | None) -> tuple[float, float]:
+        """See `Schedule`."""
+        sigma_t = (t or 0.0) / self.T
+        return 1 - sigma_t, sigma_t
+
+    def coefficients(self, times: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        """See `Schedule`."""
+        return 1 - times / self.T, times / self.T
+
+    def time_of(self, log_snr: float | np.ndarray) -> np.ndarray:
+        """See `Schedule`."""
+        return np.asarray(self.T * np.exp(-np.logaddexp(0, log_snr)))
+
+    def place(self, whole: Sequence[int]) -> tuple[float, ...]:
+        """Shifted."""
+        shares = ((i + 1) / self.T for i in whole)
+        return tuple(
+            round(self.T * self.shift * u / (1 + (self.shift - 1) * u), 6) for u in shares
+        )
+
+
+class SigmaSchedule(Schedule):
+    """EDM's process, whose time is sigma (variance exploding).
+
+    Args:
+        sigma_min: where the training ends.
+        sigma_max: where it begins.
+        sigma_data: deviation of the data, for the preconditioning.
+        ramp: the whole times are equally spaced in sigma^(1 / ramp).
+        boundary: the level at which x_0 is x_t itself: 0 in EDM, sigma_min in consistency models.
+        clock: a network is told so many times log sigma: 1/4 in EDM, 250 in consistency models.
+        unit_data: whether a chain starts from sqrt(1 + sigma^2) z, as from data of deviation 1;
+            otherwise from sigma z.
+    """
+
+    name = "EDM's sigmas"
+
+    def __init__(
+        self,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        *,
+        sigma_data: float = 0.5,
+        ramp: float = 7.0,
+        boundary: float = 0.0,
+        clock: float = 0.25,
+        unit_data: bool = True,
+    ) -> None:
+        if not 0 < sigma_min < sigma_max or sigma_data <= 0 or ramp <= 0:
+            raise ValueError(
+                f"sigma_min must be above 0 and below sigma_max, sigma_data and rho above 0; got "
+                f"{sigma_min:g}, {sigma_max:g}, {sigma_data:g} and {ramp:g}"
+            )
+        self.bounds = (sigma_min, sigma_max)
+        self.last = min(max(sigma_min, _USEFUL), sigma_max)
+        self.ramp = ramp
+        self.clock = clock
+        self.unit_data = unit_data
+        self.preconditioning = {"sigma_data": sigma_data, "sigma_min": boundary}
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __call__(self, t: float | None) -> tuple[float, float]:
+        """See `Schedule`."""
+        return 1.0, float(t or 0.0)
+
+    def coefficients(self, times: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        """See `Schedule`."""
+        return torch.ones_like(times), times
+
+    def time_of(self, log_snr: float | np.ndarray) -> np.ndarray:
+        """See `Schedule`."""
+        return np.asarray(np.exp(-np.asarray(log_snr)))
+
+    def place(self, whole: Sequence[int]) -> tuple[float, ...]:
+        """On the way from sigma_min to sigma_max, along the ramp."""
+        low, high = (sigma ** (1 / self.ramp) for sigma in self.bounds)
+        shares = ((i + 1) / len(self) for i in whole)
+        return tuple(round((low + u * (high - low)) ** self.ramp, 6) for u in shares)
+
+    def network_time(self, t: Any) -> Any:
+        """A share of log sigma."""
+        return self.clock * (t.log() if isinstance(t, Tensor) else log(t))
+
+    def start(self, t: float) -> float:
+        """See `Schedule`."""
+        return float((t**2 + self.unit_data) ** 0.5)
+
+
+def betas_of(schedule: Schedule, what: str) -> NoiseSchedule:
+    """The same schedule, for what is written in betas.
+
+    Args:
+        schedule: of a model.
+        what: wants betas, for the error.
+
+    Raises:
+        ValueError: another process.
+    """
+    if not isinstance(schedule, NoiseSchedule):
+        raise ValueError(
+            f"{what} is written in betas, and this model's noise is {schedule.name}: take ddim, "
+            "unipc, dpm-solver++-2m, ipndm, deis or heun"
+        )
+    return schedule
+
+
+def dynamic_shift(
+    tokens: int,
+    *,
+    least: tuple[int, float] = (256, 0.5),
+    most: tuple[int, float] = (4096, 1.15),
+) -> float:
+    """The shift that a flow takes at this size: exp(mu), with mu linear in the tokens.
+
+    Args:
+        tokens: patches of an image.
+        least: so many, and mu there.
+        most: likewise.
+    """
+    (low, mu_low), (high, mu_high) = least, most
+    return exp(mu_low + (tokens - low) * (mu_high - mu_low) / (high - low))
 
 
 def _number(config: Mapping[str, Any], key: str, default: float) -> float:
