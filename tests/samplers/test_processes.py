@@ -15,7 +15,8 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from mmd_ddm.maths.schedules import FlowSchedule, NoiseSchedule, SigmaSchedule
+from mmd_ddm.maths.continuous import FlowSchedule, SigmaSchedule
+from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.maths.times import select_times
 from mmd_ddm.models.families.edm import EDMUNet2D
 from mmd_ddm.models.families.flow import FlowUNet2D

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.jobs.build import Model, load_model
-from mmd_ddm.maths.schedules import Schedule
+from mmd_ddm.maths.schedules import NoiseSchedule, Schedule
 from mmd_ddm.settings import from_mapping
 
 __all__ = ["complete", "recipe", "words"]
@@ -33,12 +33,13 @@ def recipe(steps: int, weights: int, schedule: Schedule) -> dict[str, Any]:
         weights: of the network, how many.
         schedule: that it was trained with.
     """
+    spaced = steps > 2 or not isinstance(schedule, NoiseSchedule)
     rate, iterations = (1.5e-5, 60) if steps >= _MANY else (2.5e-5, 100)
     return {
         "chain": {
             "sampler": "unipc",
             "order": 3,
-            **({"spacing": "midpoint"} if steps > 2 else {"times": _late(steps, schedule)}),
+            **({"spacing": "midpoint"} if spaced else {"times": _late(steps, schedule)}),
             "backward": "all" if steps < _FEW else "last-3",
         },
         "iterations": iterations,

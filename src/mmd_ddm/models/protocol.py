@@ -7,7 +7,7 @@ It is a base class, no bare protocol: samplers move, hook and checkpoint a ``tor
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -95,6 +95,19 @@ class Denoiser(nn.Module, ABC):
         else:
             levels = self.schedule(t)
         return pair(x_t, output, *levels, self.prediction, **self.schedule.preconditioning)
+
+    def stock_scheduler(self, config: Mapping[str, Any], chain: Mapping[str, Any] | None) -> Any:
+        """A scheduler of diffusers that walks the chain by itself; None where there is none.
+
+        Args:
+            config: of the base's scheduler.
+            chain: ``ChainConfig`` with its times; None for a base model's own scheduler.
+        """
+        return None
+
+    def pipeline(self, scheduler: Any) -> Any:
+        """The model as a pipeline of diffusers, with this scheduler."""
+        raise NotImplementedError(f"{type(self).__name__} has no pipeline in diffusers")
 
     def conditions(self, seeds: range) -> None:
         """What the images of these seeds are drawn under: nothing, in every family so far."""

@@ -30,6 +30,7 @@ from mmd_ddm.models.scheduler_config import SchedulerConfig
 
 __all__ = ["PREDICTIONS", "UNet2D", "without_variance"]
 
+_DDIM_BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _LAYERS = 100  # of a block; networks have 1 to 4
 _LATENT = {"vae", "vqvae", "movq"}
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
@@ -45,9 +46,14 @@ class UNet2D(Denoiser):
         prediction: one of its `predictions`.
         shape: of one image, (c, h, w).
         autocast: as in `Denoiser`.
+
+    Attributes:
+        predictions: those that its kind of network makes.
+        pipelines: the classes of diffusers that draw with one.
     """
 
     predictions: tuple[str, ...] = PREDICTIONS
+    pipelines: tuple[str, ...] = ("DDPMPipeline", "DDIMPipeline")
 
     def __init__(
         self,
@@ -152,6 +158,38 @@ class UNet2D(Denoiser):
                 f"not used of its scheduler config: {', '.join(understood.unused)}"
             )
         return denoiser
+
+    def stock_scheduler(self, config: Mapping[str, Any], chain: Mapping[str, Any] | None) -> Any:
+        """See `Denoiser`: DDIM steps by T // K whatever its list says, from any lesser offset."""
+        from diffusers import DDIMScheduler
+
+        if chain is None:
+            return DDIMScheduler.from_config(dict(config))
+        betas = config.get("beta_schedule", "linear")
+        if chain["sampler"] != "ddim" or chain["eta"] != 0 or betas not in _DDIM_BETAS:
+            return None
+        times = list(chain["times"])
+        stride, offset = len(self.schedule) // len(times), times[-1]
+        if not (offset < stride and float(offset).is_integer()):
+            return None
+        if times != [offset + i * stride for i in reversed(range(len(times)))]:
+            return None
+        return DDIMScheduler.from_config(
+            dict(config),
+            clip_sample=chain["clip"],
+            clip_sample_range=1.0,
+            timestep_spacing="leading",
+            steps_offset=int(offset),
+            set_alpha_to_one=True,
+            thresholding=False,
+        )
+
+    def pipeline(self, scheduler: Any) -> Any:
+        """See `Denoiser`; `DDIMPipeline` would make its own scheduler of any other."""
+        from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline
+
+        made = DDIMPipeline if isinstance(scheduler, DDIMScheduler) else DDPMPipeline
+        return made(self.network, scheduler)
 
     def forward(
         self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
