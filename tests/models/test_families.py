@@ -1,11 +1,12 @@
 """Each family from a stock pipeline and back: two iterations, K calls, the same pixels."""
 
 import warnings
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
-from commands import digits
+from commands import JUDGE, save_data
 from diffusers import (
     CMStochasticIterativeScheduler,
     ConsistencyModelPipeline,
@@ -18,7 +19,7 @@ from diffusers import (
 )
 from pipelines import call, load_pipeline
 
-from mmd_ddm.config import ChainConfig, FinetuneConfig, ObjectiveConfig
+from mmd_ddm.config import ChainConfig, FinetuneConfig, ObjectiveConfig, SelectConfig
 from mmd_ddm.jobs.build import build_sampler, load_model, resolve_chain
 from mmd_ddm.jobs.train import train
 from mmd_ddm.models.export import make_pipeline
@@ -62,7 +63,7 @@ STOCK = {
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    np.save("digits.npy", digits(40))
+    save_data(tmp_path, 40, ("judge", "selection"))
 
 
 def save_base(name, tiny_unet, folder="base"):
@@ -80,8 +81,9 @@ def is_stock(name, chain):
 def test_what_is_finetuned_is_drawn_alike_by_diffusers(name, chain, tiny_unet, tmp_path):
     family = save_base(name, tiny_unet)
     config = FinetuneConfig(
-        "base", "digits.npy", chain=chain, iterations=2, batch_size=4, lr=1e-3, seed=0,
-        objective=ObjectiveConfig(features=("pixels",)),
+        "base", "digits.npy", chain=chain, iterations=2, batch_size=4, lr=1e-3,
+        objective=ObjectiveConfig(features=("pixels",)), judges=(JUDGE,), compare_steps=(),
+        select=SelectConfig(every=0, features="encoder:selection.safetensors"),
     )  # fmt: skip
     train(config, tmp_path / "run")
     model = load_model("run")
@@ -124,9 +126,9 @@ def test_one_pipeline_draws_at_several_numbers_of_steps(tiny_unet):
     save_base("edm", tiny_unet)
     model = load_model("base")
     chains = [resolve_chain(ChainConfig(steps=k), model.denoiser) for k in (2, 4)]
-    budgets = [(vars(chain), None) for chain in chains]
+    budgets = [(asdict(chain), None) for chain in chains]
     pipeline = make_pipeline(
-        model.denoiser, model.scheduler_config, vars(chains[1]), None, budgets
+        model.denoiser, model.scheduler_config, asdict(chains[1]), None, budgets
     )
     pipeline.set_progress_bar_config(disable=True)
     for chain in chains:
@@ -150,9 +152,9 @@ def test_a_pipeline_that_rewrites_the_times_is_found_and_refused(denoiser):
     denoiser.pipeline = lambda scheduler: Rewriting(denoiser.network, scheduler)
     chain = resolve_chain(ChainConfig(steps=4), denoiser)
     with pytest.raises(ValueError, match=r"Rewriting rewrites its scheduler.*875, 625, 375, 125"):
-        make_pipeline(denoiser, {}, vars(chain))
+        make_pipeline(denoiser, {}, asdict(chain))
     make_pipeline(
-        denoiser, {}, vars(resolve_chain(ChainConfig(times=(751, 501, 251, 1)), denoiser))
+        denoiser, {}, asdict(resolve_chain(ChainConfig(times=(751, 501, 251, 1)), denoiser))
     )
 
 
