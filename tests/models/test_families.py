@@ -165,7 +165,7 @@ def test_what_no_family_reads_is_refused_by_its_class(tiny_unet, tmp_path):
     for said, message in (
         ("KandinskyPipeline", "is a KandinskyPipeline, which is not supported; supported are "
          "DDPMPipeline, DDIMPipeline, ConsistencyModelPipeline"),
-        ("ConsistencyModelPipeline", "is a ConsistencyModelPipeline whose scheduler is for DDPMPi"),
+        ("ConsistencyModelPipeline", "is a ConsistencyModelPipeline whose scheduler is for DDPM"),
     ):  # fmt: skip
         index.write_text(text.replace("DDIMPipeline", said))
         with pytest.raises(ValueError, match=message) as caught:
