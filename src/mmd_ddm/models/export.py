@@ -131,7 +131,7 @@ def _walks(scheduler: Any, denoiser: Denoiser, chain: Mapping[str, Any]) -> bool
 
 
 def _near(a: float, b: float) -> bool:
-    return abs(a - b) <= _NEAR * max(abs(b), _NEAR)
+    return abs(a - b) <= _NEAR * max(abs(b), 1)
 
 
 def _few_step_scheduler(

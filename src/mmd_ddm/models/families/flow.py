@@ -20,6 +20,7 @@ _PLAIN = {
     "use_beta_sigmas": False, "invert_sigmas": False, "stochastic_sampling": False,
     "shift_terminal": None,
 }  # fmt: skip
+_STEEPEST = 0.9  # of q, which is about 1 - 1 / shift
 
 
 class FlowUNet2D(UNet2D):
@@ -53,11 +54,11 @@ class FlowUNet2D(UNet2D):
 
 def _shift(sigmas: list[float], T: int) -> float:
     """The shift whose stretched levels have the second of these, and the last."""
-    v, low = 1 / (len(sigmas) - 1), 1.0
+    v, shift = 1 / (len(sigmas) - 1), 1.0
     r = (1 - sigmas[1]) / ((1 - sigmas[-1]) * v)
-    if r * v >= 1:
-        return low  # two steps have one shift as well as another
-    q = (1 - r) / (1 - r * v)
+    q = (1 - r) / (1 - r * v) if r * v < 1 else 0.0  # of two steps any shift is right
+    if q > _STEEPEST:
+        return shift
     for _ in range(20):  # the unstretched levels end at shift / (T + shift - 1)
-        low = 1 / (1 - q / (1 - low / (T + low - 1)))
-    return low
+        shift = 1 / (1 - q / (1 - shift / (T + shift - 1)))
+    return shift
