@@ -105,6 +105,11 @@ def test_what_is_finetuned_is_drawn_alike_by_diffusers(name, chain, tiny_unet, t
     theirs = (theirs * 255).round().permute(0, 3, 1, 2)
     assert (theirs - ours.double()).abs().max() <= 1
     assert ours.double().std() > 10
+    few = resolve_chain(ChainConfig(steps=2, spacing="trailing"), model.denoiser)
+    again = make_pipeline(model.denoiser, model.scheduler_config, asdict(few)).scheduler
+    again.set_timesteps(2)
+    told = [model.denoiser.schedule.network_time(t) for t in few.times]
+    assert again.timesteps.tolist() == pytest.approx(told, rel=1e-4, abs=1e-5)
     base = load_denoiser("base").network.state_dict()
     assert any(not torch.equal(w, base[k]) for k, w in model.denoiser.network.state_dict().items())
 

@@ -130,7 +130,8 @@ class SigmaSchedule(Schedule):
         """On the way from sigma_min to sigma_max, along the ramp."""
         low, high = (sigma ** (1 / self.ramp) for sigma in self.bounds)
         shares = ((i + 1) / len(self) for i in whole)
-        return tuple(round((low + u * (high - low)) ** self.ramp, 6) for u in shares)
+        placed = (round((low + u * (high - low)) ** self.ramp, 6) for u in shares)
+        return tuple(min(max(sigma, self.bounds[0]), self.bounds[1]) for sigma in placed)
 
     def network_time(self, t: Any) -> Any:
         """A share of log sigma."""

@@ -106,8 +106,12 @@ SPACINGS: dict[str, Callable[[int, int], np.ndarray]] = {
 def log_snr_times(schedule: Schedule, start: float, end: float, count: int) -> np.ndarray:
     """Fractional times from start to end, both included, equally spaced in lambda."""
     grid = np.linspace(_finite_log_snr(schedule, start), schedule.log_snr(end), count)
-    times = schedule.time_of(grid).round(6)
+    times = _rounded(schedule.time_of(grid), schedule)
     return times if isfinite(schedule.log_snr(start)) else np.append(start, times[1:])
+
+
+def _rounded(times: np.ndarray, schedule: Schedule) -> np.ndarray:
+    return np.asarray(np.clip(times.round(6), *schedule.bounds))
 
 
 def _finite_log_snr(schedule: Schedule, t: float) -> float:
@@ -128,7 +132,7 @@ def _karras(k: int, schedule: Schedule) -> np.ndarray:
     start, end = schedule.rho(first), schedule.rho(schedule.last)
     finite = 1 / _NOISE if start == inf else start
     rho = np.linspace(finite ** (1 / 7), end ** (1 / 7), k) ** 7
-    times = schedule.time_of(-np.log(rho)).round(6)
+    times = _rounded(schedule.time_of(-np.log(rho)), schedule)
     return (times if finite == start else np.append(first, times[1:]))[::-1]
 
 

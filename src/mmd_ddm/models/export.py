@@ -101,14 +101,15 @@ def make_pipeline(
     Raises:
         ValueError: a pipeline that would walk another chain.
     """
-    stock = None if budgets else denoiser.stock_scheduler(scheduler_config, chain)
+    base = scheduler_config.get("process") or scheduler_config
+    stock = None if budgets else denoiser.stock_scheduler(base, chain)
     if stock is not None and chain is not None and not _walks(stock, denoiser, chain):
         stock = None
     if stock is not None or chain is None:
         pipeline = denoiser.pipeline(stock)
     else:
         walks = budgets or [(chain, table)]
-        pipeline = denoiser.pipeline(_few_step_scheduler(denoiser, scheduler_config, chain, walks))
+        pipeline = denoiser.pipeline(_few_step_scheduler(denoiser, base, chain, walks))
     if chain is not None:
         if stock is not None and not _walks(pipeline.scheduler, denoiser, chain):
             raise ValueError(
@@ -148,7 +149,7 @@ def _few_step_scheduler(
         if chain["sampler"] == "learned":
             calls["table_weights"] = weights_sha256(denoiser.network)
     if not isinstance(denoiser.schedule, NoiseSchedule):
-        calls["process"] = dict(config.get("process") or config)
+        calls["process"] = dict(config)
         calls["init_noise_sigma"] = denoiser.schedule.start(chain["times"][0])
     return scheduling_few_step.FewStepScheduler(
         prediction_type=denoiser.prediction,

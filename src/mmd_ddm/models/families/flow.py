@@ -31,19 +31,20 @@ class FlowUNet2D(UNet2D):
 
     def stock_scheduler(self, config: Mapping[str, Any], chain: Mapping[str, Any] | None) -> Any:
         """See `Denoiser`."""
-        from diffusers import FlowMatchEulerDiscreteScheduler
+        import diffusers
 
-        make = FlowMatchEulerDiscreteScheduler.from_config
-        T = len(self.schedule)
+        T, euler = len(self.schedule), diffusers.FlowMatchEulerDiscreteScheduler
         if chain is None:
-            return make({"num_train_timesteps": T, **config})
+            return getattr(diffusers, config.get("_class_name", euler.__name__)).from_config(
+                config
+            )
         if chain["sampler"] != "ddim" or chain["eta"] != 0 or chain["clip"]:
             return None
         sigmas = [t / T for t in chain["times"]]
         held = {"num_train_timesteps": T, "shift": 1.0, **_PLAIN}
         if len(sigmas) > 1:
             held |= {"shift": _shift(sigmas, T), "shift_terminal": sigmas[-1]}
-        return make(held)
+        return euler.from_config(held)
 
     def pipeline(self, scheduler: Any) -> Any:
         """See `Denoiser`."""
