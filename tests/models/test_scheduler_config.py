@@ -190,7 +190,14 @@ def test_what_is_not_used_is_named(config):
         ({"beta_end": float("nan")}, "decrease strictly"),
         ({"trained_betas": [0.1, 0.2]}, "has 2 values, but num_train_timesteps is 1000"),
         ({"beta_schedule": "none"}, "unknown beta schedule 'none'"),
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, "has no betas"),
+        ({"_class_name": "SCMScheduler"}, "SCMScheduler has no betas, and is none of"),
+        ({"_class_name": "EDMEulerScheduler", "sigma_min": 90.0}, "below sigma_max"),
+        ({"_class_name": "EDMEulerScheduler", "prediction_type": "sample"}, "epsilon or v_pre"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 0}, "must be above 0"),
+        (
+            {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True},
+            "set a fixed shift",
+        ),
     ],
 )
 def test_a_config_that_no_model_has_is_refused(config, said):

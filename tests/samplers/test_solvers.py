@@ -299,7 +299,7 @@ def test_third_order_multistep_is_exact_for_quadratics_in_log_snr(name):
     """x_0 = 1 + 0.7 lambda + lambda^2 / 2 whatever x_t is; diffusers' own 3M is 1e-3 off here."""
 
     class Quadratic(TimeDenoiser):
-        def forward(self, x_t, t):
+        def forward(self, x_t, t, condition=None):
             (alpha_t, sigma_t), clock = self.schedule(t), self.schedule.log_snr(t)
             return (x_t - alpha_t * (1 + 0.7 * clock + 0.5 * clock**2)) / sigma_t
 

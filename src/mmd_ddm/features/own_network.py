@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmd_ddm.features.base import FeatureExtractor, pool_levels, to_channels
+from mmd_ddm.maths.schedules import betas_of
 from mmd_ddm.models.find import find_model
 from mmd_ddm.models.load import load_denoiser
 from mmd_ddm.models.protocol import Denoiser
@@ -50,6 +51,7 @@ class DenoiserFeatures(FeatureExtractor):
         model, times = split_times(choice)
         self.denoiser = load_denoiser(find_model(model))
         network: Any = self.denoiser.network
+        betas_of(self.denoiser.schedule, "the denoiser space")
         if network.mid_block is None or any(hasattr(b, "skip_conv") for b in network.down_blocks):
             raise ValueError(f"{model} has another layout than the denoiser space can read")
         network.up_blocks = network.conv_norm_out = network.conv_out = None  # not read

@@ -12,6 +12,7 @@ from torch import nn
 from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig
 from mmd_ddm.data.images import Split, load_images
 from mmd_ddm.data.split import split_images
+from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.maths.times import check_start, check_times, select_times
 from mmd_ddm.models.find import find_model, shorten, typed
 from mmd_ddm.models.load import load_denoiser
@@ -155,7 +156,8 @@ def resolve_chain(
     """The same chain with all filled in that the model decides.
 
     That is its times, their number, and whether it clips: if nothing is said, where diffusers'
-    scheduler of that sampler does, with the config of this model.
+    scheduler of that sampler does, with the config of this model. Without betas, ``midpoint``
+    times never begin in noise; ``trailing`` ones stand for them, which diffusers can hold.
 
     Args:
         chain: by times or spacing.
@@ -166,6 +168,8 @@ def resolve_chain(
         ValueError: times or steps that cannot be walked, or begin too far from noise.
     """
     schedule = denoiser.schedule
+    if chain.spacing == "midpoint" and not isinstance(schedule, NoiseSchedule):
+        chain = replace(chain, spacing="trailing")
     if chain.clip is None:
         chain = replace(chain, clip=denoiser.clip and chain.sampler in _CLIPPING)
     if not chain.times:
@@ -173,7 +177,7 @@ def resolve_chain(
             chain.spacing, chain.steps, len(schedule), schedule, truncated=truncated
         )
         return replace(chain, times=times)
-    times = check_times(chain.times, len(schedule))
+    times = check_times(chain.times, schedule)
     if not truncated:
         check_start(times, schedule)
     return replace(chain, times=times, steps=len(times))

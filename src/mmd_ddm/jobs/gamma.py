@@ -12,6 +12,7 @@ from mmd_ddm.jobs.build import Model, load_model, say_notes
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
+from mmd_ddm.maths.schedules import betas_of
 from mmd_ddm.models.gamma import Gamma, gamma_file
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.files import alone_at, check_writable
@@ -95,14 +96,15 @@ def second_moments(
         start: the first time wanted.
         batch_size: images at once.
     """
-    for t in range(start, len(denoiser.schedule)):
+    schedule = betas_of(denoiser.schedule, "Gamma")
+    for t in range(start, len(schedule)):
         draw = generator(seed, 0, t, "gamma")
-        alpha_t, sigma_t = denoiser.schedule(t)
+        alpha_t, sigma_t = schedule(t)
         total = 0.0
         for rows in torch.randint(len(pixels), (samples,), generator=draw).split(batch_size):
             x_0 = from_uint8(pixels[rows])
             x_t = alpha_t * x_0 + sigma_t * torch.randn(x_0.shape, generator=draw)
             with torch.no_grad():
-                eps = denoiser(x_t.to(denoiser.device), t)
+                eps = denoiser.eps(x_t.to(denoiser.device), t)
             total += float(eps.square().mean((1, 2, 3)).sum())
         yield total / samples

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.jobs.build import Model, load_model
-from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.maths.schedules import NoiseSchedule, Schedule
 from mmd_ddm.settings import from_mapping
 
 __all__ = ["complete", "recipe", "words"]
@@ -24,7 +24,7 @@ _START, _SECOND = 0.04, 0.44  # alpha of the first time, and how late a second o
 _END = 0.17  # sigma of the last time, at least: gains at less noise do not reach the judge
 
 
-def recipe(steps: int, weights: int, schedule: NoiseSchedule) -> dict[str, Any]:
+def recipe(steps: int, weights: int, schedule: Schedule) -> dict[str, Any]:
     """Settings of `FinetuneConfig` for K steps of a network.
 
     The rate falls with the root of the number of weights: from the 2.5e-5 that was best for
@@ -81,7 +81,9 @@ def complete(settings: Mapping[str, Any], model: Model | None = None) -> dict[st
     return {**found, **own, "chain": {**found["chain"], **chain}}
 
 
-def _times(steps: int, schedule: NoiseSchedule) -> dict[str, Any]:
+def _times(steps: int, schedule: Schedule) -> dict[str, Any]:
+    if not isinstance(schedule, NoiseSchedule):
+        return {"spacing": "midpoint"}  # not measured
     T = len(schedule)
     if steps <= 2:
         start = next((t for t in range(T) if schedule(t)[0] <= _START), T - 1)

@@ -19,6 +19,12 @@ karras               rho_t^(1/7) equally spaced, T-1 ... 0     (EDM)  fractional
 ===================  ==============================================  ======================
 
 with lambda_t = log(alpha_t / sigma_t) and rho_t = sigma_t / alpha_t of the model's own schedule.
+Of a process without betas the whole times are shares of the way from the data (-1) to noise (T-1),
+``trailing`` 1 - (i-1)/K, which `Schedule.place` turns into its own times, shifted or along a ramp;
+spacings in lambda end where sigma is 0.02. Where a schedule begins with nothing of the image,
+lambda is infinite: spacings in lambda then go from alpha = 0.05, which is white noise as well, but
+for the first time, which is that of no image.
+
 Times searched for one model and schedule (Align Your Steps) are given as a custom list instead.
 
 ``midpoint`` asks the network in the middle of each of K equal strides, where ``leading`` asks at
@@ -40,10 +46,11 @@ References:
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from math import inf, isfinite, log
 
 import numpy as np
 
-from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.maths.schedules import Schedule
 
 __all__ = [
     "SCHEDULE_SPACINGS",
@@ -96,27 +103,40 @@ SPACINGS: dict[str, Callable[[int, int], np.ndarray]] = {
 }
 
 
-def log_snr_times(schedule: NoiseSchedule, start: float, end: float, count: int) -> np.ndarray:
+def log_snr_times(schedule: Schedule, start: float, end: float, count: int) -> np.ndarray:
     """Fractional times from start to end, both included, equally spaced in lambda."""
-    grid = np.linspace(schedule.log_snr(start), schedule.log_snr(end), count)
-    return schedule.time_of(grid).round(6)
+    grid = np.linspace(_finite_log_snr(schedule, start), schedule.log_snr(end), count)
+    times = _rounded(schedule.time_of(grid), schedule)
+    return times if isfinite(schedule.log_snr(start)) else np.append(start, times[1:])
 
 
-def _log_snr(k: int, schedule: NoiseSchedule) -> np.ndarray:
-    return log_snr_times(schedule, len(schedule) - 1, 0, k)[::-1]
+def _rounded(times: np.ndarray, schedule: Schedule) -> np.ndarray:
+    return np.asarray(np.clip(times.round(6), *schedule.bounds))
 
 
-def _log_snr_open(k: int, schedule: NoiseSchedule) -> np.ndarray:
+def _finite_log_snr(schedule: Schedule, t: float) -> float:
+    found = schedule.log_snr(t)
+    return found if isfinite(found) else log(_NOISE)
+
+
+def _log_snr(k: int, schedule: Schedule) -> np.ndarray:
+    return log_snr_times(schedule, schedule.bounds[1], schedule.last, k)[::-1]
+
+
+def _log_snr_open(k: int, schedule: Schedule) -> np.ndarray:
     return _log_snr(k + 1, schedule)[1:]
 
 
-def _karras(k: int, schedule: NoiseSchedule) -> np.ndarray:
-    start, end = schedule.rho(len(schedule) - 1), schedule.rho(0)
-    rho = np.linspace(start ** (1 / 7), end ** (1 / 7), k) ** 7
-    return schedule.time_of(-np.log(rho)).round(6)[::-1]
+def _karras(k: int, schedule: Schedule) -> np.ndarray:
+    first = schedule.bounds[1]
+    start, end = schedule.rho(first), schedule.rho(schedule.last)
+    finite = 1 / _NOISE if start == inf else start
+    rho = np.linspace(finite ** (1 / 7), end ** (1 / 7), k) ** 7
+    times = _rounded(schedule.time_of(-np.log(rho)), schedule)
+    return (times if finite == start else np.append(first, times[1:]))[::-1]
 
 
-SCHEDULE_SPACINGS: dict[str, Callable[[int, NoiseSchedule], np.ndarray]] = {
+SCHEDULE_SPACINGS: dict[str, Callable[[int, Schedule], np.ndarray]] = {
     "log-snr": _log_snr,
     "log-snr-open": _log_snr_open,
     "karras": _karras,
@@ -127,7 +147,7 @@ def select_times(
     spacing: str,
     steps: int,
     num_train_timesteps: int,
-    schedule: NoiseSchedule | None = None,
+    schedule: Schedule | None = None,
     *,
     truncated: bool = False,
 ) -> tuple[float, ...]:
@@ -141,7 +161,8 @@ def select_times(
             times are fractional.
         steps: K, from 1 to T.
         num_train_timesteps: T.
-        schedule: the model's, for the `SCHEDULE_SPACINGS`, and to `check_start`.
+        schedule: the model's, for the `SCHEDULE_SPACINGS`, for times without betas, and to
+            `check_start`.
         truncated: the walk begins from noised images, at any time.
 
     Raises:
@@ -157,18 +178,19 @@ def select_times(
         if schedule is None:
             raise ValueError(f"spacing {spacing!r} depends on the model's schedule: pass it")
         fractional = SCHEDULE_SPACINGS[spacing](steps, schedule)[::-1].tolist()
-        return check_times(fractional, num_train_timesteps)
+        return check_times(fractional, schedule)
     rising = SPACINGS[spacing](steps, num_train_timesteps).astype(int)
     index = np.arange(steps)
     distinct = np.maximum.accumulate(rising - index) + index
-    times = tuple(int(t) for t in distinct[::-1])
+    whole = tuple(int(t) for t in distinct[::-1])
+    times = whole if schedule is None else schedule.place(whole)
     if schedule is not None and not truncated:
         check_start(times, schedule)
     return times
 
 
-def check_start(times: Sequence[float], schedule: NoiseSchedule) -> None:
-    """White noise may stand for x_t at the first time: alpha_t <= 0.05, or t = T - 1.
+def check_start(times: Sequence[float], schedule: Schedule) -> None:
+    """White noise may stand for x_t at the first time: alpha_t <= 0.05, or none is noisier.
 
     A schedule that ends with more of the image than that was trained so; its last time is as
     close to noise as it comes.
@@ -176,9 +198,8 @@ def check_start(times: Sequence[float], schedule: NoiseSchedule) -> None:
     Raises:
         ValueError: any other start.
     """
-    t, last = times[0], len(schedule) - 1
-    alpha_t, _ = schedule(t)
-    if alpha_t > _NOISE and t != last:
+    t, alpha_t = times[0], schedule.abar(times[0]) ** 0.5
+    if alpha_t > _NOISE and t != schedule.bounds[1]:
         raise ValueError(
             f"the chain starts at t = {t:g}, where alpha = {alpha_t:.3f}: too far from pure noise "
             f"({_NOISE:g}) to begin with white noise; take --spacing trailing, more steps, or "
@@ -186,17 +207,23 @@ def check_start(times: Sequence[float], schedule: NoiseSchedule) -> None:
         )
 
 
-def check_times(times: Sequence[float], num_train_timesteps: int) -> tuple[float, ...]:
+def check_times(times: Sequence[float], within: int | Schedule) -> tuple[float, ...]:
     """A custom list of times, as it is, if a chain can visit it.
 
+    Args:
+        times: the list.
+        within: the schedule that has them, or its T.
+
     Raises:
-        ValueError: an empty list, a time outside 0 ... T-1, or times that do not decrease.
+        ValueError: an empty list, a time that the schedule has not (of betas, one outside
+            0 ... T-1), or times that do not decrease.
     """
+    low, high = (0, within - 1) if isinstance(within, int) else within.bounds
     if not times:
         raise ValueError("the list of times is empty")
     for t in times:
-        if not 0 <= t <= num_train_timesteps - 1:
-            raise ValueError(f"time {t:g} is outside 0 ... {num_train_timesteps - 1}")
+        if not low <= t <= high:
+            raise ValueError(f"time {t:g} is outside {low:g} ... {high:g}")
     for t, s in pairwise(times):
         if s >= t:
             raise ValueError(f"times must decrease from noise to data; got {t:g} before {s:g}")

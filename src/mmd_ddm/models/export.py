@@ -8,10 +8,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.chain_table import ChainTable
 from mmd_ddm.models.gamma import gamma_file, gamma_of
 from mmd_ddm.models.genie_head import head_folder, head_of
-from mmd_ddm.models.parts import share_weights
+from mmd_ddm.models.parts import quiet, share_weights
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.shipped import scheduling_few_step, unet_equal_heads
 from mmd_ddm.runs.files import atomic_folder, write_json
@@ -26,7 +27,7 @@ _TRAINING = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
     "rescale_betas_zero_snr",
 )  # fmt: skip
-_DDIM_BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
+_NEAR = 1e-5  # of a time: what float32 and a ramp's roots leave
 
 
 def export(
@@ -42,7 +43,8 @@ def export(
     """Write a folder that ``DiffusionPipeline.from_pretrained`` loads.
 
     A deterministic DDIM chain on times T // K apart (leading, midpoint, and trailing where K
-    divides T) is held by diffusers' own `DDIMScheduler`. Any other chain gets `FewStepScheduler`
+    divides T) is held by diffusers' own `DDIMScheduler`, one of a flow or of EDM on trailing times
+    by the schedulers of those. Any other chain gets `FewStepScheduler`
     beside the weights, which refuses every other number of steps, and every chain that is not DDIM
     and has no table: no folder is written that would silently sample on another grid. A network of
     no stock class brings its class along, an analytic sampler its Gamma, and GENIE its head.
@@ -94,53 +96,43 @@ def make_pipeline(
     table: ChainTable | None = None,
     budgets: Sequence[Budget] = (),
 ) -> Any:
-    """The model as a diffusers pipeline; the arguments are those of `export`."""
-    from diffusers import DDIMPipeline, DDPMPipeline
+    """The model as a diffusers pipeline; the arguments are those of `export`.
 
-    stock = None
-    if not budgets:
-        stock = _stock_scheduler(scheduler_config, chain, len(denoiser.schedule))
-    if stock is not None:
-        pipeline: Any = DDIMPipeline(denoiser.network, stock)
-    elif chain is not None:
+    Raises:
+        ValueError: a pipeline that would walk another chain.
+    """
+    base = scheduler_config.get("process") or scheduler_config
+    stock = None if budgets else denoiser.stock_scheduler(base, chain)
+    if stock is not None and chain is not None and not _walks(stock, denoiser, chain):
+        stock = None
+    if stock is not None or chain is None:
+        pipeline = denoiser.pipeline(stock)
+    else:
         walks = budgets or [(chain, table)]
-        few = _few_step_scheduler(denoiser, scheduler_config, chain, walks)
-        pipeline = DDPMPipeline(denoiser.network, few)
+        pipeline = denoiser.pipeline(_few_step_scheduler(denoiser, base, chain, walks))
     if chain is not None:
+        if stock is not None and not _walks(pipeline.scheduler, denoiser, chain):
+            raise ValueError(
+                f"{type(pipeline).__name__} rewrites its scheduler, so that it would not walk "
+                f"{', '.join(f'{t:g}' for t in chain['times'])}: take other times"
+            )
         held = {"budgets": [dict(one) for one, _ in budgets]} if budgets else {}
         pipeline.scheduler.register_to_config(_mmd_ddm={**chain, **held})
     return pipeline
 
 
-def _stock_scheduler(
-    config: Mapping[str, Any], chain: Mapping[str, Any] | None, num_train_timesteps: int
-) -> Any:
-    """The stock DDIMScheduler if it walks this chain's times, or if there are none; else None.
+def _walks(scheduler: Any, denoiser: Denoiser, chain: Mapping[str, Any]) -> bool:
+    """Whether diffusers' plain call visits these times."""
+    times = chain["times"]
+    with quiet():
+        scheduler.set_timesteps(len(times))
+    told = [float(denoiser.schedule.network_time(t)) for t in times]
+    found = [float(t) for t in scheduler.timesteps]
+    return len(found) == len(told) and all(map(_near, found, told))
 
-    It steps by T // K whatever its list of times says, from any offset that is less.
-    """
-    from diffusers import DDIMScheduler
 
-    if chain is None:
-        return DDIMScheduler.from_config(dict(config))
-    betas = config.get("beta_schedule", "linear")
-    if chain["sampler"] != "ddim" or chain["eta"] != 0 or betas not in _DDIM_BETAS:
-        return None
-    times = list(chain["times"])
-    stride, offset = num_train_timesteps // len(times), times[-1]
-    if not (offset < stride and float(offset).is_integer()):
-        return None
-    if times != [offset + i * stride for i in reversed(range(len(times)))]:
-        return None
-    return DDIMScheduler.from_config(
-        dict(config),
-        clip_sample=chain["clip"],
-        clip_sample_range=1.0,
-        timestep_spacing="leading",
-        steps_offset=int(offset),
-        set_alpha_to_one=True,
-        thresholding=False,
-    )
+def _near(a: float, b: float) -> bool:
+    return abs(a - b) <= _NEAR * max(abs(b), 1)
 
 
 def _few_step_scheduler(
@@ -156,10 +148,14 @@ def _few_step_scheduler(
         calls["sampler"] = chain["sampler"]
         if chain["sampler"] == "learned":
             calls["table_weights"] = weights_sha256(denoiser.network)
+    if not isinstance(denoiser.schedule, NoiseSchedule):
+        calls["process"] = dict(config)
+        calls["init_noise_sigma"] = denoiser.schedule.start(chain["times"][0])
     return scheduling_few_step.FewStepScheduler(
         prediction_type=denoiser.prediction,
         clip_sample=chain["clip"],
         **calls,
+        **denoiser.schedule.preconditioning,
         **{key: config[key] for key in _TRAINING if key in config},
     )
 
@@ -168,15 +164,16 @@ def _held(
     denoiser: Denoiser, chain: Mapping[str, Any], table: ChainTable | None
 ) -> dict[str, Any]:
     """What the scheduler holds of one number of steps."""
-    if chain["sampler"] == "ddim" or table is None:
-        times = list(chain["times"])
-        return {"times": times, "alpha_bars": [denoiser.schedule.abar(t) for t in times]}
-    return {
-        "times": list(table.times),
-        "alpha_bars": list(table.alpha_bars),
-        "table": table.rows(),
-        "steps": len(chain["times"]),
-    }
+    schedule, times = denoiser.schedule, list(chain["times"])
+    held: dict[str, Any] = {"times": times, "alpha_bars": [schedule.abar(t) for t in times]}
+    if chain["sampler"] != "ddim" and table is not None:
+        times = list(table.times)
+        held = {"times": times, "alpha_bars": list(table.alpha_bars), "table": table.rows()}
+        held["steps"] = len(chain["times"])
+    if not isinstance(schedule, NoiseSchedule):
+        told = [float(schedule.network_time(t)) for t in times]
+        held |= {"levels": [list(schedule(t)) for t in times], "told": told}
+    return held
 
 
 def _ship(folder: Path, part: str, module: ModuleType, name: str) -> None:

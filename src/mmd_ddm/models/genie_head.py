@@ -180,7 +180,7 @@ def derivative(
     with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
-            return torch.func.jvp(denoiser, (x_t, now), (dx, way))[1]
+            return torch.func.jvp(denoiser.eps, (x_t, now), (dx, way))[1]
         finally:
             denoiser.autocast = kept
 
@@ -200,7 +200,7 @@ def with_features(
     layer = network.conv_norm_out
     hook = layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
     try:
-        return denoiser(x_t, t), kept[0].to(x_t.dtype)
+        return denoiser.eps(x_t, t), kept[0].to(x_t.dtype)
     finally:
         hook.remove()
 

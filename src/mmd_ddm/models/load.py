@@ -1,28 +1,61 @@
 """Which family reads a model."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import diffusers
+
+from mmd_ddm.models.families.edm import EDMUNet2D
+from mmd_ddm.models.families.flow import FlowUNet2D
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.models.find import read_index
-from mmd_ddm.models.parts import quiet
+from mmd_ddm.models.parts import quiet, read_scheduler_config
 from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.models.scheduler_config import SchedulerConfig
 
 __all__ = ["FAMILIES", "load_denoiser"]
 
-# By the class of the diffusers pipeline.
-FAMILIES = {"DDIMPipeline": UNet2D, "DDPMPipeline": UNet2D}
+FAMILIES: tuple[type[UNet2D], ...] = (UNet2D, FlowUNet2D, EDMUNet2D)
 
 
 def load_denoiser(source: str | Path | Any) -> Denoiser:
     """A model by its folder or hub id, or a live diffusers pipeline, which stays as it is.
+
+    What its scheduler says of the network names the family, and the class of the pipeline must be
+    one that draws with such a network.
 
     Raises:
         ValueError: it is no model of any family.
         OSError: nothing there, or no network to fetch it with.
     """
     named = isinstance(source, str | Path)
-    kind = read_index(source).get("_class_name") if named else type(source).__name__
-    family = FAMILIES.get(str(kind), UNet2D)  # early models say nothing; others it refuses
     with quiet():
+        kind = str(read_index(source).get("_class_name")) if named else type(source).__name__
+        family = _family(source, named)
+        _check_pipeline(str(source) if named else kind, kind, family)
         return family.from_pretrained(source) if named else family.from_pipeline(source)
+
+
+def _family(source: Any, named: bool) -> type[UNet2D]:
+    """By what the network says; what has no scheduler, `UNet2D` refuses in its own words."""
+    with suppress(ValueError, OSError, AttributeError):
+        config = read_scheduler_config(source)[0] if named else dict(source.scheduler.config)
+        said = SchedulerConfig.read(config).prediction
+        return next((one for one in FAMILIES if said in one.predictions), UNet2D)
+    return UNet2D
+
+
+def _check_pipeline(name: str, kind: str, family: type[UNet2D]) -> None:
+    """Early models say no class, and a person may have one of their own."""
+    served = [pipeline for one in FAMILIES for pipeline in one.pipelines]
+    if kind not in served and hasattr(diffusers, kind):
+        raise ValueError(
+            f"{name} is a {kind}, which is not supported; supported are "
+            f"{', '.join(dict.fromkeys(served))}"
+        )
+    if kind in served and kind not in family.pipelines:
+        raise ValueError(
+            f"{name} is a {kind} whose scheduler is for {' or '.join(family.pipelines)}: "
+            "diffusers would draw with another scheduler, or tell the network something else"
+        )

@@ -1,14 +1,13 @@
 r"""What every family of networks is to the rest of the house: a denoiser.
 
-A denoiser answers one question: what are x_0 and eps in x_t = alpha_t x_0 + sigma_t eps? Most
-answer with eps alone, of which x_0 is a view, as long as alpha_t > 0. A family says how its
-network is loaded and asked; the rest is here.
+A denoiser answers one question: what are x_0 and eps in x_t = alpha_t x_0 + sigma_t eps? A family
+says how its network is loaded and asked, and in which words it answers; the rest is here.
 
 It is a base class, no bare protocol: samplers move, hook and checkpoint a ``torch.nn.Module``.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -17,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.maths.predictions import pair
+from mmd_ddm.maths.schedules import Schedule
 from mmd_ddm.runs.fingerprint import key_of, weights_sha256
 
 __all__ = ["Denoiser"]
@@ -33,7 +33,7 @@ class Denoiser(nn.Module, ABC):
         autocast: the type that the network computes in (``torch.bfloat16``); None for float32.
 
     Attributes:
-        prediction: what the network answers with, in diffusers' words: epsilon, sample ...
+        prediction: what the network answers with, of `mmd_ddm.maths.predictions.PREDICTIONS`.
         source: the folder or hub id it was loaded from; empty if it was not.
         scheduler_config: of the model it was loaded from.
         clip: whether that says to clamp x_0 to [-1, 1] at every step.
@@ -42,12 +42,12 @@ class Denoiser(nn.Module, ABC):
             Gamma, GENIE's head.
     """
 
-    prediction: str
+    prediction = "epsilon"
 
     def __init__(
         self,
         network: nn.Module,
-        schedule: NoiseSchedule,
+        schedule: Schedule,
         shape: tuple[int, int, int],
         autocast: torch.dtype | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class Denoiser(nn.Module, ABC):
     def forward(
         self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
     ) -> Float[Tensor, "n c h w"]:
-        """Predict eps.
+        """What the network says, in the words of `prediction`.
 
         Args:
             x_t: noisy images.
@@ -78,9 +78,36 @@ class Denoiser(nn.Module, ABC):
         self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
         """``(x_0, eps)``; the arguments are those of `forward`."""
-        eps = self(x_t, t, condition)
-        alpha_t, sigma_t = self.coefficients(t) if isinstance(t, Tensor) else self.schedule(t)
-        return (x_t - sigma_t * eps) / alpha_t, eps
+        return self.pair(x_t, t, self(x_t, t, condition))
+
+    def eps(
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
+    ) -> Float[Tensor, "n c h w"]:
+        """Of the same."""
+        return self.predict(x_t, t, condition)[1]
+
+    def pair(
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, output: Float[Tensor, "n c h w"]
+    ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
+        """``(x_0, eps)`` from what the network said of x_t."""
+        if isinstance(t, Tensor):
+            levels: tuple[Any, Any] = self.coefficients(t.to(x_t).expand(len(x_t)))
+        else:
+            levels = self.schedule(t)
+        return pair(x_t, output, *levels, self.prediction, **self.schedule.preconditioning)
+
+    def stock_scheduler(self, config: Mapping[str, Any], chain: Mapping[str, Any] | None) -> Any:
+        """A scheduler of diffusers that walks the chain by itself; None where there is none.
+
+        Args:
+            config: of the base's scheduler.
+            chain: ``ChainConfig`` with its times; None for a base model's own scheduler.
+        """
+        return None
+
+    def pipeline(self, scheduler: Any) -> Any:
+        """The model as a pipeline of diffusers, with this scheduler."""
+        raise NotImplementedError(f"{type(self).__name__} has no pipeline in diffusers")
 
     def conditions(self, seeds: range) -> None:
         """What the images of these seeds are drawn under: nothing, in every family so far."""
@@ -103,7 +130,7 @@ class Denoiser(nn.Module, ABC):
             type(self.network).__name__,
             {key: value for key, value in config.items() if not key.startswith("_")},
             weights_sha256(self.network),
-            self.schedule.alpha_bar.tolist(),
+            self.schedule.key,
             self.prediction,
             self.shape,
         )
@@ -129,11 +156,8 @@ class Denoiser(nn.Module, ABC):
 
     def coefficients(self, times: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
         """alpha_t and sigma_t of many times, [n, 1, 1, 1]; differentiable in them, from below."""
-        log_alpha_bar = self.schedule.alpha_bar.log().to(times)
-        table = torch.cat([log_alpha_bar.new_zeros(1), log_alpha_bar])  # begins with the data
-        i = times.ceil().long()
-        log_abar = torch.lerp(table[i], table[i + 1], times - (i - 1))[:, None, None, None]
-        return (log_abar / 2).exp(), (-log_abar.expm1()).sqrt()
+        alpha, sigma = self.schedule.coefficients(times)
+        return alpha[:, None, None, None], sigma[:, None, None, None]
 
 
 class _Float32Attention(TorchFunctionMode):

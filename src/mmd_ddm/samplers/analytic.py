@@ -57,6 +57,8 @@ class AnalyticDPM(DDPM):
         ValueError: a denoiser without Gamma.
     """
 
+    of_betas = True
+
     def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
         super().__init__(denoiser, times, variance="fixed-small", **options)
         gamma_of(denoiser)  # read it, or say that it is missing, before anything is drawn
@@ -86,6 +88,8 @@ class AnalyticDDIM(DDIM):
     Raises:
         ValueError: a denoiser without Gamma.
     """
+
+    of_betas = True
 
     def __init__(
         self, denoiser: Denoiser, times: Sequence[float], *, eta: float = 0.0, **options: Any

@@ -1,7 +1,8 @@
 r"""The one loop that walks K chosen times, differentiably.
 
 A sampler starts from white noise x_T at the first of its times and steps from each time t to the
-next, s, and from the last to the data (s = None, alpha_s = 1, sigma_s = 0). What a *step* does is
+next, s, and from the last to the data (s = None, alpha_s = 1, sigma_s = 0). It asks the schedule
+for alpha_t and sigma_t, and does not know which process they are of. What a *step* does is
 the family's affair; the walk, the count of network calls and the recomputation are this file's.
 
 Gradients are the caller's decision: under ``torch.no_grad()`` the loop draws samples, otherwise
@@ -21,6 +22,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from mmd_ddm.maths.pixels import clamp_straight_through
+from mmd_ddm.maths.schedules import betas_of
 from mmd_ddm.maths.times import check_times
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.fingerprint import code_sha256, key_of, settings_of, source_sha256
@@ -60,9 +62,8 @@ class Walk:
         return self.ask(self._denoiser.predict, x_t, t)
 
     def eps(self, x_t: Float[Tensor, "n c h w"], t: float) -> Float[Tensor, "n c h w"]:
-        """Of the same, what most solvers want."""
-        eps: Tensor = self.ask(self._denoiser, x_t, t)
-        return eps
+        """Of the same, what many solvers want."""
+        return self.ask(self._denoiser.eps, x_t, t)
 
     def ask(self, function: Callable[..., T], *inputs: Any) -> T:
         """One network call of another kind: counted, and recomputed if the sampler says so."""
@@ -79,8 +80,8 @@ class Sampler(nn.Module, ABC):
     """A denoiser, the times it is asked at, and a rule to step between them.
 
     Args:
-        denoiser: the network as eps-prediction.
-        times: strictly decreasing, within 0 ... T-1.
+        denoiser: the network, seen as the pair (x_0, eps).
+        times: strictly decreasing, of its schedule.
         clip: clamp each prediction of x_0 to [-1, 1]. The gradient passes straight through.
         recompute: recompute every network call in the backward pass instead of keeping its
             activations.
@@ -88,6 +89,7 @@ class Sampler(nn.Module, ABC):
     Attributes:
         schedule: what the steps take alpha_t and sigma_t from; the denoiser's.
         stochastic: whether a step adds noise (then `forward` needs ``noise``).
+        of_betas: whether its rule is written in betas, which other processes have not.
         keep: with ``recompute``, the first so many of the calls that take a gradient keep their
             activations all the same: where memory allows, each saves one recomputation.
         trained_steps: whose network calls take a gradient, by index; what the others answer is
@@ -101,6 +103,7 @@ class Sampler(nn.Module, ABC):
     """
 
     stochastic = False
+    of_betas = False
 
     def __init__(
         self,
@@ -113,7 +116,9 @@ class Sampler(nn.Module, ABC):
         super().__init__()
         self.denoiser = denoiser
         self.schedule = denoiser.schedule
-        self.times = check_times(times, len(denoiser.schedule))
+        if self.of_betas:
+            betas_of(self.schedule, type(self).__name__)
+        self.times = check_times(times, self.schedule)
         self.clip = clip
         self.recompute = recompute
         self.keep = 0
@@ -146,7 +151,7 @@ class Sampler(nn.Module, ABC):
         """Walk from noise to data.
 
         Args:
-            x_T: standard normal, or images that `diffuse` noised.
+            x_T: standard normal, or images that `diffuse` noised; both of the scale of z.
             noise: standard normal, one a step; read by stochastic samplers only.
 
         Raises:
@@ -155,7 +160,8 @@ class Sampler(nn.Module, ABC):
         if self.stochastic and noise is None:
             raise ValueError(f"{type(self).__name__} adds noise at every step: pass noise")
         walk = Walk(self.denoiser, self.recompute, self.keep)
-        x_t = x_T
+        start = self.schedule.start(self.times[0])
+        x_t = x_T if start == 1 else start * x_T
         for i, (t, s) in enumerate(zip(self.times, (*self.times[1:], None), strict=True)):
             walk.trains = self.trained_steps is None or i in self.trained_steps
             z = noise[i] if self.stochastic and noise is not None else None
@@ -176,8 +182,11 @@ class Sampler(nn.Module, ABC):
             Lyu et al., "Accelerating Diffusion Models via Early Stop of the Diffusion Process",
             2022 (ES-DDPM).
         """
-        alpha_t, sigma_t = self.schedule(self.times[0])
-        return alpha_t * x_0 + sigma_t * z
+        (alpha_t, sigma_t), start = (
+            self.schedule(self.times[0]),
+            self.schedule.start(self.times[0]),
+        )
+        return (alpha_t * x_0 + sigma_t * z) / start
 
     def draw(self, n: int, *, seed: int = 0, batch_size: int = 0) -> UInt8[Tensor, "n c h w"]:
         """Draw n images; the arguments are those of `mmd_ddm.samplers.draw.draw`."""
@@ -193,14 +202,17 @@ class Sampler(nn.Module, ABC):
             x_t: at time t, shape [n, c, h, w].
             t: now.
             s: next, less than t; None is the data.
-            walk: asks the network, ``walk.eps(x_t, t)``, and remembers.
+            walk: asks the network, ``walk.predict(x_t, t)``, and remembers.
             z: standard normal noise of this step, for stochastic samplers.
         """
 
     def x_0(self, x_t: Tensor, eps: Tensor, t: float) -> Tensor:
-        """The prediction of x_0 from eps, clamped if the sampler clips."""
+        """The x_0 that goes with an eps, where alpha_t > 0, clamped if the sampler clips."""
         alpha_t, sigma_t = self.schedule(t)
-        x_0 = (x_t - sigma_t * eps) / alpha_t
+        return self.clamped((x_t - sigma_t * eps) / alpha_t)
+
+    def clamped(self, x_0: Tensor) -> Tensor:
+        """A prediction of x_0, clamped if the sampler clips."""
         return clamp_straight_through(x_0) if self.clip else x_0
 
 

@@ -18,7 +18,8 @@ __all__ = ["DDIM"]
 class DDIM(Sampler):
     r"""x_s = alpha_s x_0 + sqrt(sigma_s^2 - w^2) eps + w z.
 
-    with w = eta sqrt(sigma_s^2 / sigma_t^2 (1 - abar_t / abar_s)).
+    with w = eta sigma_s / sigma_t sqrt(sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2); the root is
+    that of 1 - abar_t / abar_s on betas.
 
     Args:
         denoiser: as in `Sampler`.
@@ -38,17 +39,16 @@ class DDIM(Sampler):
 
     def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
         """One step of Eq. 12; eps is not recomputed after x_0 is clipped, as in diffusers."""
-        eps = walk.eps(x_t, t)
+        x_0, eps = walk.predict(x_t, t)
         alpha_s, sigma_s = self.schedule(s)
         kept = max(sigma_s**2 - self.w(t, s) ** 2, 0.0) ** 0.5
-        x_s: Tensor = alpha_s * self.x_0(x_t, eps, t) + kept * eps
+        x_s: Tensor = alpha_s * self.clamped(x_0) + kept * eps
         return x_s if z is None else x_s + self.std(t, s) * z
 
     def w(self, t: float, s: float | None) -> float:
         """The part of sigma_s that eta replaces by new noise."""
         (_, sigma_t), (_, sigma_s) = self.schedule(t), self.schedule(s)
-        ratio = self.schedule.abar(t) / self.schedule.abar(s)
-        w: float = self.eta * sigma_s / sigma_t * (1 - ratio) ** 0.5
+        w: float = self.eta * sigma_s / sigma_t * self.schedule.transition(t, s)[1] ** 0.5
         return w
 
     def std(self, t: float, s: float | None) -> float:

@@ -21,9 +21,10 @@ VARIANCES = ("fixed-small", "fixed-large")
 class DDPM(Sampler):
     r"""Draw x_s from the posterior q(x_s | x_t, x_0) at the predicted x_0.
 
-    With beta = 1 - abar_t / abar_s, the mean is
+    With beta = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2, which is 1 - abar_t / abar_s on betas,
+    the mean is
 
-        (alpha_s beta x_0 + sqrt(abar_t / abar_s) sigma_s^2 x_t) / sigma_t^2
+        (alpha_s beta x_0 + alpha_t / alpha_s sigma_s^2 x_t) / sigma_t^2
 
     and the variance beta (*fixed-large*) or beta sigma_s^2 / sigma_t^2 (*fixed-small*). The step
     to the data adds no noise.
@@ -54,11 +55,10 @@ class DDPM(Sampler):
 
     def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
         """One draw from the posterior."""
-        x_0 = self.x_0(x_t, walk.eps(x_t, t), t)
+        x_0 = self.clamped(walk.predict(x_t, t)[0])
         schedule = self.schedule
         (_, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
-        ratio = schedule.abar(t) / schedule.abar(s)
-        beta = 1 - ratio
+        ratio, beta = schedule.transition(t, s)
         mean: Tensor = (alpha_s * beta * x_0 + ratio**0.5 * sigma_s**2 * x_t) / sigma_t**2
         return mean if z is None else mean + self.std(t, s) * z
 
@@ -67,6 +67,6 @@ class DDPM(Sampler):
         if s is None:
             return 0.0
         (_, sigma_t), (_, sigma_s) = self.schedule(t), self.schedule(s)
-        beta = 1 - self.schedule.abar(t) / self.schedule.abar(s)
+        beta = self.schedule.transition(t, s)[1]
         std: float = beta**0.5 * (sigma_s / sigma_t if self.variance == "fixed-small" else 1.0)
         return std

@@ -5,8 +5,8 @@ The slope over the step is the mean of that polynomial in rho,
     eps' = sum_j w_j eps_{t_j},   w_j = 1 / (rho_s - rho_t) int_{rho_t}^{rho_s} l_j(t(rho)) d rho,
 
 with l_j the Lagrange basis on the times t_j of the newest eps, at most ``order`` of them (up to
-4, the paper's tAB3). The weights depend on the times alone; the data are the time -1, where abar
-is 1. K steps cost K network calls.
+4, the paper's tAB3). The weights depend on the times alone; the data are the time -1 of betas, and
+0 of other processes. K steps cost K network calls.
 
 diffusers' ``DEISMultistepScheduler`` takes polynomials in log rho, which are infinite at the data,
 so that it stops one noise level short; and it accepts no list of times. Hence ours.
@@ -20,13 +20,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.maths.schedules import Schedule
 from mmd_ddm.samplers.ode import MultistepSampler, lagrange
 
 __all__ = ["DEIS", "slope_weights"]
 
 
-def slope_weights(schedule: NoiseSchedule, known: Sequence[float], s: float | None) -> list[float]:
+def slope_weights(schedule: Schedule, known: Sequence[float], s: float | None) -> list[float]:
     """The weights w_j, by Gauss-Legendre quadrature in rho; they sum to 1.
 
     Args:

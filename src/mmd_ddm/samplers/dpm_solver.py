@@ -11,9 +11,10 @@ e = eps_t + g(r_2 h) r_2 / r_1 (eps_1 - eps_t), and g(h) = 1/h - 1/(e^h - 1), so
 transfer phi (`ode`) gives the paper's updates term by term.
 
 Steps and network calls: each of the K given times starts one step, which asks the network as often
-as its order says. At the data lambda is infinite; so the last step takes its slope towards time 0,
-as the authors' solver does, and phi then drops the noise that is left there. From time 0 itself
-it is of order 1. K steps of order p thus cost p K calls, less p - 1 where the last time is 0.
+as its order says.
+At the data lambda is infinite; so the last step takes its slope towards time 0 (`Schedule.last`),
+as the authors' solver does, and phi then drops the noise that is left there. From time 0 itself it
+is of order 1. K steps of order p thus cost p K calls, less p - 1 where the last time is 0.
 *fast* instead spends exactly K calls: its steps, of orders 3 ... 3 with 2, 1 or both at the end,
 start at times of its own, uniform in lambda from the first given time to 0.
 
@@ -40,7 +41,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.maths.schedules import NoiseSchedule, Schedule
 from mmd_ddm.maths.times import check_times, log_snr_times
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Walk
@@ -61,8 +62,8 @@ class ContinuousSchedule(NoiseSchedule):
         ValueError: betas that are not linear.
     """
 
-    def __init__(self, discrete: NoiseSchedule) -> None:
-        if not discrete.has_linear_betas:
+    def __init__(self, discrete: Schedule) -> None:
+        if not (isinstance(discrete, NoiseSchedule) and discrete.has_linear_betas):
             raise ValueError("Type-2 times are for linear betas; this model has others")
         super().__init__(discrete.alpha_bar)
         self._b_0, self._b_1 = len(discrete) * discrete.betas[[0, -1]]
@@ -118,7 +119,7 @@ class DPMSolver(SlopeSampler):
             raise ValueError(
                 f"unknown conversion {conversion!r}; choose one of {', '.join(CONVERSIONS)}"
             )
-        self.end = 0.0  # lambda there is finite, and the last that is aimed at
+        self.end = self.schedule.last  # lambda there is finite, and the last that is aimed at
         if conversion == "type-2":
             self.schedule = ContinuousSchedule(self.schedule)
             self.end = (len(self.schedule) - 1) / len(self.schedule)
@@ -156,10 +157,12 @@ class DPMSolverFast(DPMSolver):
         options: of `DPMSolver`, but for the order.
     """
 
+    of_betas = True
+
     def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
         super().__init__(denoiser, times, order=3, **options)
         orders = fast_orders(len(self.times))
         start = max(self.times[0], self.end)
         edges = log_snr_times(self.schedule, start, self.end, len(orders) + 1)
-        self.times = check_times(edges[:-1].tolist(), len(self.schedule))
+        self.times = check_times(edges[:-1].tolist(), self.schedule)
         self.orders = dict(zip(self.times, orders, strict=True))

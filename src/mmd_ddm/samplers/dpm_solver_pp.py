@@ -55,7 +55,7 @@ class DPMSolverPP(Sampler):
 
     def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
         """One step of the highest order that the walk allows."""
-        x_0 = self.x_0(x_t, walk.eps(x_t, t), t)
+        x_0 = self.clamped(walk.predict(x_t, t)[0])
         walk.history = [(t, x_0), *walk.history][: self.order]
         schedule = self.schedule
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.maths.schedules import Schedule
+from mmd_ddm.maths.times import check_times
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.ddim import DDIM
 
@@ -37,7 +38,7 @@ def _etas(rule: str, beta_0: float, x: float, steps: int) -> np.ndarray:
     return beta_0 * (1 + i * x) ** 2
 
 
-def variance_times(schedule: NoiseSchedule, rule: str, steps: int) -> list[float]:
+def variance_times(schedule: Schedule, rule: str, steps: int) -> list[float]:
     """The K fractional times of VAR, noisiest first.
 
     Raises:
@@ -69,6 +70,8 @@ class FastDPMVar(DDIM):
         options: of `DDIM`; ``eta`` is the paper's kappa.
     """
 
+    of_betas = True
+
     def __init__(
         self,
         denoiser: Denoiser,
@@ -78,5 +81,6 @@ class FastDPMVar(DDIM):
         eta: float = 0.0,
         **options: Any,
     ) -> None:
-        chosen = variance_times(denoiser.schedule, variances, len(times))
-        super().__init__(denoiser, chosen, eta=eta, **options)
+        super().__init__(denoiser, times, eta=eta, **options)
+        chosen = variance_times(self.schedule, variances, len(times))
+        self.times = check_times(chosen, self.schedule)

@@ -24,6 +24,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mmd_ddm.maths.schedules import betas_of
 from mmd_ddm.models.genie_head import derivative, head_of, with_slope
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.fingerprint import weights_sha256
@@ -36,13 +37,15 @@ __all__ = ["GENIE", "GENIEHead"]
 class GENIE(SlopeSampler):
     """Second order in one step."""
 
+    of_betas = True
+
     def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
         """The Taylor polynomial's mean over the step."""
         eps = walk.eps(x_t, t)
         if t == self.times[0]:
             return eps
         alpha_t, sigma_t = self.schedule(t)
-        dx, dt = alpha_t * (eps - sigma_t * x_t), 1 / self.schedule.rho_slope(t)
+        dx, dt = alpha_t * (eps - sigma_t * x_t), 1 / betas_of(self.schedule, "GENIE").rho_slope(t)
         half = (self.schedule.rho(s) - self.schedule.rho(t)) / 2
         return eps + half * walk.ask(derivative, self.denoiser, x_t, t, dx, dt)
 
@@ -58,6 +61,8 @@ class GENIEHead(SlopeSampler):
     Raises:
         ValueError: a denoiser without a head.
     """
+
+    of_betas = True
 
     def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
         super().__init__(denoiser, times, **options)

@@ -5,9 +5,9 @@ Every deterministic solver is a table (`mmd_ddm.samplers.table`): the state afte
     x_{j+1} = c_j x_T + sum_{i <= j} w_ji m_i,    m_i = x_0 as predicted at time t_i.
 
 `Trainable` starts as one of them. Its *times* are parted in lambda = log(alpha / sigma): the first
-stays, the others go on from there in shares of the way to the last training time that are a
-softmax, so that they keep their order; the solver's coefficients follow them. Its *coefficients*
-are added to the solver's. With the times alone it is LD3, with both S4S.
+stays, the others go on from there in shares of the way to `Schedule.last` that are a softmax, so
+that they keep their order; the solver's coefficients follow them. Its *coefficients* are added to
+the solver's. With the times alone it is LD3, with both S4S.
 
 Coefficients that keep the *marginals* draw from q(x_t) at every time if x_0 is predicted rightly.
 Then m_i = x_0 throughout, and x_{j+1} = alpha x_0 + sigma eps asks for
@@ -29,6 +29,7 @@ References:
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class Learned(_OfTable):
     def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
         super().__init__(denoiser, times, **options)
         self.table = table_in(denoiser)
-        if self.clip or self.times != check_times(self.table.times, len(self.schedule)):
+        if self.clip or self.times != check_times(self.table.times, self.schedule):
             raise ValueError(
                 f"this sampler was learned for times {[*self.table.times]} without clipping; got "
                 f"{[*self.times]}{', clipped' * self.clip}: name neither steps, times nor spacing"
@@ -121,14 +122,17 @@ class Trainable(_OfTable):
     ) -> None:
         super().__init__(start.denoiser, start.times, recompute=start.recompute)
         table, n = table_of(start), len(start.times)
-        if table is None or len(table.times) != n or start.times[-1] == 0:
+        last = self.schedule.last
+        if table is None or len(table.times) != n or start.times[-1] <= last:
             raise ValueError(
                 f"{type(start).__name__} at times {[*start.times]} has no numbers to train: take "
                 "a deterministic sampler of one network call a step, without clipping (ddim, "
-                "unipc, dpm-solver++-2m, ipndm, deis), and times that end above 0"
+                f"unipc, dpm-solver++-2m, ipndm, deis), and times that end above {last:g}"
             )
         self._solver, self._marginals = solver, marginals
-        clock = np.array([self.schedule.log_snr(t) for t in (*start.times, 0)])
+        clock = np.array([self.schedule.log_snr(t) for t in (*start.times, last)])
+        if clock[0] == -inf:  # no image there; a unit of lambda stands for the way from it
+            clock[0] = clock[1] - 1
         self._start, self._way = clock[0], clock[-1] - clock[0]
         like = next(self.denoiser.network.parameters())
         shares = like.new_tensor(np.log(np.diff(clock) / self._way))

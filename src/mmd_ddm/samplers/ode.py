@@ -8,7 +8,9 @@ so every solver that keeps an eps-estimate constant over a step ends in the same
 which is DDIM's step, DPM-Solver-1 and PNDM's Eq. 11 at once. The families differ only in eps',
 the *slope*: a mean of eps over the step from t to s, of which each has its own estimate.
 
-``clip`` clamps the x_0 inside phi. As in `DDIM`, eps' is not recomputed from it.
+``clip`` clamps the x_0 inside phi. As in `DDIM`, eps' is not recomputed from it. Where nothing of
+the image is in x_t (alpha_t = 0: the first time of a flow, or of zero terminal SNR), rho is
+infinite and x_0 does not follow from eps'; the step from there is DDIM's, with both as predicted.
 
 References:
     Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations", 2021.
@@ -56,11 +58,19 @@ class SlopeSampler(Sampler):
 
     def step(self, x_t: Tensor, t: float, s: float | None, walk: Walk, z: Tensor | None) -> Tensor:
         """Transfer by the family's slope."""
-        return self.phi(x_t, self.slope(x_t, t, s, walk), t, s)
+        if self.schedule(t)[0]:
+            return self.phi(x_t, self.slope(x_t, t, s, walk), t, s)
+        x_0, eps = walk.predict(x_t, t)
+        self.remember(eps, t, walk)
+        alpha_s, sigma_s = self.schedule(s)
+        return alpha_s * self.clamped(x_0) + sigma_s * eps
 
     @abstractmethod
     def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
         """The family's estimate of eps over the step from t to s."""
+
+    def remember(self, eps: Tensor, t: float, walk: Walk) -> None:
+        """Keep what later steps need, if any: of one-step rules, nothing."""
 
     def phi(self, x_t: Tensor, eps: Tensor, t: float, s: float | None) -> Tensor:
         """The transfer from t to s."""
@@ -88,9 +98,13 @@ class MultistepSampler(SlopeSampler):
 
     def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
         """The weighted sum of the newest ``order`` eps."""
-        walk.history = [(t, walk.eps(x_t, t)), *walk.history][: self.order]
+        self.remember(walk.eps(x_t, t), t, walk)
         known, eps = zip(*walk.history, strict=True)
         return combine(self.weights(known, s), eps)
+
+    def remember(self, eps: Tensor, t: float, walk: Walk) -> None:
+        """The newest ``order`` eps, and their times."""
+        walk.history = [(t, eps), *walk.history][: self.order]
 
     @abstractmethod
     def weights(self, known: Sequence[float], s: float | None) -> list[float]:

@@ -8,11 +8,11 @@ With e_0 = eps(x_t, t) and e_1, e_2, e_3 those of the steps before, the slope is
 
 S-PNDM and F-PNDM have the weights of equal steps whatever the times are. iPNDM has those of the
 actual steps (iPNDM-v): the mean over the step, in t, of the polynomial in t through the newest
-eps, with the data at the time -1. On equal times they are the weights above. In t, not in rho, as
-PNDM's steps are equal in t, and as it is nearer to a walk of 100 steps: on the bundled model at 5
-and 10 midpoint times, 0.15 and 0.11 of root mean square off with order 2, against 0.19 and 0.13 in
-rho. With a mean in t for one in rho, all three converge with order 2. The transfer (`ode`) is
-exact.
+eps, with the data at the time -1 of betas, 0 of other processes. On equal times they are the
+weights above. In t, not in rho, as PNDM's steps are equal in t, and as it is nearer to a walk of
+100 steps: on the bundled model at 5 and 10 midpoint times, 0.15 and 0.11 of root mean square off
+with order 2, against 0.19 and 0.13 in rho. With a mean in t for one in rho, all three converge
+with order 2. The transfer (`ode`) is exact.
 
 diffusers' ``PNDMScheduler`` is F-PNDM on its own ``leading`` times, with whole mid-points; it has
 no S-PNDM; its ``IPNDMScheduler`` walks a cosine schedule of its own instead of the model's. Hence
@@ -48,15 +48,16 @@ ADAMS_BASHFORTH = (
 )
 
 
-def step_weights(known: Sequence[float], s: float | None) -> list[float]:
+def step_weights(known: Sequence[float], s: float | None, data: float = -1) -> list[float]:
     """The Adams-Bashforth weights of steps of any length; they sum to 1.
 
     Args:
         known: the times of the eps, the newest (where the step starts) first.
         s: where the step ends; None is the data.
+        data: the time of the data.
     """
     nodes, mass = np.polynomial.legendre.leggauss(2)  # exact for cubics
-    end = -1 if s is None else s
+    end = data if s is None else s
     return lagrange(known, known[0] + (end - known[0]) * (nodes + 1) / 2, mass)
 
 
@@ -67,7 +68,7 @@ class IPNDM(MultistepSampler):
 
     def weights(self, known: Sequence[float], s: float | None) -> list[float]:
         """`step_weights`."""
-        return step_weights(known, s)
+        return step_weights(known, s, self.schedule.data)
 
 
 class _WarmedUp(SlopeSampler):
@@ -80,6 +81,7 @@ class _WarmedUp(SlopeSampler):
         ValueError: fewer times than the start needs.
     """
 
+    of_betas = True
     order: int
 
     def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
@@ -91,10 +93,14 @@ class _WarmedUp(SlopeSampler):
     def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
         """The one-step rule until enough eps are known."""
         eps = walk.eps(x_t, t)
-        walk.history = [eps, *walk.history][: self.order]
+        self.remember(eps, t, walk)
         if len(walk.history) == self.order or s is None:
             return combine(ADAMS_BASHFORTH[len(walk.history) - 1], walk.history)
         return self.start(x_t, eps, t, s, walk)
+
+    def remember(self, eps: Tensor, t: float, walk: Walk) -> None:
+        """The newest ``order`` eps."""
+        walk.history = [eps, *walk.history][: self.order]
 
     @abstractmethod
     def start(self, x_t: Tensor, eps: Tensor, t: float, s: float, walk: Walk) -> Tensor:

@@ -3,7 +3,7 @@ r"""A chain as a table of numbers, for whoever walks it without this package.
 A deterministic solver that does not clip is linear in what the network says. With m_j the
 prediction of x_0 at network call j, every state it asks about, and the image in the end, is
 
-    x_j = c_j x_T + sum_{i < j} w_ji m_i,
+    x_j = c_j x_T + sum_{i < j} w_ji m_i
 
 whatever the solver remembers or corrects on its way. The numbers depend on the times and the
 schedule alone, so they are found by walking the solver itself once, with a network that answers
@@ -56,21 +56,22 @@ def _walk(
 
     Args:
         sampler: of another network.
-        x_T: where it begins.
+        x_T: the state that it begins with.
         answer: x_0 by the number of the call, from 1, and the state.
     """
     times: list[float] = []
     states: list[Tensor] = []
 
     class Network(Denoiser):
+        prediction = "sample"
+
         def forward(self, x_t: Tensor, t: float | Tensor, condition: None = None) -> Tensor:
-            alpha_t, sigma_t = self.schedule(float(t))
             times.append(float(t))
             states.append(x_t)
-            return (x_t - alpha_t * answer(len(states), x_t)) / sigma_t
+            return answer(len(states), x_t)
 
     walker = copy.copy(sampler)  # which shares all but the network
     walker._modules = {"denoiser": Network(nn.Identity(), sampler.schedule, (1, 1, x_T.numel()))}
     with torch.no_grad():
-        states.append(walker(x_T))
+        states.append(walker(x_T / sampler.schedule.start(sampler.times[0])))
     return times, states

@@ -7,8 +7,9 @@ cost K network calls.
 diffusers' ``UniPCMultistepScheduler`` is right and differentiable; its update depends on the noise
 levels sigma_t / alpha_t alone. What it lacks is the choice of times. So for each walk a fresh one
 is built (it keeps the graph of its last walk), its noise levels are set to those of the given
-times, in float64, with 0 for the data, and it is handed one prediction a step: eps, or the clamped
-x_0 where the sampler clips. Its ``bh1`` is not offered: it is not a number at the data.
+times, in float64, with 0 for the data, and it is handed one prediction of x_0 a step. It walks in
+x_t / sqrt(alpha_t^2 + sigma_t^2), where all processes of the same levels are one. Its ``bh1`` is
+not offered: it is not a number at the data.
 
 References:
     Zhao et al., "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion
@@ -16,6 +17,7 @@ References:
 """
 
 from collections.abc import Sequence
+from math import hypot
 from typing import Any
 
 import torch
@@ -25,6 +27,8 @@ from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Sampler, Walk, choose_order
 
 __all__ = ["UniPC"]
+
+_NO_IMAGE = 1e150  # stands for an infinite level, whose square is a number
 
 
 class UniPC(Sampler):
@@ -49,10 +53,10 @@ class UniPC(Sampler):
         """The scheduler's step; where it is, it knows by its own count."""
         if not walk.history:
             walk.history.append(self._scheduler())
-        eps = walk.eps(x_t, t)
-        prediction = self.x_0(x_t, eps, t) if self.clip else eps
-        x_s: Tensor = walk.history[0].step(prediction, t, x_t, return_dict=False)[0]
-        return x_s
+        x_0 = self.clamped(walk.predict(x_t, t)[0])
+        here, there = (hypot(*self.schedule(time)) for time in (t, s))
+        x_s: Tensor = walk.history[0].step(x_0, t, x_t / here, return_dict=False)[0]
+        return x_s * there
 
     def _scheduler(self) -> Any:
         from diffusers import UniPCMultistepScheduler
@@ -60,11 +64,11 @@ class UniPC(Sampler):
         schedule = self.schedule
         scheduler: Any = UniPCMultistepScheduler(
             num_train_timesteps=len(schedule),
-            prediction_type="sample" if self.clip else "epsilon",
+            prediction_type="sample",
             solver_order=self.order,
         )
         scheduler.num_inference_steps = len(self.times)
-        levels = [schedule.rho(t) for t in (*self.times, None)]
+        levels = [min(schedule.rho(t), _NO_IMAGE) for t in (*self.times, None)]
         scheduler.sigmas = torch.tensor(levels, dtype=torch.float64)
         scheduler.timesteps = torch.tensor(self.times, dtype=torch.float64)
         scheduler.set_begin_index(0)

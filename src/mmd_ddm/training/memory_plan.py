@@ -164,8 +164,7 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
     weights = [p for p in denoiser.network.parameters() if p.requires_grad]
 
     def call(m: int) -> Tensor:
-        eps: Tensor = denoiser(x[:m].requires_grad_(), t)
-        return eps
+        return denoiser.eps(x[:m].requires_grad_(), t)
 
     def extract(m: int) -> Tensor:
         images = x[:m].requires_grad_()

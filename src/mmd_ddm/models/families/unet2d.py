@@ -1,11 +1,5 @@
 r"""Pixel-space, unconditional `UNet2DModel`s of diffusers.
 
-Whatever the network was trained to predict, it is seen as eps-prediction. With
-x_t = alpha_t x_0 + sigma_t eps,
-
-    sample:        eps = (x_t - alpha_t x_0) / sigma_t
-    v_prediction:  eps = alpha_t v + sigma_t x_t        (Salimans & Ho, 2022)
-
 Networks with a learned variance (twice the channels) keep their first half: no sampler here uses
 the other, and stock pipelines refuse it. Weights are held in float32; x_t and eps are float32 as
 well, also under autocast.
@@ -21,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.maths.schedules import Schedule
 from mmd_ddm.models.find import read_index, shorten
 from mmd_ddm.models.parts import (
     check_room,
@@ -36,6 +30,7 @@ from mmd_ddm.models.scheduler_config import SchedulerConfig
 
 __all__ = ["PREDICTIONS", "UNet2D", "without_variance"]
 
+_DDIM_BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _LAYERS = 100  # of a block; networks have 1 to 4
 _LATENT = {"vae", "vqvae", "movq"}
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
@@ -48,24 +43,30 @@ class UNet2D(Denoiser):
         network: called as ``network(x_t, t)``, answering with a tensor or an object whose
             ``.sample`` is one.
         schedule: the noise schedule of its training.
-        prediction: one of `PREDICTIONS`.
+        prediction: one of its `predictions`.
         shape: of one image, (c, h, w).
         autocast: as in `Denoiser`.
+
+    Attributes:
+        predictions: those that its kind of network makes.
+        pipelines: the classes of diffusers that draw with one.
     """
+
+    predictions: tuple[str, ...] = PREDICTIONS
+    pipelines: tuple[str, ...] = ("DDPMPipeline", "DDIMPipeline")
 
     def __init__(
         self,
         network: nn.Module,
-        schedule: NoiseSchedule,
+        schedule: Schedule,
         prediction: str = "epsilon",
         *,
         shape: tuple[int, int, int],
         autocast: torch.dtype | None = None,
     ) -> None:
-        if prediction not in PREDICTIONS:
-            raise ValueError(
-                f"unknown prediction type {prediction!r}; choose one of {', '.join(PREDICTIONS)}"
-            )
+        if prediction not in self.predictions:
+            names = ", ".join(self.predictions)
+            raise ValueError(f"unknown prediction type {prediction!r}; choose one of {names}")
         super().__init__(network, schedule, shape, autocast)
         self.prediction = prediction
 
@@ -158,23 +159,51 @@ class UNet2D(Denoiser):
             )
         return denoiser
 
+    def stock_scheduler(self, config: Mapping[str, Any], chain: Mapping[str, Any] | None) -> Any:
+        """See `Denoiser`: DDIM steps by T // K whatever its list says, from any lesser offset."""
+        from diffusers import DDIMScheduler
+
+        if chain is None:
+            return DDIMScheduler.from_config(dict(config))
+        betas = config.get("beta_schedule", "linear")
+        if chain["sampler"] != "ddim" or chain["eta"] != 0 or betas not in _DDIM_BETAS:
+            return None
+        times = list(chain["times"])
+        stride, offset = len(self.schedule) // len(times), times[-1]
+        if not (offset < stride and float(offset).is_integer()):
+            return None
+        if times != [offset + i * stride for i in reversed(range(len(times)))]:
+            return None
+        return DDIMScheduler.from_config(
+            dict(config),
+            clip_sample=chain["clip"],
+            clip_sample_range=1.0,
+            timestep_spacing="leading",
+            steps_offset=int(offset),
+            set_alpha_to_one=True,
+            thresholding=False,
+        )
+
+    def pipeline(self, scheduler: Any) -> Any:
+        """See `Denoiser`; `DDIMPipeline` would make its own scheduler of any other."""
+        from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline
+
+        made = DDIMPipeline if isinstance(scheduler, DDIMScheduler) else DDPMPipeline
+        return made(self.network, scheduler)
+
     def forward(
         self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
     ) -> Float[Tensor, "n c h w"]:
-        """Predict eps; see `Denoiser.forward`."""
-        if isinstance(t, Tensor):
-            times = t.to(x_t.device).expand(len(x_t))
+        """See `Denoiser.forward`."""
+        told = self.schedule.network_time(t)
+        if isinstance(told, Tensor):
+            times = told.to(x_t.device).expand(len(x_t))
         else:  # filled in on the device: a copy would wait for it
-            times = torch.full((len(x_t),), t, device=x_t.device)
+            times = torch.full((len(x_t),), told, device=x_t.device)
         with self.precision():
             output = self.network(x_t, times)
-        output = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)
-        if self.prediction == "epsilon":
-            return output
-        alpha_t, sigma_t = self.coefficients(times.to(x_t.dtype))
-        if self.prediction == "sample":
-            return (x_t - alpha_t * output) / sigma_t
-        return alpha_t * output + sigma_t * x_t
+        answer: Tensor = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)
+        return answer
 
 
 def without_variance(network: Any) -> Any:

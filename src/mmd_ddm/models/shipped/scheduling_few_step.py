@@ -1,9 +1,10 @@
 """A diffusers scheduler that visits exactly the times it was saved with.
 
 DDIM (Song et al., 2020, Eq. 12, eta = 0) on any decreasing list of times, which no stock
-scheduler can hold; or any other deterministic solver, as a table of what each of its states is
-made of. A model that was finetuned for several numbers of steps has a list of times for each. This
-file is copied into exported folders and depends on diffusers alone:
+scheduler can hold, of any process x_t = alpha_t x_0 + sigma_t eps; or any other deterministic
+solver, as a table of what each of its states is made of. A model that was finetuned for several
+numbers of steps has a list of times for each. This file is copied into exported folders and
+depends on diffusers alone:
 
     pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
     images = pipe(num_inference_steps=len(times)).images
@@ -35,13 +36,15 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
     Args:
         times: of the network calls, in their order, noisiest first.
         alpha_bars: abar at those times.
-        prediction_type: epsilon, sample or v_prediction.
+        levels: alpha and sigma at those times, of other processes than betas.
+        told: the network at those times, where it is not the times.
+        prediction_type: epsilon, sample, v_prediction, flow_prediction, edm or edm_v.
         sampler: what the model was finetuned with; any but ``ddim`` needs a table.
         steps: of the sampler, each of one network call or more; by default one.
         table: a row a call, of what the next state is made of: its share of the first state, then
             of the prediction of x_0 in this and each earlier call.
-        budgets: ``times``, ``alpha_bars``, ``table`` and ``steps`` of every number of steps, if
-            there are several, instead of those above.
+        budgets: ``times``, ``alpha_bars``, ``levels``, ``told``, ``table`` and ``steps`` of every
+            number of steps, if there are several, instead of those above.
         table_weights: hash of the weights that the table was learned with, if it was.
         clip_sample: clamp predictions of x_0 to [-1, 1]; DDIM alone.
         num_train_timesteps: T of the training.
@@ -50,6 +53,10 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         beta_schedule: likewise.
         trained_betas: likewise.
         rescale_betas_zero_snr: likewise.
+        init_noise_sigma: what standard normal noise is multiplied by.
+        sigma_data: deviation of the data, of EDM.
+        sigma_min: the level at which x_0 is the sample itself, of consistency models.
+        process: config of the base's scheduler, if it has no betas.
     """
 
     order = 1
@@ -72,15 +79,29 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         beta_schedule: str = "linear",
         trained_betas: list[float] | None = None,
         rescale_betas_zero_snr: bool = False,
+        levels: list[list[float]] | None = None,
+        told: list[float] | None = None,
+        init_noise_sigma: float = 1.0,
+        sigma_data: float = 0.5,
+        sigma_min: float = 0.0,
+        process: dict[str, Any] | None = None,
     ) -> None:
-        self.init_noise_sigma = 1.0
-        one = {"times": times or [], "alpha_bars": alpha_bars, "table": table, "steps": steps}
+        self.init_noise_sigma = init_noise_sigma
+        one = {
+            "times": times or [], "alpha_bars": alpha_bars, "levels": levels, "told": told,
+            "table": table, "steps": steps,
+        }  # fmt: skip
         self.chains = {
             chain.get("steps") or len(chain["times"]): chain for chain in budgets or [one]
         }
         self.chain = max(self.chains.items())[1]
-        self.timesteps = torch.tensor(self.chain["times"])
+        self.timesteps = torch.tensor(self.told)
         self.known: list[torch.Tensor] = []
+
+    @property
+    def told(self) -> list[float]:
+        """What the network is told at each call."""
+        return self.chain.get("told") or self.chain["times"]
 
     def set_timesteps(
         self, num_inference_steps: int, device: str | torch.device | None = None
@@ -104,14 +125,53 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
                 f"num_inference_steps={known.replace(', ', ' or ')} (got {num_inference_steps})"
             )
         self.chain = chain
-        self.timesteps = torch.tensor(self.chain["times"], device=device)
+        self.timesteps = torch.tensor(self.told, device=device)
         self.known = []
 
     def scale_model_input(
-        self, sample: torch.Tensor, timestep: float | None = None
+        self, sample: torch.Tensor, timestep: float | torch.Tensor
     ) -> torch.Tensor:
-        """Nothing to scale."""
-        return sample
+        """EDM's c_in, of networks that are preconditioned so."""
+        if not self.config.prediction_type.startswith("edm"):
+            return sample
+        _, sigma = self._level(self._call(timestep))
+        return sample / (sigma**2 + self.config.sigma_data**2) ** 0.5
+
+    def _call(self, timestep: float | torch.Tensor) -> int:
+        """The number of the call; those of a table are in order, and may repeat a time."""
+        if self.chain.get("table") is not None:
+            return max(len(self.known) - 1, 0)
+        return int(np.abs(np.asarray(self.told, dtype=np.float64) - float(timestep)).argmin())
+
+    def _level(self, i: int) -> tuple[float, float]:
+        """Alpha and sigma at a call; after the last, of the data."""
+        if i == len(self.told):
+            return 1.0, 0.0
+        if self.chain.get("levels"):
+            alpha, sigma = self.chain["levels"][i]
+            return alpha, sigma
+        abar = self.chain["alpha_bars"][i]
+        return abar**0.5, (1 - abar) ** 0.5
+
+    def _pair(
+        self, x: torch.Tensor, said: torch.Tensor, alpha: float, sigma: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """x_0 and eps."""
+        kind, data = self.config.prediction_type, self.config.sigma_data
+        if kind == "epsilon":
+            return (x - sigma * said) / alpha, said
+        if kind == "v_prediction":
+            return alpha * x - sigma * said, alpha * said + sigma * x
+        if kind == "flow_prediction":
+            whole = alpha + sigma
+            return (x - sigma * said) / whole, (x + alpha * said) / whole
+        x_0 = said
+        if kind.startswith("edm"):
+            above = sigma - self.config.sigma_min
+            out = above * data / (sigma**2 + data**2) ** 0.5
+            skip = data**2 / (above**2 + data**2)
+            x_0 = skip * x + (-out if kind == "edm_v" else out) * said
+        return x_0, (x - alpha * x_0) / sigma
 
     def step(
         self,
@@ -122,26 +182,17 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         return_dict: bool = True,
     ) -> FewStepOutput | tuple[torch.Tensor]:
         """From the sample at this time to the sample at the next."""
-        times, table = np.asarray(self.chain["times"], dtype=np.float64), self.chain.get("table")
-        if table is None:
-            i = int(np.abs(times - float(timestep)).argmin())
-        else:  # whose calls are in order, and may repeat a time
+        table = self.chain.get("table")
+        if table is not None:
             self.known = self.known or [sample]
-            i = len(self.known) - 1
-        abars = self.chain["alpha_bars"]
-        abar_t = abars[i]
-        abar_s = abars[i + 1] if i + 1 < len(times) else 1.0
-        alpha_t, sigma_t = abar_t**0.5, (1 - abar_t) ** 0.5
-        eps = model_output[:, : sample.shape[1]]
-        if self.config.prediction_type == "sample":
-            eps = (sample - alpha_t * eps) / sigma_t
-        elif self.config.prediction_type == "v_prediction":
-            eps = alpha_t * eps + sigma_t * sample
-        x_0 = (sample - sigma_t * eps) / alpha_t
+        i = self._call(timestep)
+        said = model_output[:, : sample.shape[1]]
+        x_0, eps = self._pair(sample, said, *self._level(i))
         if self.config.clip_sample:
             x_0 = x_0.clamp(-1, 1)
         if table is None:
-            x_s = abar_s**0.5 * x_0 + (1 - abar_s) ** 0.5 * eps
+            alpha_s, sigma_s = self._level(i + 1)
+            x_s = alpha_s * x_0 + sigma_s * eps
         else:
             self.known.append(x_0)
             x_s = sum(w * x for w, x in zip(table[i], self.known, strict=True))

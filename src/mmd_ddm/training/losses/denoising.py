@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mmd_ddm.maths.schedules import betas_of
 from mmd_ddm.models.protocol import Denoiser
 
 __all__ = ["denoising_loss", "mirrored_half"]
@@ -27,7 +28,8 @@ def denoising_loss(
     """
     t = torch.randint(len(denoiser.schedule), (len(x_0),), generator=draw, device=x_0.device)
     eps = torch.randn(x_0.shape, generator=draw, device=x_0.device)
-    abar = denoiser.schedule.alpha_bar.to(x_0.device)[t][:, None, None, None].to(x_0.dtype)
+    schedule = betas_of(denoiser.schedule, "the denoising loss")
+    abar = schedule.alpha_bar.to(x_0.device)[t][:, None, None, None].to(x_0.dtype)
     alpha_t, sigma_t = abar.sqrt(), (1 - abar).sqrt()
     targets = {"epsilon": eps, "sample": x_0, "v_prediction": alpha_t * eps - sigma_t * x_0}
     with denoiser.precision():

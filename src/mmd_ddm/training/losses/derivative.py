@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmd_ddm.maths.schedules import betas_of
 from mmd_ddm.models.genie_head import GenieHead, derivative, with_features
 from mmd_ddm.models.protocol import Denoiser
 
@@ -35,7 +36,8 @@ def distillation_loss(
     times = t.to(x_0.dtype)
     alpha_t, sigma_t = denoiser.coefficients(times)
     x_t = alpha_t * x_0 + sigma_t * z
-    dt = times.new_tensor([1 / denoiser.schedule.rho_slope(now) for now in t.tolist()])
+    schedule = betas_of(denoiser.schedule, "a GENIE head")
+    dt = times.new_tensor([1 / schedule.rho_slope(now) for now in t.tolist()])
     with torch.no_grad():
         eps, features = with_features(denoiser, x_t, t)
         exact = derivative(denoiser, x_t, times, alpha_t * (eps - sigma_t * x_t), dt)
