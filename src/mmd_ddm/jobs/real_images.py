@@ -1,7 +1,7 @@
 """The real images that models are judged by: none of them was matched, or selected by."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -69,7 +69,7 @@ def leave_out_seen(images: ImageSet, runs: _Runs, shape: _Shape, progress: Progr
         ValueError: none are left.
     """
     seen, unknown = _seen(images, runs, shape)
-    fresh = without(images.pixels, *seen)
+    fresh = without(images, *seen)
     dropped = len(images) - len(fresh)
     if dropped == len(images):
         raise ValueError(
@@ -82,7 +82,7 @@ def leave_out_seen(images: ImageSet, runs: _Runs, shape: _Shape, progress: Progr
             f"{dropped:,} of the {len(images):,} images of {images.source} were matched or "
             "selected by: left out"
         )
-        images = replace(images, pixels=fresh)
+        images = fresh
     if unknown:
         protocol["seen_unknown"] = "; ".join(unknown)
         progress.say(
