@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 __all__ = [
-    "ChainConfig", "FinetuneConfig", "HeadConfig", "NetworkConfig", "ObjectiveConfig",
-    "PretrainConfig", "ReadConfig", "SelectConfig", "check_seed",
+    "ChainConfig", "ConditionConfig", "FinetuneConfig", "HeadConfig", "NetworkConfig",
+    "ObjectiveConfig", "PretrainConfig", "ReadConfig", "SelectConfig", "check_seed",
 ]  # fmt: skip
 
 _WEIGHTS = ("all", "no-convolutions", "lora", "")
@@ -91,6 +91,28 @@ class SelectConfig:
 
 
 @dataclass(frozen=True)
+class ConditionConfig:
+    """How classes are matched, of a class-conditional model."""
+
+    match: str = "joint"  # images with their class; class: each class alone; ignore: no classes
+    mix: float = 0.25  # of the per-class term in the joint MMD: 0 sees no classes, 1 is class
+    each: int = 4  # images of a class in a batch, as long as there are classes for all
+    null_label: int = -1  # the label that means none, for guidance; -1 is what the model says
+
+    def __post_init__(self) -> None:
+        if self.match not in ("joint", "class", "ignore"):
+            raise ValueError(f"condition.match is joint, class or ignore; got {self.match!r}")
+        _at_least(self, "condition.", mix=0, each=2, null_label=-1)
+        if self.mix > 1:
+            raise ValueError(f"condition.mix must be at most 1; got {self.mix:g}")
+
+    @property
+    def class_share(self) -> float | None:
+        """Of the per-class term in the loss; None where classes are not seen."""
+        return {"joint": self.mix, "class": 1.0, "ignore": None}[self.match]
+
+
+@dataclass(frozen=True)
 class FinetuneConfig(ReadConfig):
     """`mmd-ddm finetune`; the defaults are the paper's."""
 
@@ -121,6 +143,7 @@ class FinetuneConfig(ReadConfig):
     seed: int = 0  # of everything random
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
     recipe: str = "paper"  # of what is not set: paper; or auto, what did best at that many steps
+    condition: ConditionConfig = field(default_factory=ConditionConfig)  # of a model with classes
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,10 +223,13 @@ class PretrainConfig(ReadConfig):
     keep: int = 1  # checkpoints that are kept, the newest included
     seed: int = 0  # of everything random
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
+    labels: bool = False  # make it class-conditional: class folders, or labels beside the images
+    label_dropout: float = 0.1  # chance that an image is shown without its class, for guidance
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, iterations=1, batch_size=1, image_size=0, warmup=0, minutes=0)
+        _at_least(self, label_dropout=0)
         _check_training(self)
 
 

@@ -101,6 +101,13 @@ class ImageSet:
         digest.update(self.pixels.contiguous().numpy().data)
         return digest.hexdigest()
 
+    def hashes(self, name: str) -> dict[str, str]:
+        """Of the pixels, and of the labels if there are any, for the record of a run."""
+        found = {f"{name}_sha256": self.sha256}
+        if self.labels is not None:
+            found[f"{name}_labels_sha256"] = key_of(self.labels.tolist())
+        return found
+
 
 @dataclass(frozen=True)
 class Split:
@@ -122,12 +129,12 @@ class Split:
     @property
     def hashes(self) -> dict[str, str]:
         """Of the pixels of every part, and of its labels, for the record of a run."""
-        named = {"data": self.matched, "heldout": self.heldout, "selection": self.selection}
-        parts = {name: images for name, images in named.items() if images}
-        return {f"{name}_sha256": images.sha256 for name, images in parts.items()} | {
-            f"{name}_labels_sha256": key_of(images.labels.tolist())
+        parts = {"data": self.matched, "heldout": self.heldout, "selection": self.selection}
+        return {
+            key: value
             for name, images in parts.items()
-            if images.labels is not None
+            if images
+            for key, value in images.hashes(name).items()
         }
 
 

@@ -7,7 +7,7 @@ projections are remembered, so that the differences of two rows can be paired.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mmd_ddm.data.images import ImageSet
+from mmd_ddm.evaluation.metrics.by_class import accuracies, class_kid
 from mmd_ddm.evaluation.metrics.kid import kid_projections
 from mmd_ddm.evaluation.metrics.registry import METRICS, Real
 from mmd_ddm.features.bank import cached_features
@@ -66,6 +67,10 @@ class Space:
         if "kid" in self.metrics:
             kid = self.kid(images)
             found |= {"kid": kid.value, "kid_se": kid.se}
+        if self.sees_classes_of(images):
+            kid = self.class_kid(images)
+            found |= {"class_kid": kid.value, "class_kid_se": kid.se}
+            found |= {key: self.by_class(images)[key] for key in ("accuracy", "accuracy_se")}
         return found
 
     def kid(self, images: ImageSet, name: str = "generated") -> Projections:
@@ -87,6 +92,42 @@ class Space:
         parts = {part: torch.from_numpy(values) for part, values in kept.items()}
         return Projections({name: parts["generated"], "real": parts["real"]})
 
+    def sees_classes_of(self, images: ImageSet) -> bool:
+        """Whether these and the real images have classes, and KID is asked for."""
+        labelled = images.labels is not None and self.real.labels is not None
+        return labelled and "kid" in self.metrics
+
+    def class_kid(self, images: ImageSet, name: str = "generated") -> Projections:
+        """Class KID, as `kid` gives KID.
+
+        Raises:
+            ValueError: no class has two images in both sets.
+        """
+
+        def compute() -> dict[str, np.ndarray]:
+            found, _ = class_kid(*self._with_classes(images))
+            return {part: values.cpu().numpy() for part, values in found.parts.items()}
+
+        key = key_of("classes", *self._about, images.sha256, *_labels(images, self.real))
+        kept = remembered_arrays("projections", key, compute)
+        parts = {part: torch.from_numpy(values) for part, values in kept.items()}
+        return Projections({name: parts["generated"], "real": parts["real"]})
+
+    def by_class(self, images: ImageSet) -> dict[str, Any]:
+        """What `accuracies` says of these images.
+
+        Raises:
+            ValueError: no class has two images in both sets.
+        """
+
+        def compute() -> dict[str, Any]:
+            x, of_x, y, of_y = self._with_classes(images)
+            _, kids = class_kid(x, of_x, y, of_y)
+            return accuracies(self._real.classifier(x), of_x, kids)
+
+        key = key_of("by class", *self._about, images.sha256, *_labels(images, self.real))
+        return remembered("scores", key, compute)
+
     def floor(self) -> Scores:
         """Every metric between two sets of real images."""
         if self.other is not None:
@@ -98,7 +139,12 @@ class Space:
             features = self._real.features
             return metric(features[order[half:]], Real(features[order[:half]], self.phi))
 
-        return self._remembered(between_halves, "halves", self.metrics)
+        found = self._remembered(between_halves, "halves", self.metrics)
+        if self.sees_classes_of(self.real):
+            parts = self.real.take(order[:half]), self.real.take(order[half:])
+            classes = replace(self, real=parts[0]).scores(parts[1])
+            found |= {key: value for key, value in classes.items() if key not in found}
+        return found
 
     def describe(self) -> dict[str, Any]:
         """For ``results.json``: the role, the weights, the floor."""
@@ -123,6 +169,12 @@ class Space:
             )
         return features, real.features
 
+    def _with_classes(self, images: ImageSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features and classes of both, on the device of metrics."""
+        x, y = self._compared(images)
+        of_x, of_y = (torch.tensor(labels).to(x.device) for labels in _labels(images, self.real))
+        return x, of_x, y, of_y
+
     @property
     def _about(self) -> list[str]:
         """All that decides a comparison, but for the images that are compared."""
@@ -130,7 +182,7 @@ class Space:
 
     @cached_property
     def _real(self) -> Real:
-        return Real(self._features(self.real), self.phi)
+        return Real(self._features(self.real), self.phi, self.real.labels)
 
     def _features(self, images: ImageSet) -> Tensor:
         features = cached_features(images, self.phi, device=self.device)
@@ -152,6 +204,10 @@ class Space:
             else:
                 found |= score()
         return found
+
+
+def _labels(*sets: ImageSet) -> list[list[int]]:
+    return [[] if images.labels is None else images.labels.tolist() for images in sets]
 
 
 def metric_device(device: torch.device) -> torch.device:

@@ -98,7 +98,9 @@ def compare(
     entries, left_out = plan_entries(base, tuned, names, spacings, steps, times)
     notes = [*base.denoiser.notes, *left_out]
     origin_of = origins([base, *tuned])
-    real = choose_real(data, origin_of, base.denoiser.shape, read or ReadConfig(), progress)
+    real = choose_real(
+        data, origin_of, base.denoiser.shape, read or ReadConfig(), progress, [base, *tuned]
+    )
     data, spaces = real.images, _spaces(base, origin_of, real, features)
     settings = {
         "model": base.name, "data": data.source, "samples": n, "precision": precision,

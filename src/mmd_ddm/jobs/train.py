@@ -20,6 +20,7 @@ from mmd_ddm.jobs.build import (
     build_data,
     build_device,
     build_sampler,
+    check_classes,
     load_model,
     resolve_chain,
     resolve_chains,
@@ -126,7 +127,9 @@ def prepare(
     began_with = denoiser.sha256
     adapter = adapt(denoiser.network, config.trained_weights, config.lora_rank, config.seed)
     check_space(out, disk_bytes(denoiser.network, config.keep))
-    data = data or build_data(config, denoiser.shape)
+    data = data or build_data(config, denoiser.shape, labels=bool(denoiser.classes))
+    parts = [part for part in (data.matched, data.heldout, data.selection) if part]
+    check_classes([model], *parts)
     say_read(progress, data.matched, data.heldout)
     phis = {name: make_features(name, denoiser.shape[0]).to(device) for name in roles}
     check_distinct(phis, roles)
@@ -144,7 +147,8 @@ def prepare(
     }
     check_folder(out, "finetune", settings, inputs)
     optimised = {name: phis[name] for name in config.objective.features}
-    objectives = build_objectives(config.objective, optimised, data.matched, device, progress)
+    mix = config.condition.class_share if denoiser.classes else None
+    objectives = build_objectives(config.objective, optimised, data.matched, device, progress, mix)
     longest = build_sampler((budgets or (chain,))[-1], denoiser)
     choice = fit(config, longest, [*optimised.values()], out, progress)
     with RunLog(out, "finetune", settings, inputs) as log:
@@ -219,7 +223,10 @@ def _train(job: Job, sampler: Sampler, budgets: Sequence[Sampler]) -> int:
 
         planned = replace(config, micro_batch=job.choice.micro_batch)
         checkpoint = job.out / "checkpoint.pt"
-        return finetune(planned, sampler, job.objectives, checkpoint, on_event, watch, budgets)
+        labels = job.data.matched.labels if sampler.denoiser.classes else None
+        return finetune(
+            planned, sampler, job.objectives, checkpoint, on_event, watch, budgets, labels
+        )
 
 
 def longer_chains(config: FinetuneConfig, model: Model) -> list[ChainConfig]:

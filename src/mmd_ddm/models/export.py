@@ -110,6 +110,9 @@ def make_pipeline(
     else:
         walks = budgets or [(chain, table)]
         pipeline = denoiser.pipeline(_few_step_scheduler(denoiser, base, chain, walks))
+    if denoiser.classes:
+        about = {"names": list(denoiser.classes), "null": denoiser.null_label}
+        pipeline.scheduler.register_to_config(_mmd_ddm_classes=about)
     if chain is not None:
         if stock is not None and not _walks(pipeline.scheduler, denoiser, chain):
             raise ValueError(

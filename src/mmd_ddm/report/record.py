@@ -12,7 +12,7 @@ from mmd_ddm.report.tables import Table
 __all__ = ["as_table", "commands", "environment", "flatten", "loading_code", "ships_code"]
 
 # Pipelines that take a batch size; others are asked for nothing but the steps.
-_UNCONDITIONAL = ("DDIMPipeline", "DDPMPipeline")
+_UNCONDITIONAL, _CLASSES = ("DDIMPipeline", "DDPMPipeline"), "ConsistencyModelPipeline"
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -97,7 +97,9 @@ def loading_code(run: Run, source: str = "") -> str | None:
     arguments = [repr(source or (run.folder / "model").as_posix())]
     if ships_code(run.index):
         arguments.append("trust_remote_code=True")
-    draw = ["batch_size=16"] if run.index.get("_class_name") in _UNCONDITIONAL else []
+    kind = run.index.get("_class_name")
+    draw = ["batch_size=16"] if kind in (*_UNCONDITIONAL, _CLASSES) else []
+    draw += ["class_labels=[3] * 16"] * (kind == _CLASSES)
     draw += [f"num_inference_steps={row['steps']}"] if row.get("steps") else []
     last = f"images = pipeline({', '.join(draw)}).images"
     if others := [str(k) for k in budgets_in(run.results) if k != row.get("steps")]:

@@ -1,0 +1,113 @@
+r"""Whether images are of the classes that they were drawn under, in any feature space.
+
+*Class KID* is the mean over classes of the unbiased KID between the generated and the real images
+of a class: it is not below the KID of all images together, and sees what cancels over classes.
+
+*Accuracy* is the share of images in whose features a classifier finds the class they were drawn
+under. The classifier is linear, fitted to the real images by ridge regression,
+
+    min_W ||Z W - Y||^2 + 0.1 m ||W||^2,   Z the features standardised, Y the classes one-hot,
+
+and is worth what it finds on real images that it was not fitted to, which stands beside it: above
+that, images are prototypes of their class rather than members of it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from mmd_ddm.evaluation.metrics.kid import kid_projections
+from mmd_ddm.maths.projections import Projections
+
+__all__ = ["ABOUT", "accuracies", "class_kid", "linear_classifier"]
+
+ABOUT = {
+    "class_kid": "mean over classes of the KID within a class",
+    "accuracy": "of a linear classifier (ridge regression) fitted to the real images' features",
+}
+_RIDGE = 0.1
+
+
+def class_kid(
+    x: Float[Tensor, "n d"],
+    of_x: Int64[Tensor, " n"],
+    y: Float[Tensor, "m d"],
+    of_y: Int64[Tensor, " m"],
+) -> tuple[Projections, dict[int, Projections]]:
+    """Class KID, and the KID of every class, as what each vector adds to it.
+
+    Args:
+        x: generated features.
+        of_x: their classes.
+        y: real features.
+        of_y: their classes; those of which either set has fewer than two vectors do not count.
+
+    Raises:
+        ValueError: no class has two vectors in both sets.
+    """
+    counts = [torch.bincount(labels, minlength=int(of_y.max()) + 1) for labels in (of_x, of_y)]
+    both = torch.minimum(*(count[: int(of_y.max()) + 1] for count in counts)) >= 2
+    classes: list[int] = both.nonzero()[:, 0].tolist()
+    if not classes:
+        raise ValueError("no class has two images in both sets: draw more")
+    found = {c: kid_projections(x[of_x == c], y[of_y == c]) for c in classes}
+    parts = {}
+    for name, labels in (("generated", of_x), ("real", of_y)):
+        parts[name] = torch.zeros(len(labels), dtype=torch.float64, device=x.device)
+        for c, one in found.items():
+            own = one.parts[name]
+            parts[name][labels == c] = own * (len(labels) / (len(classes) * len(own)))
+    return Projections(parts), found
+
+
+def linear_classifier(
+    y: Float[Tensor, "m d"], of_y: Int64[Tensor, " m"]
+) -> Callable[[Float[Tensor, "n d"]], Int64[Tensor, " n"]]:
+    """A classifier of features, fitted to these in float64.
+
+    Args:
+        y: features.
+        of_y: their classes.
+    """
+    mean, std = y.double().mean(0), y.double().std(0).clamp_min(1e-6)
+
+    def standard(rows: Tensor) -> Tensor:
+        return (rows.double() - mean) / std
+
+    z, targets = standard(y), torch.nn.functional.one_hot(of_y).double()
+    centre = targets.mean(0)
+    gram = z.T @ z
+    gram.diagonal().add_(_RIDGE * len(z))
+    weights = torch.linalg.solve(gram, z.T @ (targets - centre))
+    return lambda rows: (standard(rows) @ weights + centre).argmax(1)
+
+
+def accuracies(
+    found: Int64[Tensor, " n"], labels: Int64[Tensor, " n"], kids: dict[int, Projections]
+) -> dict[str, Any]:
+    """Accuracy with its standard error, and a row of the numbers of every class.
+
+    Args:
+        found: the classes that a classifier told.
+        labels: those that the images were drawn under.
+        kids: of every class that has one.
+    """
+    right = found == labels
+    share = float(right.double().mean())
+    each = []
+    for c in labels.unique().tolist():
+        kid = kids.get(c)
+        scores = {} if kid is None else {"kid": kid.value, "kid_se": kid.se}
+        own = right[labels == c]
+        each.append(
+            {"class": c, "images": len(own), "accuracy": float(own.double().mean()), **scores}
+        )
+    return {
+        "accuracy": share,
+        "accuracy_se": math.sqrt(share * (1 - share) / len(labels)),
+        "each": each,
+    }
