@@ -42,12 +42,14 @@ class ChainConfig:
     order: int = 0  # of ipndm, deis, unipc; 0 is as published, and at most 2 below 8 steps
     clip: bool | None = None  # clamp every x_0 to [-1, 1]; by default as diffusers does
     backward: str = "all"  # steps whose network calls get a gradient: all, last-N or random-N
+    guidance: float = 1.0  # classifier-free, of a model with classes: two calls a step; 1 is none
 
     def __post_init__(self) -> None:
         if not re.fullmatch("all|(last|random)-[1-9][0-9]*", self.backward):
             raise ValueError(
                 f"chain.backward is all, last-N or random-N, N steps; got {self.backward!r}"
             )
+        _at_least(self, "chain.", guidance=0)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class ConditionConfig:
     match: str = "joint"  # images with their class; class: each class alone; ignore: no classes
     mix: float = 0.25  # of the per-class term in the joint MMD: 0 sees no classes, 1 is class
     each: int = 4  # images of a class in a batch, as long as there are classes for all
+    bake_guidance: bool = False  # train one call a step, which needs no chain.guidance afterwards
     null_label: int = -1  # the label that means none, for guidance; -1 is what the model says
 
     def __post_init__(self) -> None:
@@ -150,6 +153,11 @@ class FinetuneConfig(ReadConfig):
         _at_least(self, batch_size=2, judge_samples=2)  # Eq. 7 needs 2 of a kind
         _at_least(self, iterations=0, micro_batch=0, lora_rank=1, sampler_lr=0)
         _check_training(self)
+        if self.chain.guidance != 1 and self.trained_numbers:
+            raise ValueError(
+                f"trained = {self.trained} makes numbers of one call a step, not of guidance; "
+                "train weights alone, or set chain.guidance = 1"
+            )
         if self.recipe not in ("paper", "auto"):
             raise ValueError(f"recipe is paper or auto; got {self.recipe!r}")
         if self.trained not in _TRAINED:
@@ -172,6 +180,11 @@ class FinetuneConfig(ReadConfig):
     def _in_full(self, space: str) -> str:
         own = re.match("denoiser(?=@|$)", space)
         return f"denoiser:{self.model}{space[own.end() :]}" if own else space
+
+    @property
+    def trained_guidance(self) -> float:
+        """That of the chain that comes out."""
+        return 1.0 if self.condition.bake_guidance else self.chain.guidance
 
     @property
     def trained_weights(self) -> str:

@@ -12,7 +12,7 @@ __all__ = ["sample"]
 
 
 @reading_options
-@chain_options("steps sampler spacing times eta order clip")
+@chain_options("steps sampler spacing times eta order clip guidance")
 def sample(
     given: dict[str, Any],
     read: ReadConfig,

@@ -120,6 +120,7 @@ def measure(
         "eta": chain.eta,
         **({"order": sampler.order} if hasattr(sampler, "order") else {}),
         "clip": chain.clip,
+        **({"guidance": chain.guidance} if sampler.denoiser.classes else {}),
         "steps": len(chain.times),
         "nfe": sampler.nfe,
         "images_per_second": round(images_per_second, 2),

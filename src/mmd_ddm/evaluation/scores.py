@@ -55,7 +55,7 @@ METRICS = (
 # Of a row: how far it lies above another one, with the error of the difference; see `paired`.
 ABOVE, ABOVE_BEST, ABOVE_FEWER = "above_finetuned", "above_best", "above_fewer_steps"
 _SCALE = {"kid": 1000.0, "class_kid": 1000.0}
-_PROTOCOL = ("sampler", "spacing", "eta")
+_PROTOCOL = ("sampler", "spacing", "eta", "guidance")
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def row_label(
     if row.get("name") == "images":  # from a folder: no steps are known
         return str(row.get("model"))
     extras = [
-        f"{key} {row.get(key)}" if key == "eta" else str(row.get(key))
+        f"{key} {row.get(key)}" if key in ("eta", "guidance") else str(row.get(key))
         for key in _differences(row, like)
     ]
     label = ", ".join([str(row.get("name", "?")), f"{row.get('steps', '?')} steps", *extras])

@@ -33,6 +33,7 @@ __all__ = [
     "check_channels",
     "check_classes",
     "load_model",
+    "name_null_label",
     "precision_dtype",
     "resolve_chain",
     "resolve_chains",
@@ -200,11 +201,12 @@ def resolve_chains(
     Raises:
         ValueError: whatever `resolve_chain` refuses.
     """
+    own = replace(config.chain, guidance=config.trained_guidance)
     if not config.budgets:
-        return resolve_chain(config.chain, denoiser), ()
+        return resolve_chain(own, denoiser), ()
     found = {}
     for steps in config.budgets:
-        chain = replace(config.chain, steps=steps)
+        chain = replace(own, steps=steps)
         times = resolve_chain(chain, denoiser, truncated=True).times
         try:
             check_start(times, denoiser.schedule)
@@ -219,7 +221,7 @@ def build_sampler(
 ) -> Sampler:
     """The chain as a sampler of this denoiser; ``truncated`` is that of `resolve_chain`."""
     resolved = resolve_chain(chain, denoiser, truncated=truncated)
-    return make_sampler(
+    sampler = make_sampler(
         resolved.sampler,
         denoiser,
         resolved.times,
@@ -228,6 +230,10 @@ def build_sampler(
         clip=bool(resolved.clip),
         recompute=recompute,
     )
+    if resolved.guidance != 1:
+        denoiser.no_class(1)  # or say that it has none
+        sampler.guidance = resolved.guidance
+    return sampler
 
 
 def build_data(
@@ -247,6 +253,26 @@ def build_data(
     if config.heldout:
         heldout = load_images(config.heldout, shape, config, labels=labels)
     return split_images(images, heldout, seed=config.seed, select=config.select.every > 0)
+
+
+def name_null_label(denoiser: Denoiser, label: int) -> None:
+    """Tell a class-conditional model which of its labels means no class.
+
+    Args:
+        denoiser: changed in place.
+        label: that one; -1 is what the model says.
+
+    Raises:
+        ValueError: a label that the model does not have.
+    """
+    if label < 0 or label == denoiser.null_label:
+        return
+    known = len(denoiser.classes)
+    if label >= known:
+        raise ValueError(f"condition.null_label is {label}; the model has labels 0 to {known - 1}")
+    denoiser.null_label = label
+    if label == known - 1:
+        denoiser.classes = denoiser.classes[:-1]
 
 
 def check_classes(models: Sequence[Model], *sets: ImageSet) -> None:

@@ -93,7 +93,8 @@ def compare_to_base(
         higher = _above(one, after[max(fewer)]) if fewer else {}
         rows.append({**one.row, **({ABOVE_FEWER: higher} if len(after) > 1 else {})})
     carrier = [*judges, *optimised][0]
-    found = [equal_quality_steps(base, one, carrier, among=len(after)) for one in finetuned]
+    alike = [one for one in base if one.row.get("guidance") == finetuned[0].row.get("guidance")]
+    found = [equal_quality_steps(alike, one, carrier, among=len(after)) for one in finetuned]
     # Of equals, and of none, the first.
     return {"rows": rows, "speedup": max(found, key=_times_fewer)}
 

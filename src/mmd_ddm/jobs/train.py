@@ -22,6 +22,7 @@ from mmd_ddm.jobs.build import (
     build_sampler,
     check_classes,
     load_model,
+    name_null_label,
     resolve_chain,
     resolve_chains,
     say_notes,
@@ -118,6 +119,7 @@ def prepare(
     device = build_device(config.device)
     model = model or load_model(config.model, device, config.precision)
     denoiser = model.denoiser
+    name_null_label(denoiser, config.condition.null_label)
     say_notes(denoiser, progress)
     denoiser.use_fast_layout()  # before the base is timed, as the finetuned model will be
     chain, budgets = resolve_chains(config, denoiser)
@@ -149,7 +151,9 @@ def prepare(
     optimised = {name: phis[name] for name in config.objective.features}
     mix = config.condition.class_share if denoiser.classes else None
     objectives = build_objectives(config.objective, optimised, data.matched, device, progress, mix)
-    longest = build_sampler((budgets or (chain,))[-1], denoiser)
+    longest = build_sampler(
+        replace((budgets or (chain,))[-1], guidance=config.chain.guidance), denoiser
+    )
     choice = fit(config, longest, [*optimised.values()], out, progress)
     with RunLog(out, "finetune", settings, inputs) as log:
         note_longer(log, config.iterations, progress, cosine=config.cosine)
@@ -230,10 +234,19 @@ def _train(job: Job, sampler: Sampler, budgets: Sequence[Sampler]) -> int:
 
 
 def longer_chains(config: FinetuneConfig, model: Model) -> list[ChainConfig]:
-    """The base's chain at other numbers of steps: the same sampler, the same spacing."""
+    """The base's chain at other numbers of steps: the same sampler, the same spacing.
+
+    With guidance, also those of as many network calls: without it in twice the steps or, where it
+    is baked, with it in half of them and in as many.
+    """
     own = config.budgets or (len(config.chain.times) or config.chain.steps,)
+    others = [(k, config.trained_guidance) for k in config.compare_steps if k not in own]
+    if config.chain.guidance != 1 and config.condition.bake_guidance:
+        guided = {half for k in own for half in (max(k // 2, 1), k)}
+        others += [(k, config.chain.guidance) for k in sorted(guided)]
+    elif config.chain.guidance != 1:
+        others += [(2 * k, 1.0) for k in own]
     return [
-        resolve_chain(replace(config.chain, steps=steps, times=()), model.denoiser)
-        for steps in config.compare_steps
-        if steps not in own
+        resolve_chain(replace(config.chain, steps=k, times=(), guidance=guidance), model.denoiser)
+        for k, guidance in others
     ]

@@ -38,7 +38,7 @@ from mmd_ddm.training.objective import Objective
 from mmd_ddm.training.state import TrainingState
 from mmd_ddm.training.vanished import vanished_words
 
-__all__ = ["drawn_labels", "drawn_steps", "finetune", "trained_steps"]
+__all__ = ["drawn_labels", "drawn_steps", "finetune", "guidance_at", "trained_steps"]
 
 
 def finetune(
@@ -99,10 +99,11 @@ def finetune(
         sampler = chain_at(step)
         x_T, noise, condition = _draw(config, sampler, labels, step)
         sampler.trained_steps = trained_steps(config, len(sampler.times), step)
-        rows = _reference_rows(config, len(objectives[0].bank), step)
+        sampler.guidance = guidance_at(config, step)
         return mmd_step(
             sampler, objectives, x_T, noise, condition,
-            rows=rows, micro_batch=micro_batch, clamp=clamp,
+            rows=_reference_rows(config, len(objectives[0].bank), step),
+            micro_batch=micro_batch, clamp=clamp,
         )  # fmt: skip
 
     def shrink() -> str:
@@ -241,6 +242,14 @@ def _draw(
         found = drawn_labels(config.condition, labels, config.batch_size, config.seed, step)
         condition = Condition.of_labels(found).to(denoiser.device)
     return z[0], z[1:] if sampler.stochastic else None, condition
+
+
+def guidance_at(config: FinetuneConfig, step: int) -> float:
+    """That of this iteration: constant or, where it is baked, down to 1 over the first third."""
+    if not config.condition.bake_guidance:
+        return config.chain.guidance
+    left = max(0.0, 1 - 3 * step / max(config.iterations, 1))
+    return 1 + left * (config.chain.guidance - 1)
 
 
 def drawn_labels(

@@ -53,6 +53,7 @@ class Selection:
         samplers = budgets or [sampler]
         self._n, self._seed = max(config.select.samples // len(samplers), 2), config.seed
         self._samplers, self._phi = samplers, phi
+        self._guidance = config.trained_guidance
         self._reference: Condition | None = None
         if sampler.denoiser.classes and reals.labels is not None:
             self._reference = Condition.of_labels(reals.labels)
@@ -80,6 +81,7 @@ class Selection:
         return max(ratios, key=lambda ratio: ratio.value)
 
     def _kid(self, sampler: Sampler) -> Projections:
+        sampler.guidance = self._guidance  # a warm-up may have another
         pixels, _ = draw(
             sampler, self._n, seed=self._seed, purpose=SELECT, reference=self._reference
         )
