@@ -26,9 +26,9 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def as_table(entries: Iterable[Mapping[str, Any]], skip: str) -> Table:
-    """A column for every key met but ``skip``, and a line of text per entry."""
-    flat = [flatten({k: _fold(v) for k, v in entry.items() if k != skip}) for entry in entries]
+def as_table(entries: Iterable[Mapping[str, Any]], *skip: str) -> Table:
+    """A column for every key met but those of ``skip``, and a line of text per entry."""
+    flat = [flatten({k: _fold(v) for k, v in entry.items() if k not in skip}) for entry in entries]
     header = list({key: None for entry in flat for key in entry})
     lines = [[entry.get(key, "") for key in header] for entry in flat]
     return Table(header, {"": lines}, words=len(header))
