@@ -109,6 +109,7 @@ def test_a_run_is_judged_by_its_classes(place):
     assert "class KID x1000" in results_table(record).groups
     by_class = classes_table(record)
     assert [line[0] for line in by_class.lines] == list("01234")
+    assert (place / "run" / "classes.png").is_file()
     assert "<h3>By class</h3>" in (place / "run" / "report.html").read_text()
     assert all(check.verdict == "holds" for check in verify("run"))
     assert json.loads((place / "run" / "run.json").read_text())["inputs"]["data_labels_sha256"]

@@ -219,4 +219,5 @@ def _warm_up(entries: Sequence[Entry], batch_size: int) -> None:
     for denoiser in dict.fromkeys(entry.sampler.denoiser for entry in entries):
         if denoiser.device.type == "cuda":
             x_t = torch.zeros((batch_size or 512, *denoiser.shape), device=denoiser.device)
-            denoiser(x_t, denoiser.schedule.bounds[1])
+            conditions = denoiser.conditions(range(len(x_t)))
+            denoiser(x_t, denoiser.schedule.bounds[1], conditions)

@@ -24,7 +24,7 @@ from mmd_ddm.jobs.recipe import complete, words
 from mmd_ddm.jobs.results import FinetuneResult
 from mmd_ddm.jobs.train import Job, longer_chains, prepare, train_and_export
 from mmd_ddm.report import write_card, write_report
-from mmd_ddm.report.sheets import grid, pairs, save_png
+from mmd_ddm.report.sheets import grid, pairs, save_png, save_sheet, sheet
 from mmd_ddm.runs.files import write_json
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.launch import is_first
@@ -35,6 +35,7 @@ from mmd_ddm.training.keep_best import selection_record
 __all__ = ["finetune", "run"]
 
 _PAIRS, _REAL, _SHEET_COLUMNS = 24, 16, 8
+_CLASSES, _OF_CLASS = 20, 8  # that are shown, and pairs of each
 
 
 def finetune(
@@ -180,5 +181,17 @@ def _write(job: Job, results: dict[str, Any], base: ImageSet, finetuned: ImageSe
     save_png(pairs(before, after, real), out / "pairs.png", scale=2)
     for name, pixels in (("before", before), ("after", after)):
         save_png(grid(pixels, _SHEET_COLUMNS), out / f"{name}.png", scale=2)
+    if base.labels is not None:
+        save_sheet(sheet(_by_class(base, finetuned, job.data.heldout), 2), out / "classes.png")
     write_card(out)
     write_report([out], out / "report.html")
+
+
+def _by_class(*sets: ImageSet) -> list[tuple[str, list[tuple[str, Any]]]]:
+    """A band a class: base above, finetuned below, real images beside."""
+    bands = []
+    for label, name in enumerate(sets[-1].classes[:_CLASSES]):
+        own = [images.pixels[images.labels == label][:_OF_CLASS].numpy() for images in sets]
+        if all(map(len, own)):
+            bands.append((name, [("", pairs(*own, columns=_OF_CLASS))]))
+    return bands

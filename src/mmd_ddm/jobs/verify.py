@@ -14,7 +14,14 @@ from mmd_ddm.evaluation.measure import Measured
 from mmd_ddm.evaluation.scores import ABOVE, ABOVE_FEWER, row_label, without_errors
 from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.evaluation.verdict import verdict
-from mmd_ddm.jobs.build import Model, build_data, build_device, load_model, resolve_chains
+from mmd_ddm.jobs.build import (
+    Model,
+    build_data,
+    build_device,
+    load_model,
+    name_null_label,
+    resolve_chains,
+)
 from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces, other_budgets
 from mmd_ddm.jobs.origin import Origin, recorded_place
 from mmd_ddm.jobs.pretrain import base_images
@@ -133,6 +140,7 @@ class _Finetuned:
 
     def _load(self, name: str) -> Model:
         model = load_model(name, self.device, self.config.precision)
+        name_null_label(model.denoiser, self.config.condition.null_label)
         model.denoiser.use_fast_layout()  # as in the run: layouts round differently
         return model
 
