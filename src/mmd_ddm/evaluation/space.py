@@ -7,7 +7,7 @@ projections are remembered, so that the differences of two rows can be paired.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mmd_ddm.data.images import ImageSet
-from mmd_ddm.evaluation.metrics.by_class import accuracies, class_kid
+from mmd_ddm.evaluation.metrics.by_class import class_kid, class_scores, linear_classifier
 from mmd_ddm.evaluation.metrics.kid import kid_projections
 from mmd_ddm.evaluation.metrics.registry import METRICS, Real
 from mmd_ddm.features.bank import cached_features
@@ -68,9 +68,7 @@ class Space:
             kid = self.kid(images)
             found |= {"kid": kid.value, "kid_se": kid.se}
         if self.sees_classes_of(images):
-            kid = self.class_kid(images)
-            found |= {"class_kid": kid.value, "class_kid_se": kid.se}
-            found |= {key: self.by_class(images)[key] for key in ("accuracy", "accuracy_se")}
+            found |= _numbers(self.by_class(images))
         return found
 
     def kid(self, images: ImageSet, name: str = "generated") -> Projections:
@@ -114,16 +112,14 @@ class Space:
         return Projections({name: parts["generated"], "real": parts["real"]})
 
     def by_class(self, images: ImageSet) -> dict[str, Any]:
-        """What `accuracies` says of these images.
+        """The `class_scores` of these images.
 
         Raises:
             ValueError: no class has two images in both sets.
         """
 
         def compute() -> dict[str, Any]:
-            x, of_x, y, of_y = self._with_classes(images)
-            _, kids = class_kid(x, of_x, y, of_y)
-            return accuracies(self._real.classifier(x), of_x, kids)
+            return class_scores(*self._with_classes(images), self._real.classifier)
 
         key = key_of("by class", *self._about, images.sha256, *_labels(images, self.real))
         return remembered("scores", key, compute)
@@ -140,11 +136,17 @@ class Space:
             return metric(features[order[half:]], Real(features[order[:half]], self.phi))
 
         found = self._remembered(between_halves, "halves", self.metrics)
-        if self.sees_classes_of(self.real):
-            parts = self.real.take(order[:half]), self.real.take(order[half:])
-            classes = replace(self, real=parts[0]).scores(parts[1])
-            found |= {key: value for key, value in classes.items() if key not in found}
-        return found
+        if not self.sees_classes_of(self.real):
+            return found
+
+        def between_classes() -> dict[str, Any]:
+            features, labels, *_ = self._with_classes(self.real)
+            y, of_y = features[order[:half]], labels[order[:half]]
+            x, of_x = features[order[half:]], labels[order[half:]]
+            return class_scores(x, of_x, y, of_y, linear_classifier(y, of_y))
+
+        key = key_of("by class", *self._about, "halves", *_labels(self.real))
+        return found | _numbers(remembered("scores", key, between_classes))
 
     def describe(self) -> dict[str, Any]:
         """For ``results.json``: the role, the weights, the floor."""
@@ -204,6 +206,11 @@ class Space:
             else:
                 found |= score()
         return found
+
+
+def _numbers(by_class: dict[str, Any]) -> Scores:
+    """Without those of every class."""
+    return {key: value for key, value in by_class.items() if key != "each"}
 
 
 def _labels(*sets: ImageSet) -> list[list[int]]:

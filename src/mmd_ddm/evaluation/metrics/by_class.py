@@ -23,7 +23,7 @@ from torch import Tensor
 from mmd_ddm.evaluation.metrics.kid import kid_projections
 from mmd_ddm.maths.projections import Projections
 
-__all__ = ["ABOUT", "accuracies", "class_kid", "linear_classifier"]
+__all__ = ["ABOUT", "accuracies", "class_kid", "class_scores", "linear_classifier"]
 
 ABOUT = {
     "class_kid": "mean over classes of the KID within a class",
@@ -62,6 +62,30 @@ def class_kid(
             own = one.parts[name]
             parts[name][labels == c] = own * (len(labels) / (len(classes) * len(own)))
     return Projections(parts), found
+
+
+def class_scores(
+    x: Float[Tensor, "n d"],
+    of_x: Int64[Tensor, " n"],
+    y: Float[Tensor, "m d"],
+    of_y: Int64[Tensor, " m"],
+    classifier: Callable[[Tensor], Tensor],
+) -> dict[str, Any]:
+    """Class KID and accuracy with their errors, and ``each``, the numbers of every class.
+
+    Args:
+        x: generated features.
+        of_x: their classes.
+        y: real features.
+        of_y: their classes.
+        classifier: of features.
+
+    Raises:
+        ValueError: whatever `class_kid` refuses.
+    """
+    kid, kids = class_kid(x, of_x, y, of_y)
+    told = accuracies(classifier(x), of_x, kids)
+    return {"class_kid": kid.value, "class_kid_se": kid.se, **told}
 
 
 def linear_classifier(
