@@ -143,6 +143,13 @@ def test_classes_are_drawn_in_groups_named_by_seed_and_step():
     assert sorted(every.bincount()[[1, 2, 5, 7]].tolist()) == [4, 4, 5, 5]
 
 
+def test_a_batch_of_one_class_is_refused_where_two_are_needed():
+    with pytest.raises(ValueError, match=r"batch_size = 7 holds one class .* set batch_size to 8"):
+        drawn_labels(ConditionConfig(), LABELS, 7, 0, 0)
+    assert len(drawn_labels(ConditionConfig(match="class"), LABELS, 7, 0, 0).unique()) == 1
+    assert len(drawn_labels(ConditionConfig(), LABELS * 0, 7, 0, 0)) == 7
+
+
 def test_where_classes_are_not_matched_they_are_those_of_the_images():
     labels = torch.tensor([0] * 30 + [1] * 10)
     drawn = drawn_labels(ConditionConfig(match="ignore"), labels, 4000, 0, 0)

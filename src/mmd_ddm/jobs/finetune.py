@@ -157,6 +157,8 @@ def _announce(job: Job) -> None:
         f"{job.device}; {len(data.matched):,} images to match, {len(data.selection or ()):,} to "
         f"select by, {len(data.heldout):,} held out"
     )
+    if classes := job.model.denoiser.classes:
+        job.progress.say(f"{len(classes)} classes, condition.match = {job.config.condition.match}")
     job.progress.say(words(job.config))
     if data.dropped:
         job.progress.say(f"{data.dropped:,} more were among the images to match: left out")

@@ -41,7 +41,7 @@ from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.runs.trackers import check_trackers, tracked
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.settings import to_mapping
-from mmd_ddm.training.finetune import finetune
+from mmd_ddm.training.finetune import drawn_labels, finetune
 from mmd_ddm.training.keep_best import Selection, kept_words, selected_by, standing
 from mmd_ddm.training.memory_plan import Choice
 from mmd_ddm.training.objective import Objective, build_objectives
@@ -132,6 +132,8 @@ def prepare(
     data = data or build_data(config, denoiser.shape, labels=bool(denoiser.classes))
     parts = [part for part in (data.matched, data.heldout, data.selection) if part]
     check_classes([model], *parts)
+    if data.matched.labels is not None:  # or say now that a batch is too small
+        drawn_labels(config.condition, data.matched.labels, config.batch_size, config.seed, 0)
     say_read(progress, data.matched, data.heldout)
     phis = {name: make_features(name, denoiser.shape[0]).to(device) for name in roles}
     check_distinct(phis, roles)

@@ -266,12 +266,20 @@ def drawn_labels(
         n: images of the batch.
         seed: of the run.
         step: the iteration.
+
+    Raises:
+        ValueError: a batch too small for two classes, where their pairs count.
     """
     draw = generator(seed, 0, step, "classes")
     if config.match == "ignore":
         return labels[torch.randint(len(labels), (n,), generator=draw)]
-    classes = labels.unique()
-    some = classes[torch.randperm(len(classes), generator=draw)[: max(n // config.each, 1)]]
+    classes, most = labels.unique(), max(n // config.each, 1)
+    if config.match == "joint" and most == 1 < len(classes):
+        raise ValueError(
+            f"batch_size = {n} holds one class of condition.each = {config.each} images, and the "
+            f"joint MMD is of two at least: set batch_size to {2 * config.each}, or more"
+        )
+    some = classes[torch.randperm(len(classes), generator=draw)[:most]]
     return some[torch.arange(n) % len(some)]
 
 
