@@ -70,12 +70,9 @@ def compare_to_base(
         [space.name for space in spaces if space.role == role]
         for role in ("optimised", "held-out")
     )
+    by_class = bool(finetuned[0].class_kid)
     floors = {
-        space.name: (
-            space.class_kid(space.other, "other")
-            if space.sees_classes_of(space.other)
-            else space.kid(space.other, "other")
-        )
+        space.name: (space.class_kid if by_class else space.kid)(space.other, "other")
         for space in spaces
         if space.other is not None
     }

@@ -132,8 +132,9 @@ def prepare(
     data = data or build_data(config, denoiser.shape, labels=bool(denoiser.classes))
     parts = [part for part in (data.matched, data.heldout, data.selection) if part]
     check_classes([model], *parts)
-    if data.matched.labels is not None:  # or say now that a batch is too small
-        drawn_labels(config.condition, data.matched.labels, config.batch_size, config.seed, 0)
+    labels = data.matched.labels if denoiser.classes else None
+    if labels is not None:  # or say now that a batch is too small
+        drawn_labels(config.condition, labels, config.batch_size, config.seed, 0)
     say_read(progress, data.matched, data.heldout)
     phis = {name: make_features(name, denoiser.shape[0]).to(device) for name in roles}
     check_distinct(phis, roles)
