@@ -116,14 +116,14 @@ def test_a_run_is_judged_by_its_classes(place):
 
 
 def test_guidance_is_two_calls_a_step_and_no_stock_call_draws_it(place):
-    result = finetune(2, {"steps": 2, "guidance": 2.0})
+    result = finetune(3, {"steps": 3, "guidance": 2.0})
     rows = {(row["name"], row["steps"], row["guidance"]): row["nfe"] for row in result.rows}
     assert rows == {
-        ("base", 2, 2.0): 4, ("base", 4, 2.0): 8, ("base", 4, 1.0): 4, ("finetuned", 2, 2.0): 4,
+        ("base", 3, 2.0): 6, ("base", 4, 2.0): 8, ("base", 6, 1.0): 6, ("finetuned", 3, 2.0): 6,
     }  # fmt: skip
     assert load_model("run").chain.guidance == 2
     with pytest.raises(ValueError, match="guided ddim, which this scheduler cannot repeat"):
-        drawn_by_diffusers("run/model", [1], 2, trust_remote_code=True)
+        drawn_by_diffusers("run/model", [1], 3, trust_remote_code=True)
 
 
 def test_baked_guidance_is_one_call_and_compared_at_equal_calls(place):
@@ -139,7 +139,7 @@ def test_baked_guidance_is_one_call_and_compared_at_equal_calls(place):
 
 @pytest.mark.parametrize("match", ["class", "ignore"])
 def test_other_ways_to_match(place, match):
-    assert finetune(2, condition={"match": match}).rows
+    assert finetune(3, condition={"match": match}).rows
 
 
 def test_a_base_is_trained_with_labels_and_one_that_means_none(place):
@@ -151,18 +151,18 @@ def test_a_base_is_trained_with_labels_and_one_that_means_none(place):
     model = load_model("own").denoiser
     assert (model.classes, model.null_label) == (tuple("01234"), 5)
     assert model.network.config.num_class_embeds == 6
-    found = mmd.evaluate("own", "digits.npz", {"steps": 2}, features=["pixels"], n=16)
+    found = mmd.evaluate("own", "digits.npz", {"steps": 3}, features=["pixels"], n=16)
     assert "accuracy" in found.rows[0]["spaces"]["pixels"]
-    done = mmd_ddm(place, "sample", "own", "--label", "3,1", "-n", 4, "--steps", 2, "--out", "d")
+    done = mmd_ddm(place, "sample", "own", "--label", "3,1", "-n", 4, "--steps", 3, "--out", "d")
     assert done.code == 0, done
     assert len(pictures(place / "d")) == 4
 
 
 def test_what_cannot_be_is_one_line(place):
     for words, said in (
-        (("finetune", "base", "--data", "plain.npz", "--steps", 2), "plain.npz holds no labels"),
+        (("finetune", "base", "--data", "plain.npz", "--steps", 3), "plain.npz holds no labels"),
         (
-            ("finetune", "base", "--data", "ten.npz", "--steps", 2),
+            ("finetune", "base", "--data", "ten.npz", "--steps", 3),
             "ten.npz has class 9 (9), and base has 5 classes, 0 to 4",
         ),
         (("sample", "base", "--label", "7"), "base has no class 7: its 5 classes are 0 to 4"),
@@ -186,10 +186,10 @@ def test_a_label_that_means_none_can_be_named(place):
     del content["_mmd_ddm_classes"]
     scheduler.write_text(json.dumps(content))
     assert load_model("base").denoiser.classes == tuple("0123456")
-    chain = {"steps": 2, "guidance": 2.0}
+    chain = {"steps": 3, "guidance": 2.0}
     with pytest.raises(ValueError, match=r"condition\.null_label"):
-        finetune(2, chain)
-    finetune(2, chain, condition={"null_label": 6})
+        finetune(3, chain)
+    finetune(3, chain, condition={"null_label": 6})
     found = load_model("run").denoiser
     assert (found.classes, found.null_label) == (tuple("012345"), 6)
 

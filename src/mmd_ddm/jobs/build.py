@@ -37,6 +37,7 @@ __all__ = [
     "precision_dtype",
     "resolve_chain",
     "resolve_chains",
+    "resolve_or_trailing",
     "say_notes",
 ]
 
@@ -206,14 +207,18 @@ def resolve_chains(
         return resolve_chain(own, denoiser), ()
     found = {}
     for steps in config.budgets:
-        chain = replace(own, steps=steps)
-        times = resolve_chain(chain, denoiser, truncated=True).times
-        try:
-            check_start(times, denoiser.schedule)
-        except ValueError:
-            chain = replace(chain, spacing="trailing")
-        found[steps] = resolve_chain(chain, denoiser)
+        found[steps] = resolve_or_trailing(replace(own, steps=steps), denoiser)
     return found[config.chain.steps], tuple(found.values())
+
+
+def resolve_or_trailing(chain: ChainConfig, denoiser: Denoiser) -> ChainConfig:
+    """`resolve_chain`, of ``trailing`` times where its spacing would begin too far from noise."""
+    times = resolve_chain(chain, denoiser, truncated=True).times
+    try:
+        check_start(times, denoiser.schedule)
+    except ValueError:
+        chain = replace(chain, spacing="trailing")
+    return resolve_chain(chain, denoiser)
 
 
 def build_sampler(

@@ -25,6 +25,7 @@ from mmd_ddm.jobs.build import (
     name_null_label,
     resolve_chain,
     resolve_chains,
+    resolve_or_trailing,
     say_notes,
 )
 from mmd_ddm.jobs.learned import chain_tables, learned_chain, trainable_sampler
@@ -243,13 +244,18 @@ def longer_chains(config: FinetuneConfig, model: Model) -> list[ChainConfig]:
     is baked, with it in half of them and in as many.
     """
     own = config.budgets or (len(config.chain.times) or config.chain.steps,)
-    others = [(k, config.trained_guidance) for k in config.compare_steps if k not in own]
+    longer = [(k, config.trained_guidance) for k in config.compare_steps if k not in own]
+    others = list[tuple[int, float]]()
     if config.chain.guidance != 1 and config.condition.bake_guidance:
         guided = {half for k in own for half in (max(k // 2, 1), k)}
-        others += [(k, config.chain.guidance) for k in sorted(guided)]
+        others = [(k, config.chain.guidance) for k in sorted(guided)]
     elif config.chain.guidance != 1:
-        others += [(2 * k, 1.0) for k in own]
+        others = [(2 * k, 1.0) for k in own]
+    named = replace(config.chain, times=())
     return [
-        resolve_chain(replace(config.chain, steps=k, times=(), guidance=guidance), model.denoiser)
-        for k, guidance in others
+        *(resolve_chain(replace(named, steps=k, guidance=w), model.denoiser) for k, w in longer),
+        *(
+            resolve_or_trailing(replace(named, steps=k, guidance=w), model.denoiser)
+            for k, w in others
+        ),
     ]
