@@ -2,12 +2,23 @@
 
 import pytest
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from mmd_ddm.data.images import ImageSet
 from mmd_ddm.evaluation.metrics.by_class import accuracies, class_kid, linear_classifier
 from mmd_ddm.evaluation.metrics.kid import kid
 from mmd_ddm.evaluation.space import Space
 from mmd_ddm.features.pixels import Pixels
+
+
+class Fixed:
+    """A covariance that is known already."""
+
+    def __init__(self, covariance):
+        self.covariance_ = covariance
+
+    def fit(self, x):
+        return self
 
 
 def blobs(counts, seed, shift=0.0):
@@ -67,6 +78,21 @@ def test_a_classifier_knows_classes_that_are_apart_and_is_told_wrong_labels():
     assert [row["images"] for row in found["each"]] == [15, 35, 10]
     assert [row["accuracy"] for row in found["each"]] == pytest.approx([1.0, 20 / 35, 1.0])
     assert all(row["kid_se"] > 0 for row in found["each"])
+
+
+def test_the_classifier_is_that_of_scikit_learn():
+    """Of one class between two others, too, which a regression would not find."""
+    labels = torch.arange(90) % 3
+    draw = torch.Generator().manual_seed(3)
+    y = labels[:, None] * torch.tensor([1.0, 0.5]) + 0.6 * torch.randn((90, 2), generator=draw)
+    told = linear_classifier(y[:60], labels[:60])(y[60:])
+    z = (y - y[:60].mean(0)) / y[:60].std(0)
+    own = z[:60] - torch.stack([z[:60][labels[:60] == c].mean(0) for c in range(3)])[labels[:60]]
+    covariance = own.T @ own / 60 + 0.1 * torch.eye(2)
+    theirs = LinearDiscriminantAnalysis("lsqr", covariance_estimator=Fixed(covariance.numpy()))
+    expected = theirs.fit(z[:60].numpy(), labels[:60].numpy()).predict(z[60:].numpy())
+    assert told.tolist() == expected.tolist()
+    assert len({*told.tolist()}) == 3
 
 
 def pictures(seed, n=60, labelled=True):
