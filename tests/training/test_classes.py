@@ -11,6 +11,7 @@ from mmd_ddm.maths.joint_mmd import LabelKernel, joint_constant, joint_mmd2
 from mmd_ddm.maths.kernels import Polynomial
 from mmd_ddm.maths.mmd import mmd2
 from mmd_ddm.maths.pixels import clamp_straight_through
+from mmd_ddm.maths.random import generator
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.samplers.registry import make_sampler
@@ -157,20 +158,23 @@ def test_where_classes_are_not_matched_they_are_those_of_the_images():
 
 
 @pytest.mark.parametrize("match", ["joint", "class", "ignore"])
-def test_finetuning_lowers_the_loss_of_its_kind(classes, match, tmp_path):
+def test_finetuning_draws_noise_and_classes_by_seed_and_step(classes, match, tmp_path):
     config = FinetuneConfig(
-        iterations=12, batch_size=8, micro_batch=5, lr=1e-2, ema_decay=0,
+        iterations=3, batch_size=8, micro_batch=5, lr=0, ema_decay=0,
         condition=ConditionConfig(match=match),
     )  # fmt: skip
-    losses = []
-    sampler = make_sampler("ddim", classes, TIMES)
-    of = objective(config.condition.class_share)
+    labels, losses = torch.arange(12) % 3, []
+    sampler, of = make_sampler("ddim", classes, TIMES), objective(config.condition.class_share)
     finetune(
         config, sampler, [of], tmp_path / "state.pt",
-        lambda **event: losses.append(event["loss"]), labels=torch.arange(12) % 3,
+        lambda **event: losses.append(event["loss"]), labels=labels,
     )  # fmt: skip
-    assert len(losses) == 12
-    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+    expected = []
+    for step in range(3):
+        z = torch.randn((8, 1, 8, 8), generator=generator(0, 0, step, "finetune"))
+        condition = Condition.of_labels(drawn_labels(config.condition, labels, 8, 0, step))
+        expected.append(float(mmd_step(sampler, [of], z, None, condition)))
+    assert losses == pytest.approx(expected, rel=1e-4)
 
 
 def test_guidance_that_is_baked_falls_to_one_over_a_third():
