@@ -188,8 +188,8 @@ def load_images(
     images = ImageSet(pixels, name, tuple(notes.skipped), notes.lines(name, len(pixels)))
     if found is None:
         return images
-    told = f"{len(found.classes):,} classes of {name}: {listed(found.classes, 10)}"
-    return replace(images, told=(*images.told, told), labels=found.numbers, classes=found.classes)
+    said = f"{len(found.classes):,} classes of {name}: {listed(found.classes, 10)}"
+    return replace(images, told=(*images.told, said), labels=found.numbers, classes=found.classes)
 
 
 def say_read(progress: Progress, *sources: ImageSet) -> None:

@@ -163,7 +163,7 @@ def drawn(
     key = key_of(sampler.fingerprint, sampler.denoiser.device.type, n, seed, *under)
     kept = remembered_arrays("samples", key, compute)
     sampler.nfe = int(kept["nfe"])
-    of = reference and reference.of_seeds(image_seeds(seed, JUDGE, n)).labels
+    of = None if reference is None else reference.of_seeds(image_seeds(seed, JUDGE, n)).labels
     images = ImageSet(torch.from_numpy(kept["pixels"]), f"the images of {entry.model}", labels=of)
     return images, float(kept["images_per_second"])
 

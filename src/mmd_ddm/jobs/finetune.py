@@ -195,5 +195,6 @@ def _by_class(*sets: ImageSet) -> list[tuple[str, list[tuple[str, Any]]]]:
     for label, name in enumerate(sets[-1].classes[:_CLASSES]):
         own = [images.pixels[images.labels == label][:_OF_CLASS].numpy() for images in sets]
         if all(map(len, own)):
-            bands.append((name, [("", pairs(*own, columns=_OF_CLASS))]))
+            base, finetuned, real = own
+            bands.append((name, [("", pairs(base, finetuned, real, _OF_CLASS))]))
     return bands

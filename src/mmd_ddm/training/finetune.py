@@ -280,7 +280,8 @@ def drawn_labels(
             f"joint MMD is of two at least: set batch_size to {2 * config.each}, or more"
         )
     some = classes[torch.randperm(len(classes), generator=draw)[:most]]
-    return some[torch.arange(n) % len(some)]
+    found: Tensor = some[torch.arange(n) % len(some)]
+    return found
 
 
 def _reference_rows(config: FinetuneConfig, size: int, step: int) -> Tensor | None:
