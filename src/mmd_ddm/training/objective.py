@@ -11,9 +11,9 @@ from mmd_ddm.config import ObjectiveConfig
 from mmd_ddm.data.images import ImageSet
 from mmd_ddm.features.bank import cached_features
 from mmd_ddm.features.base import FeatureExtractor
-from mmd_ddm.maths.joint_mmd import LabelKernel, joint_constant, joint_mmd2
+from mmd_ddm.maths.joint_mmd import LabelKernel, joint_constant
 from mmd_ddm.maths.kernels import Kernel, make_kernel
-from mmd_ddm.maths.mmd import landmark_weights, mmd2, within
+from mmd_ddm.maths.mmd import landmark_weights, within
 from mmd_ddm.maths.random import generator
 from mmd_ddm.runs.progress import Progress
 
@@ -117,33 +117,6 @@ class Objective:
         """What the kernel sees of these images."""
         vectors: Tensor = self.phi(images)
         return (vectors - self.mean) / self.std
-
-    def mmd2(
-        self,
-        vectors: Float[Tensor, "n d"],
-        labels: Int64[Tensor, " n"] | None = None,
-        rows: Tensor | None = None,
-    ) -> Float[Tensor, ""]:
-        """The unbiased squared MMD between these vectors and the data's: Eq. 7, or the joint one.
-
-        Args:
-            vectors: of generated images, as `features` gives them.
-            labels: their classes, which are seen where classes are matched.
-            rows: of the bank, to compare with these alone; None is all.
-
-        Raises:
-            ValueError: classes that cannot be matched; see `joint_mmd2`.
-        """
-        bank = self.bank if rows is None else self.bank[rows]
-        if self.label_kernel is None or self.labels is None or labels is None:
-            return mmd2(
-                vectors, bank, self.kernel, constant=self.constant, weights=self.bank_weights
-            )
-        of_bank = self.labels if rows is None else self.labels[rows]
-        return joint_mmd2(
-            vectors, labels, bank, of_bank, self.kernel, self.label_kernel,
-            constant=self.constant,
-        )  # fmt: skip
 
 
 def build_objectives(

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmd_ddm.maths.joint_mmd import joint_mmd2
+from mmd_ddm.maths.mmd import mmd2
 from mmd_ddm.maths.pixels import clamp_straight_through
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.runs import ranks
@@ -76,8 +78,19 @@ def mmd_step(
 
     loss = x_T.new_zeros(())
     for objective, phi_x in zip(objectives, ranks.gather_all(features, of), strict=True):
-        loss = loss + objective.weight * objective.mmd2(phi_x, labels, rows)
+        loss = loss + objective.weight * _mmd2(objective, phi_x, labels, rows)
     return loss
+
+
+def _mmd2(
+    objective: Objective, phi_x: Tensor, labels: Tensor | None, rows: Tensor | None
+) -> Tensor:
+    """Of images, or of images and their classes where these are matched."""
+    o, bank = objective, objective.bank if rows is None else objective.bank[rows]
+    if o.label_kernel is None or o.labels is None or labels is None:
+        return mmd2(phi_x, bank, o.kernel, constant=o.constant, weights=o.bank_weights)
+    of_bank = o.labels if rows is None else o.labels[rows]
+    return joint_mmd2(phi_x, labels, bank, of_bank, o.kernel, o.label_kernel, constant=o.constant)
 
 
 def _features(objective: Objective, images: Tensor, recompute: bool) -> Tensor:
