@@ -126,9 +126,10 @@ def test_without_a_label_that_means_none_guidance_is_refused(classes, denoiser):
             sampler(x_T(), None, condition)
 
 
-def test_samplers_that_do_not_know_classes_refuse_them(classes):
-    with pytest.raises(ValueError, match="GENIE does not know classes"):
-        make_sampler("genie", classes, TIMES)
+@pytest.mark.parametrize(("name", "kind"), [("genie", "GENIE"), ("analytic-ddim", "AnalyticDDIM")])
+def test_samplers_that_do_not_know_classes_refuse_them(classes, name, kind):
+    with pytest.raises(ValueError, match=f"{kind} does not know classes"):
+        make_sampler(name, classes, TIMES)
 
 
 def test_classes_are_drawn_in_groups_named_by_seed_and_step():

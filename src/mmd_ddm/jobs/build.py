@@ -302,6 +302,13 @@ def check_classes(models: Sequence[Model], *sets: ImageSet) -> None:
                 f"{images.source} has class {most} ({images.classes[most]}), and {model.name} has "
                 f"{known} classes, 0 to {known - 1}"
             )
+        for label in images.labels.unique().tolist():
+            ours, theirs = model.denoiser.classes[label], images.classes[label]
+            if ours != theirs and not (ours.isdecimal() or theirs.isdecimal()):
+                raise ValueError(
+                    f"class {label} of {images.source} is {theirs}, that of {model.name} {ours}: "
+                    "give the folders of classes that the model was made of"
+                )
 
 
 def build_network(config: NetworkConfig, shape: Sequence[int], classes: int = 0) -> nn.Module:
