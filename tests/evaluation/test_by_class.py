@@ -119,6 +119,14 @@ def test_a_space_scores_classes_where_both_sets_have_them():
     assert halves.floor()["accuracy"] == 1
 
 
+def test_classes_of_one_image_each_are_not_compared():
+    real, drawn = pictures(0), pictures(2)
+    few = drawn.take(torch.arange(3))
+    assert not Space("pixels", "held-out", Pixels(1), real).sees_classes_of(few)
+    assert not Space("pixels", "held-out", Pixels(1), real, few).sees_classes_of(drawn)
+    assert "class_kid" not in Space("pixels", "held-out", Pixels(1), few).floor()
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_without_classes_of_both_the_scores_are_those_of_before(which):
     real, drawn = pictures(0, labelled=which == 0), pictures(2, labelled=which == 1)

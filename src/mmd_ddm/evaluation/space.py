@@ -16,7 +16,12 @@ import torch
 from torch import Tensor
 
 from mmd_ddm.data.images import ImageSet
-from mmd_ddm.evaluation.metrics.by_class import class_kid, class_scores, linear_classifier
+from mmd_ddm.evaluation.metrics.by_class import (
+    class_kid,
+    class_scores,
+    comparable,
+    linear_classifier,
+)
 from mmd_ddm.evaluation.metrics.kid import kid_projections
 from mmd_ddm.evaluation.metrics.registry import METRICS, Real
 from mmd_ddm.features.bank import cached_features
@@ -91,9 +96,9 @@ class Space:
         return Projections({name: parts["generated"], "real": parts["real"]})
 
     def sees_classes_of(self, images: ImageSet) -> bool:
-        """Whether these and the real images have classes, and KID is asked for."""
-        labelled = images.labels is not None and self.real.labels is not None
-        return labelled and "kid" in self.metrics
+        """Whether these and the real images can be compared by classes, and KID is asked for."""
+        pairs = [(one, self.real) for one in (images, self.other) if one is not None]
+        return "kid" in self.metrics and all(_comparable(one, real) for one, real in pairs)
 
     def class_kid(self, images: ImageSet, name: str = "generated") -> Projections:
         """Class KID, as `kid` gives KID.
@@ -136,7 +141,9 @@ class Space:
             return metric(features[order[half:]], Real(features[order[:half]], self.phi))
 
         found = self._remembered(between_halves, "halves", self.metrics)
-        if not self.sees_classes_of(self.real):
+        if "kid" not in self.metrics or not _comparable(
+            self.real.take(order[half:]), self.real.take(order[:half])
+        ):
             return found
 
         def between_classes() -> dict[str, Any]:
@@ -206,6 +213,12 @@ class Space:
             else:
                 found |= score()
         return found
+
+
+def _comparable(images: ImageSet, real: ImageSet) -> bool:
+    if images.labels is None or real.labels is None:
+        return False
+    return bool(comparable(images.labels, real.labels))
 
 
 def _numbers(by_class: dict[str, Any]) -> Scores:

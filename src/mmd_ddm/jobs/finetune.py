@@ -183,16 +183,17 @@ def _write(job: Job, results: dict[str, Any], base: ImageSet, finetuned: ImageSe
     save_png(pairs(before, after, real), out / "pairs.png", scale=2)
     for name, pixels in (("before", before), ("after", after)):
         save_png(grid(pixels, _SHEET_COLUMNS), out / f"{name}.png", scale=2)
-    if base.labels is not None:
-        save_sheet(sheet(_by_class(base, finetuned, job.data.heldout), 2), out / "classes.png")
+    if bands := _by_class(base, finetuned, job.data.heldout):
+        save_sheet(sheet(bands, 2), out / "classes.png")
     write_card(out)
     write_report([out], out / "report.html")
 
 
 def _by_class(*sets: ImageSet) -> list[tuple[str, list[tuple[str, Any]]]]:
-    """A band a class: base above, finetuned below, real images beside."""
+    """A band a class, where classes are known: base above, finetuned below, real images beside."""
     bands = []
-    for label, name in enumerate(sets[-1].classes[:_CLASSES]):
+    known = all(images.labels is not None for images in sets)
+    for label, name in enumerate(sets[-1].classes[:_CLASSES] if known else ()):
         own = [images.pixels[images.labels == label][:_OF_CLASS].numpy() for images in sets]
         if all(map(len, own)):
             base, finetuned, real = own

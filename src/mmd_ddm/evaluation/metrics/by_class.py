@@ -24,13 +24,21 @@ from torch import Tensor
 from mmd_ddm.evaluation.metrics.kid import kid_projections
 from mmd_ddm.maths.projections import Projections
 
-__all__ = ["ABOUT", "accuracies", "class_kid", "class_scores", "linear_classifier"]
+__all__ = ["ABOUT", "accuracies", "class_kid", "class_scores", "comparable", "linear_classifier"]
 
 ABOUT = {
     "class_kid": "mean over classes of the KID within a class",
     "accuracy": "of linear discriminant analysis fitted to the real images' features",
 }
 _RIDGE = 0.1
+
+
+def comparable(of_x: Int64[Tensor, " n"], of_y: Int64[Tensor, " m"]) -> list[int]:
+    """The classes of which both sets have two images or more."""
+    known = int(of_y.max()) + 1
+    counts = [torch.bincount(labels, minlength=known)[:known] for labels in (of_x, of_y)]
+    classes: list[int] = (torch.minimum(*counts) >= 2).nonzero()[:, 0].tolist()
+    return classes
 
 
 def class_kid(
@@ -50,9 +58,7 @@ def class_kid(
     Raises:
         ValueError: no class has two vectors in both sets.
     """
-    counts = [torch.bincount(labels, minlength=int(of_y.max()) + 1) for labels in (of_x, of_y)]
-    both = torch.minimum(*(count[: int(of_y.max()) + 1] for count in counts)) >= 2
-    classes: list[int] = both.nonzero()[:, 0].tolist()
+    classes = comparable(of_x, of_y)
     if not classes:
         raise ValueError("no class has two images in both sets: draw more")
     found = {c: kid_projections(x[of_x == c], y[of_y == c]) for c in classes}
