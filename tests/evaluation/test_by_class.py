@@ -39,6 +39,14 @@ def test_it_is_the_mean_over_classes_of_kid_within_each():
     assert len(found.parts["generated"]) == 15
 
 
+def test_its_error_is_that_of_a_mean_of_independent_classes():
+    (x, of_x), (y, of_y) = blobs([50, 80, 40], 0), blobs([60, 40, 90], 1)
+    x = x + of_x[:, None]  # one class is right, the others are ever farther off
+    found, each = class_kid(x, of_x, y, of_y)
+    expected = sum(kid.se**2 for kid in each.values()) ** 0.5 / 3
+    assert found.se == pytest.approx(expected, rel=0.03)
+
+
 def test_two_classes_that_are_swapped_are_seen():
     (x, of_x), (y, of_y) = blobs([40, 40], 0), blobs([40, 40], 1)
     right, _ = class_kid(x, of_x, y, of_y)

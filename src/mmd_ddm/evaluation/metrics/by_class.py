@@ -64,10 +64,13 @@ def class_kid(
     found = {c: kid_projections(x[of_x == c], y[of_y == c]) for c in classes}
     parts = {}
     for name, labels in (("generated", of_x), ("real", of_y)):
-        parts[name] = torch.zeros(len(labels), dtype=torch.float64, device=x.device)
+        mean = sum(float(one.parts[name].mean()) for one in found.values()) / len(classes)
+        parts[name] = torch.full((len(labels),), mean, dtype=torch.float64, device=x.device)
         for c, one in found.items():
             own = one.parts[name]
-            parts[name][labels == c] = own * (len(labels) / (len(classes) * len(own)))
+            weight = len(labels) / (len(classes) * len(own))
+            # How far classes differ from each other is no error of their mean.
+            parts[name][labels == c] += (own - own.mean()) * weight
     return Projections(parts), found
 
 
