@@ -82,16 +82,16 @@ def results_table(results: dict[str, Any], caption: str = "") -> Table:
 
 def classes_table(results: dict[str, Any]) -> Table | None:
     """Base and finetuned by class, a line each, in the first judge; None where none is known."""
-    rows = [row.get("classes") or {} for row in reversed(contest(results)) if row]
-    roles = {space: about.get("role") for space, about in results["spaces"].items()}
-    space = min(roles, key=lambda name: roles[name] != "held-out")
-    if len(rows) < 2 or not all(row.get(space) for row in rows):
+    finetuned, base = contest(results)
+    if not (finetuned and base and finetuned.get("classes") and base.get("classes")):
         return None
+    rows = base["classes"], finetuned["classes"]
+    space = min(rows[0], key=lambda name: results["spaces"][name].get("role") != "held-out")
     names = (results.get("protocol") or {}).get("classes") or []
-    base, finetuned = ({one["class"]: one for one in row[space]} for row in rows)
+    before, after = ({one["class"]: one for one in row[space]} for row in rows)
     lines = []
-    for label, one in base.items():
-        both = (one, finetuned.get(label, {}))
+    for label, one in before.items():
+        both = (one, after.get(label, {}))
         scores = [
             format_score(score(found, metric), metric)
             for metric in ("accuracy", "kid")
