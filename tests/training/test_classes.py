@@ -174,7 +174,7 @@ def test_finetuning_draws_noise_and_classes_by_seed_and_step(classes, match, tmp
     for step in range(3):
         z = torch.randn((8, 1, 8, 8), generator=generator(0, 0, step, "finetune"))
         condition = Condition.of_labels(drawn_labels(config.condition, labels, 8, 0, step))
-        expected.append(float(mmd_step(sampler, [of], z, None, condition)))
+        expected.append(float(mmd_step(sampler, [of], z, None, condition).detach()))
     assert losses == pytest.approx(expected, rel=1e-4)
 
 
