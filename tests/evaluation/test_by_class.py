@@ -69,7 +69,7 @@ def test_classes_without_pairs_do_not_count():
 def test_pairs_with_the_same_noise_differ_by_less_than_their_errors_say():
     (x, of_x), (y, of_y) = blobs([60, 60, 60], 0), blobs([60, 60, 60], 1)
     a, _ = class_kid(x, of_x, y, of_y)
-    b, _ = class_kid(x + 0.02, of_x, y, of_y)
+    b, _ = class_kid(x + 0.005, of_x, y, of_y)
     assert (a - b).se < 0.2 * a.se
 
 

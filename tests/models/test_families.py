@@ -196,9 +196,9 @@ def test_classes_are_drawn_alike_by_diffusers_in_every_family(name, tiny_unet, t
     assert type(pipeline) is ConsistencyModelPipeline
     calls = []
     pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
-    theirs = call(pipeline, 3, K, output_type="np", class_labels=[0, 1, 2])[0]
+    theirs, last = call(pipeline, 3, K, output_type="np", class_labels=[0, 1, 2])
     assert len(calls) == K
     ours = build_sampler(chain, again).draw(3, seed=0).permute(0, 2, 3, 1).numpy()
     assert np.abs((theirs * 255).round() - ours).max() <= 1
-    others = call(pipeline, 3, K, output_type="np", class_labels=[1, 2, 0])[0]
-    assert np.abs((others - theirs) * 255).max() > 1
+    _, other = call(pipeline, 3, K, output_type="np", class_labels=[1, 2, 0])
+    assert (other - last).abs().max() > 1e-3  # before what saturates is clamped
