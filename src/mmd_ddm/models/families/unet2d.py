@@ -20,6 +20,7 @@ from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.find import read_index, shorten
 from mmd_ddm.models.parts import (
     check_room,
+    config_of,
     lies_beside,
     load_network,
     network_part,
@@ -136,7 +137,7 @@ class UNet2D(Denoiser):
         unet = parts.get("unet")
         other = "" if isinstance(unet, UNet2DModel) else type(unet).__name__
         _refuse_other(name, other, dict(getattr(unet, "config", {})))
-        return cls.around(unet, dict(pipeline.scheduler.config), name)
+        return cls.around(unet, config_of(pipeline.scheduler), name)
 
     @classmethod
     def around(cls, network: Any, scheduler: Mapping[str, Any], name: str) -> "UNet2D":
