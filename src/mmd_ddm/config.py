@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 __all__ = [
-    "ChainConfig", "FinetuneConfig", "HeadConfig", "NetworkConfig", "ObjectiveConfig",
-    "PretrainConfig", "ReadConfig", "SelectConfig", "check_seed",
+    "ChainConfig", "ConditionConfig", "FinetuneConfig", "HeadConfig", "NetworkConfig",
+    "ObjectiveConfig", "PretrainConfig", "ReadConfig", "SelectConfig", "check_seed",
 ]  # fmt: skip
 
 _WEIGHTS = ("all", "no-convolutions", "lora", "")
@@ -42,12 +42,14 @@ class ChainConfig:
     order: int = 0  # of ipndm, deis, unipc; 0 is as published, and at most 2 below 8 steps
     clip: bool | None = None  # clamp every x_0 to [-1, 1]; by default as diffusers does
     backward: str = "all"  # steps whose network calls get a gradient: all, last-N or random-N
+    guidance: float = 1.0  # classifier-free, of a model with classes: two calls a step; 1 is none
 
     def __post_init__(self) -> None:
         if not re.fullmatch("all|(last|random)-[1-9][0-9]*", self.backward):
             raise ValueError(
                 f"chain.backward is all, last-N or random-N, N steps; got {self.backward!r}"
             )
+        _at_least(self, "chain.", guidance=0)
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,29 @@ class SelectConfig:
 
 
 @dataclass(frozen=True)
+class ConditionConfig:
+    """How classes are matched, of a class-conditional model."""
+
+    match: str = "joint"  # images with their class; class: each class alone; ignore: no classes
+    mix: float = 0.25  # of the per-class term in the joint MMD: 0 sees no classes, 1 is class
+    each: int = 4  # images of a class in a batch, as long as there are classes for all
+    bake_guidance: bool = False  # train one call a step, which needs no chain.guidance afterwards
+    null_label: int = -1  # the label that means none, for guidance; -1 is what the model says
+
+    def __post_init__(self) -> None:
+        if self.match not in ("joint", "class", "ignore"):
+            raise ValueError(f"condition.match is joint, class or ignore; got {self.match!r}")
+        _at_least(self, "condition.", mix=0, each=2, null_label=-1)
+        if self.mix > 1:
+            raise ValueError(f"condition.mix must be at most 1; got {self.mix:g}")
+
+    @property
+    def class_share(self) -> float | None:
+        """Of the per-class term in the loss; None where classes are not seen."""
+        return {"joint": self.mix, "class": 1.0, "ignore": None}[self.match]
+
+
+@dataclass(frozen=True)
 class FinetuneConfig(ReadConfig):
     """`mmd-ddm finetune`; the defaults are the paper's."""
 
@@ -122,6 +147,7 @@ class FinetuneConfig(ReadConfig):
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
     recipe: str = "paper"  # of what is not set: paper; or auto, what did best at that many steps
     adam_epsilon: float = 1e-8  # far above the gradient, Adam is descent with momentum
+    condition: ConditionConfig = field(default_factory=ConditionConfig)  # of a model with classes
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,6 +155,11 @@ class FinetuneConfig(ReadConfig):
         _at_least(self, iterations=0, micro_batch=0, lora_rank=1, sampler_lr=0)
         _at_least(self, adam_epsilon=1e-12)  # or weights without a gradient divide 0 by 0
         _check_training(self)
+        if self.chain.guidance != 1 and self.trained_numbers:
+            raise ValueError(
+                f"trained = {self.trained} makes numbers of one call a step, not of guidance; "
+                "train weights alone, or set chain.guidance = 1"
+            )
         if self.recipe not in ("paper", "auto"):
             raise ValueError(f"recipe is paper or auto; got {self.recipe!r}")
         if self.trained not in _TRAINED:
@@ -152,6 +183,11 @@ class FinetuneConfig(ReadConfig):
     def _in_full(self, space: str) -> str:
         own = re.match("denoiser(?=@|$)", space)
         return f"denoiser:{self.model}{space[own.end() :]}" if own else space
+
+    @property
+    def trained_guidance(self) -> float:
+        """That of the chain that comes out."""
+        return 1.0 if self.condition.bake_guidance else self.chain.guidance
 
     @property
     def trained_weights(self) -> str:
@@ -203,10 +239,13 @@ class PretrainConfig(ReadConfig):
     keep: int = 1  # checkpoints that are kept, the newest included
     seed: int = 0  # of everything random
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
+    labels: bool = False  # make it class-conditional: class folders, or labels beside the images
+    label_dropout: float = 0.1  # chance that an image is shown without its class, for guidance
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, iterations=1, batch_size=1, image_size=0, warmup=0, minutes=0)
+        _at_least(self, label_dropout=0)
         _check_training(self)
 
 

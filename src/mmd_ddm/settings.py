@@ -166,7 +166,7 @@ def words(text: str) -> list[str]:
     return [*dict.fromkeys(filter(None, map(str.strip, text.strip(" []").split(","))))]
 
 
-def whole_numbers(text: str) -> list[int]:
+def whole_numbers(text: str, option: str = "--steps") -> list[int]:
     """``5,10`` or ``1-20`` as whole numbers, each once; anything else is a ValueError."""
     found: dict[int, None] = {}
     for word in words(text):
@@ -177,7 +177,7 @@ def whole_numbers(text: str) -> list[int]:
         elif dash and all(isinstance(end, int) for end in ends) and 0 <= last - first < _MOST:
             found |= dict.fromkeys(range(first, last + 1))
         else:
-            raise ValueError(f"--steps takes whole numbers, 5,10,15,20 or 1-20; got {word!r}")
+            raise ValueError(f"{option} takes whole numbers, 5,10,15,20 or 1-20; got {word!r}")
     return [*found]
 
 

@@ -205,7 +205,7 @@ def test_a_folder_that_may_not_be_read(folder):
         "notes.txt": ("notes.txt is not a diffusers model",),
         "large": ("large is not a diffusers model",),
         "unfinished": ("unfinished is a run without a model", "repeating its command"),
-        "text-to-image": ("UNet2DConditionModel", "an unconditional UNet2DModel is needed"),
+        "text-to-image": ("UNet2DConditionModel", "a UNet2DModel is needed"),
         "bad-config": ("cannot load bad-config", "config.json"),
         "no-scheduler": ("no-scheduler lacks scheduler/scheduler_config.json",),
         "half-written": ("cannot load half-written", "safetensors"),

@@ -23,12 +23,12 @@ def noise(monkeypatch):
     walks = []
 
     class Spy(DDIM):
-        def forward(self, x_T, noise=None):
+        def forward(self, x_T, noise=None, condition=None):
             hashes = [
                 hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in x_T.detach()
             ]
             walks.append((len(x_T), tuple(hashes)))
-            return super().forward(x_T, noise)
+            return super().forward(x_T, noise, condition)
 
     monkeypatch.setitem(SAMPLERS, "spy", Spy)
     return walks

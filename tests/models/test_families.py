@@ -22,7 +22,7 @@ from pipelines import call, load_pipeline
 from mmd_ddm.config import ChainConfig, FinetuneConfig, ObjectiveConfig, SelectConfig
 from mmd_ddm.jobs.build import build_sampler, load_model, resolve_chain
 from mmd_ddm.jobs.train import train
-from mmd_ddm.models.export import make_pipeline
+from mmd_ddm.models.export import export, make_pipeline
 from mmd_ddm.models.families.edm import EDMUNet2D
 from mmd_ddm.models.families.flow import FlowUNet2D
 from mmd_ddm.models.families.unet2d import UNet2D
@@ -169,7 +169,6 @@ def test_what_no_family_reads_is_refused_by_its_class(tiny_unet, tmp_path):
     for said, message in (
         ("KandinskyPipeline", "is a KandinskyPipeline, which is not supported; supported are "
          "DDPMPipeline, DDIMPipeline, ConsistencyModelPipeline"),
-        ("ConsistencyModelPipeline", "is a ConsistencyModelPipeline whose scheduler is for DDPM"),
     ):  # fmt: skip
         index.write_text(text.replace("DDIMPipeline", said))
         with pytest.raises(ValueError, match=message) as caught:
@@ -177,6 +176,29 @@ def test_what_no_family_reads_is_refused_by_its_class(tiny_unet, tmp_path):
         assert "\n" not in str(caught.value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = ConsistencyModelPipeline(tiny_unet(), FlowMatchEulerDiscreteScheduler())
-    with pytest.raises(ValueError, match="whose scheduler is for DDPMPipeline"):
+        made = DDPMPipeline(tiny_unet(), EDMEulerScheduler())
+    with pytest.raises(ValueError, match="whose scheduler is for ConsistencyModelPipeline"):
         load_denoiser(made)
+
+
+@pytest.mark.parametrize("name", ["betas", "flow", "edm"])
+def test_classes_are_drawn_alike_by_diffusers_in_every_family(name, tiny_unet, tmp_path):
+    made, scheduler, _, family = FAMILIES[name]
+    network = tiny_unet(num_class_embeds=3)
+    torch.nn.init.normal_(network.class_embedding.weight, std=3.0)
+    base = load_denoiser(made(network, scheduler))
+    assert (type(base), base.classes) == (family, ("0", "1", "2"))
+    chain = resolve_chain(ChainConfig(steps=K), base)
+    export(base, base.scheduler_config, asdict(chain), tmp_path / "model")
+    again = load_denoiser(str(tmp_path / "model"))
+    assert (type(again), again.classes) == (family, base.classes)
+    pipeline = load_pipeline(tmp_path / "model", trust_remote_code=True)
+    assert type(pipeline) is ConsistencyModelPipeline
+    calls = []
+    pipeline.unet.register_forward_hook(lambda *_: calls.append(1))
+    theirs, last = call(pipeline, 3, K, output_type="np", class_labels=[0, 1, 2])
+    assert len(calls) == K
+    ours = build_sampler(chain, again).draw(3, seed=0).permute(0, 2, 3, 1).numpy()
+    assert np.abs((theirs * 255).round() - ours).max() <= 1
+    _, other = call(pipeline, 3, K, output_type="np", class_labels=[1, 2, 0])
+    assert (other - last).abs().max() > 1e-3  # before what saturates is clamped

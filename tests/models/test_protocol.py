@@ -31,6 +31,19 @@ def test_pixels_are_images_and_nothing_is_drawn_under_a_condition(denoiser):
     assert denoiser.conditions(range(2)) is None
 
 
+def test_images_are_of_all_classes_by_turns_unless_others_are_asked_for(tiny_unet, schedule):
+    model = UNet2D(tiny_unet(num_class_embeds=4), schedule, shape=(1, 8, 8))
+    before = model.sha256
+    model.classes, model.null_label = ("a", "b", "c"), 3
+    assert model.conditions(range(5, 9)).labels.tolist() == [2, 0, 1, 2]
+    assert model.no_class(2).labels.tolist() == [3, 3]
+    named = model.sha256
+    model.null_label = None
+    assert len({before, named, model.sha256}) == 3
+    with pytest.raises(ValueError, match="a label that means no class"):
+        model.no_class(2)
+
+
 def test_equal_models_have_one_fingerprint_and_any_change_another(tiny_unet, schedule):
     def make(seed=0, schedule=schedule, prediction="epsilon", autocast=None, **config):
         return UNet2D(
@@ -95,8 +108,8 @@ def test_a_live_pipeline_is_read_and_stays_as_it_is(kind, tiny_unet, tmp_path):
 def test_a_pipeline_that_is_no_pixel_model_is_refused_in_one_line(tiny_unet):
     for parts, said in (
         ({"unet": tiny_unet(), "vae": None}, "is a latent diffusion model"),
-        ({"transformer": None}, "holds a NoneType; an unconditional UNet2DModel is needed"),
-        ({"unet": tiny_unet(num_class_embeds=10)}, "is class-conditional"),
+        ({"transformer": None}, "holds a NoneType; a UNet2DModel is needed"),
+        ({"unet": tiny_unet(class_embed_type="identity")}, "is told classes by class_embed_type"),
     ):
         with pytest.raises(ValueError, match=f"SimpleNamespace {said}") as caught:
             load_model(SimpleNamespace(components=parts))

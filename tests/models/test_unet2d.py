@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mmd_ddm.features.own_network import contracting_half
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.families.unet2d import UNet2D
 
 
@@ -176,7 +177,7 @@ class TestFromPretrained:
 
     def test_other_peoples_json_is_refused(self, tmp_path):
         (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8}')
-        with pytest.raises(ValueError, match="network of unknown class; an unconditional"):
+        with pytest.raises(ValueError, match="network of unknown class; a UNet2DModel"):
             UNet2D.from_pretrained(tmp_path)
 
     def test_files_are_refused(self, folder):
@@ -185,14 +186,24 @@ class TestFromPretrained:
 
     def test_other_networks_are_refused_by_name(self, folder):
         rewrite(folder / "unet/config.json", _class_name="UNet2DConditionModel")
-        with pytest.raises(ValueError, match="holds a UNet2DConditionModel; an unconditional"):
+        with pytest.raises(ValueError, match="holds a UNet2DConditionModel; a UNet2DModel"):
             UNet2D.from_pretrained(folder)
 
-    @pytest.mark.parametrize("config", [{"num_class_embeds": 3}, {"class_embed_type": "identity"}])
-    def test_class_conditional_networks_are_refused(self, config, tiny_unet, tmp_path):
-        DDPMPipeline(tiny_unet(**config), DDPMScheduler()).save_pretrained(tmp_path)
-        with pytest.raises(ValueError, match="is class-conditional"):
+    @pytest.mark.parametrize("kind", ["identity", "timestep"])
+    def test_classes_that_are_no_labels_are_refused(self, kind, tiny_unet, tmp_path):
+        DDPMPipeline(tiny_unet(class_embed_type=kind), DDPMScheduler()).save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match=f"told classes by class_embed_type {kind}"):
             UNet2D.from_pretrained(tmp_path)
+
+    def test_a_network_with_labels_has_as_many_classes(self, tiny_unet, tmp_path):
+        unet = tiny_unet(num_class_embeds=3)
+        DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
+        loaded = UNet2D.from_pretrained(tmp_path)
+        assert (loaded.classes, loaded.null_label) == (("0", "1", "2"), None)
+        x_t, t, labels = torch.randn(2, 1, 8, 8), 500.5, torch.tensor([2, 0])
+        with torch.no_grad():
+            expected = unet(x_t, torch.tensor(t), class_labels=labels).sample
+            torch.testing.assert_close(loaded.eps(x_t, t, Condition.of_labels(labels)), expected)
 
     @pytest.mark.parametrize(
         ("config", "said"),

@@ -39,6 +39,17 @@ def test_gradients_are_those_of_a_plain_call(network, frozen):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_nothing_is_an_input_as_well(network):
+    def function(x, condition):
+        return network.eval()(x if condition is None else condition * x)
+
+    for condition in (None, 2.0):
+        wanted = [x := inputs(), *network.parameters()]
+        again = recomputed(function, [x, condition], network.parameters())
+        plain = gradients(function(x, condition), wanted)
+        assert all(map(torch.equal, gradients(again, wanted), plain))
+
+
 def test_several_outputs_and_plain_inputs(network):
     """An output without gradient, and one that the loss does not see."""
 

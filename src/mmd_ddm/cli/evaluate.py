@@ -14,7 +14,7 @@ __all__ = ["evaluate"]
 
 
 @reading_options
-@chain_options("sampler spacing times eta order clip")
+@chain_options("sampler spacing times eta order clip guidance")
 def evaluate(
     given: dict[str, Any],
     read: ReadConfig,

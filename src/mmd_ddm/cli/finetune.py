@@ -16,7 +16,8 @@ __all__ = ["finetune"]
 @settings_options(
     FinetuneConfig,
     "model data heldout budgets recipe chain.sampler chain.spacing chain.times objective.features "
-    f"objective.kernel objective.reference iterations batch_size lr seed device {READING}",
+    "objective.kernel objective.reference chain.guidance condition.bake_guidance condition.match "
+    f"iterations batch_size lr seed device {READING}",
 )
 def finetune(
     config: FinetuneConfig,
@@ -28,8 +29,7 @@ def finetune(
 ) -> None:
     """Finetune MODEL for K steps by the unbiased MMD (Eq. 7), and judge the result.
 
-    OUT then holds model/ (a diffusers folder), results.json, pairs.png and report.html.
-    To resume, run the same command again.
+    OUT then holds model/, results.json, pairs.png and report.html. To resume, run it again.
 
     Example: mmd-ddm finetune google/ddpm-cifar10-32 --data c10.zip --steps 5 --recipe auto --out r
     """

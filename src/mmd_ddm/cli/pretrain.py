@@ -11,7 +11,7 @@ from mmd_ddm.settings import to_mapping
 __all__ = ["pretrain"]
 
 
-@settings_options(PretrainConfig, f"data iterations batch_size lr seed device {READING}")
+@settings_options(PretrainConfig, f"data labels iterations batch_size lr seed device {READING}")
 def pretrain(
     config: PretrainConfig,
     out: Annotated[Path, opt("Folder of the run; the model is in its model/.")],

@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mmd_ddm.cli.console import bars, console
-from mmd_ddm.cli.options import Device, Model, Seed, chain_options, opt, reading_options
+from mmd_ddm.cli.options import Device, Model, Seed, Text, chain_options, opt, reading_options
 from mmd_ddm.config import ReadConfig
+from mmd_ddm.settings import whole_numbers
 
 __all__ = ["sample"]
 
 
 @reading_options
-@chain_options("steps sampler spacing times eta order clip")
+@chain_options("steps sampler spacing times eta order clip guidance")
 def sample(
     given: dict[str, Any],
     read: ReadConfig,
@@ -19,6 +20,7 @@ def sample(
     out: Annotated[Path, opt("Folder of the images; new, empty, or drawn before.")],
     n: Annotated[int, opt("How many images.", "-n")] = 64,
     start_from: Annotated[str, opt("Images to noise, and begin with (ES-DDPM).")] = "",
+    label: Annotated[Text, opt("Classes to draw, as 3,7; by default all, by turns.")] = None,
     trajectory: Annotated[bool, opt("Show predictions of x_0, too.", "--trajectory")] = False,
     seed: Seed = 0,
     batch_size: Annotated[int, opt("Images at once.")] = 64,
@@ -27,12 +29,9 @@ def sample(
     """Draw images 00000.png, 00001.png ... and grid.png.
 
     A finetuned model draws with its own chain, unless another is given. Image i depends on
-    SEED + i alone, not on N or the batch size. With --trajectory, trajectory.png shows what the
-    first images were predicted to become at every network call.
+    SEED + i alone. With --trajectory, trajectory.png shows x_0 as predicted at every network call.
 
     Example: mmd-ddm sample run -n 64 --out images
-
-    Example: mmd-ddm sample run -n 8 --trajectory --out images
 
     Example: mmd-ddm sample base --start-from drafts/ --times 200,150,100,50,0 --out images
     """
@@ -42,6 +41,7 @@ def sample(
     ranks.join()
     draw(
         model, out, given, n=n, start_from=start_from, read=read, trajectory=trajectory,
-        seed=seed, batch_size=batch_size, device=device, progress=bars,
+        labels=whole_numbers(label or "", "--label"), seed=seed, batch_size=batch_size,
+        device=device, progress=bars,
     )  # fmt: skip
     console.print(f"saved {out}")

@@ -18,6 +18,7 @@ from mmd_ddm.config import ReadConfig
 from mmd_ddm.data.choose import choose_name
 from mmd_ddm.data.decode import MODES, Refused, fit
 from mmd_ddm.data.kinds import READ, damage, kind_of
+from mmd_ddm.data.labels import labels_array, twin_of
 from mmd_ddm.data.notes import Notes, listed
 
 __all__ = ["fit_array", "read_array"]
@@ -26,16 +27,19 @@ _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0
 _KINDS = {".npy": "a NumPy array", ".npz": "a zip archive", ".gz": "a gzip file"}
 
 
-def read_array(path: Path, asked: list[str], notes: Notes) -> np.ndarray:
-    """The array of a file.
+def read_array(
+    path: Path, asked: list[str], notes: Notes, *, labels: bool = False
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The array of a file, and that of the labels if they are asked for.
 
     Args:
         path: of the file, told by its ending; any other than .npy, .npz and .gz is IDX.
         asked: the array that was chosen of an .npz.
         notes: gets which is taken.
+        labels: read them as well.
 
     Raises:
-        ValueError: something else, damaged, or several arrays of which none is chosen.
+        ValueError: something else, damaged, several arrays of which none is chosen, or no labels.
     """
     ending, head = path.suffix.lower(), b""
     notes.taken = f"the array of {path.name}"
@@ -44,10 +48,11 @@ def read_array(path: Path, asked: list[str], notes: Notes) -> np.ndarray:
             head = file.read(512)
             file.seek(0)
             if ending == ".npz":
-                return _read_npz(file, asked, path, notes)
+                return _read_npz(file, asked, path, notes, labels)
             if ending == ".npy":
-                return npy.read_array(file, allow_pickle=False)
-            return _read_idx(gzip.open(file) if ending == ".gz" else file)
+                array = npy.read_array(file, allow_pickle=False)
+            else:
+                array = _read_idx(gzip.open(file) if ending == ".gz" else file)
     except Refused as error:
         raise ValueError(f"{path} {error}") from error
     except Exception as error:  # a damaged file raises a dozen kinds
@@ -57,9 +62,12 @@ def read_array(path: Path, asked: list[str], notes: Notes) -> np.ndarray:
         objects = "Python objects, which are never loaded: save it as uint8"
         why = objects if "allow_pickle" in str(error) else f"damaged ({damage(error)})"
         raise ValueError(f"{path} cannot be read: it is {kind}, {why}") from error
+    return array, read_array(twin_of(path), [], Notes())[0] if labels else None
 
 
-def _read_npz(file: IO[bytes], asked: list[str], path: Path, notes: Notes) -> np.ndarray:
+def _read_npz(
+    file: IO[bytes], asked: list[str], path: Path, notes: Notes, labels: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
     with zipfile.ZipFile(file) as archive:
         names = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
         found = names
@@ -69,8 +77,12 @@ def _read_npz(file: IO[bytes], asked: list[str], path: Path, notes: Notes) -> np
             raise Refused(f"holds no array of images; its arrays are {listed(names, 10)}")
         name = choose_name(found, asked, str(path), "array")
         notes.taken = f"array {name} of {path.name}"
-        with archive.open(f"{name}.npy") as member:
-            return npy.read_array(member, allow_pickle=False)
+        of_labels = [labels_array(names, name)] if labels else []
+        arrays = []
+        for one in (name, *of_labels):
+            with archive.open(f"{one}.npy") as member:
+                arrays.append(npy.read_array(member, allow_pickle=False))
+        return arrays[0], arrays[1] if labels else None
 
 
 def _is_images(archive: zipfile.ZipFile, name: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from mmd_ddm.data.decode import Refused
 from mmd_ddm.data.notes import Notes, counted, listed
 
-__all__ = ["SUFFIXES", "choose_files", "choose_name", "find_place"]
+__all__ = ["SUFFIXES", "choose_files", "choose_name", "find_place", "without_split"]
 
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff",
@@ -138,6 +138,12 @@ def _split_of(path: PurePosixPath) -> str:
     numbered = re.fullmatch(r"(.+)-\d{5}-of-\d{5}", path.stem)
     word = numbered[1] if numbered else re.split("[-_.]", path.stem)[0]
     return word if numbered or word.lower() in _SPLITS else ""
+
+
+def without_split(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """A path below the folder of its split, or the whole of it."""
+    splits = [i for i, part in enumerate(parts[:-1]) if part.lower() in _SPLITS]
+    return parts[splits[0] + 1 :] if splits else parts
 
 
 def _taken(paths: Sequence[PurePosixPath], kind: str) -> str:

@@ -20,17 +20,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from mmd_ddm.config import ReadConfig
 from mmd_ddm.data.arrays import fit_array, read_array
 from mmd_ddm.data.choose import find_place
-from mmd_ddm.data.notes import Notes
+from mmd_ddm.data.labels import labels_of_pictures, numbered
+from mmd_ddm.data.notes import Notes, listed
 from mmd_ddm.data.pictures import read_pictures
 from mmd_ddm.data.public_sets import DATASETS, parse_request
 from mmd_ddm.data.read_public import read_public
 from mmd_ddm.maths.random import generator
+from mmd_ddm.runs.fingerprint import key_of
 from mmd_ddm.runs.progress import Progress
 from mmd_ddm.settings import from_mapping
 
@@ -52,12 +54,16 @@ class ImageSet:
         source: where they came from, as the person named it.
         skipped: names of the files there that were taken for no images.
         told: lines that say what was read, and what was left out.
+        labels: int64, [n], the class of each, if they were asked for.
+        classes: the names of all classes, by their numbers.
     """
 
     pixels: UInt8[Tensor, "n c h w"]
     source: str
     skipped: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+    labels: Int64[Tensor, " n"] | None = None
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -67,7 +73,12 @@ class ImageSet:
         if n >= len(self):
             return self
         order = torch.randperm(len(self), generator=generator(0, 0, 0, "subset"))
-        return replace(self, pixels=self.pixels[order[:n]])
+        return self.take(order[:n])
+
+    def take(self, rows: Tensor) -> "ImageSet":
+        """Those of these rows, with all that belongs to each: indices, or a mask."""
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(self, pixels=self.pixels[rows], labels=labels)
 
     def split(self, seed: int = 0, heldout: "ImageSet | None" = None) -> "Split":
         """Set images apart for evaluation, and a tenth of the rest to select checkpoints by.
@@ -85,10 +96,17 @@ class ImageSet:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the pixels and their shape; what caches are keyed by."""
+        """Of the pixels and their shape, without labels; what caches are keyed by."""
         digest = hashlib.sha256(str(tuple(self.pixels.shape)).encode())
         digest.update(self.pixels.contiguous().numpy().data)
         return digest.hexdigest()
+
+    def hashes(self, name: str) -> dict[str, str]:
+        """Of the pixels, and of the labels if there are any, for the record of a run."""
+        found = {f"{name}_sha256": self.sha256}
+        if self.labels is not None:
+            found[f"{name}_labels_sha256"] = key_of(self.labels.tolist())
+        return found
 
 
 @dataclass(frozen=True)
@@ -110,15 +128,22 @@ class Split:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """Of the pixels of every part, for the record of a run."""
+        """Of the pixels of every part, and of its labels, for the record of a run."""
         parts = {"data": self.matched, "heldout": self.heldout, "selection": self.selection}
-        return {f"{name}_sha256": images.sha256 for name, images in parts.items() if images}
+        return {
+            key: value
+            for name, images in parts.items()
+            if images
+            for key, value in images.hashes(name).items()
+        }
 
 
 def load_images(
     source: str | Path,
     shape: tuple[int, int, int] | None = None,
     read: ReadConfig | None = None,
+    *,
+    labels: bool = False,
     **settings: Any,
 ) -> ImageSet:
     """Read all images of a source.
@@ -128,30 +153,43 @@ def load_images(
         shape: (c, h, w) that every image must have. Without it, the first image decides the
             size and all are read in colour.
         read: what is done instead of refusing.
-        settings: the same by name: ``resize=True, background="white", skip_damaged=True``.
+        labels: read which class each image is of as well: see `mmd_ddm.data.labels`.
+        settings: ``read`` by name: ``resize=True, background="white", skip_damaged=True``.
 
     Raises:
-        ValueError: nothing there, no image in it, images that are refused, or several things of
-            which none is chosen. The message names them.
+        ValueError: nothing there, no image in it, images that are refused, several things of
+            which none is chosen, or labels that are not there. The message names them.
     """
     read, name, notes = read or from_mapping(ReadConfig, settings), str(source), Notes()
     request = parse_request(name)
     if request is not None:
+        if labels:
+            raise ValueError(
+                f"labels of {request.name} are not read by its name: give the folder of class "
+                "folders, the zip, .npz or IDX file itself"
+            )
         pixels, told = read_public(request, shape, read, notes)
         images = ImageSet(pixels, name, told=told)
         return images.subset(request.count or len(images))
-    found = (BUNDLED[name], list[str]()) if name in BUNDLED else find_place(name)
-    if found is None:
+    place = (BUNDLED[name], list[str]()) if name in BUNDLED else find_place(name)
+    if place is None:
         raise ValueError(
             f"no data at {name or 'an empty name'}: give a folder or zip of images, an IDX, "
             f".npy, .npz or .parquet file, or one of {', '.join((*BUNDLED, *DATASETS))}"
         )
-    path, asked = found
+    path, asked = place
     if path.is_dir() or path.suffix.lower() in (".zip", ".parquet"):
-        pixels = read_pictures(path, asked, shape, read, notes)
+        pixels, names = read_pictures(path, asked, shape, read, notes)
+        found = labels_of_pictures(path, names) if labels else None
     else:
-        pixels = fit_array(read_array(path, asked, notes), path, shape, read, notes)
-    return ImageSet(pixels, name, tuple(notes.skipped), notes.lines(name, len(pixels)))
+        array, of_images = read_array(path, asked, notes, labels=labels)
+        pixels = fit_array(array, path, shape, read, notes)
+        found = None if of_images is None else numbered(of_images, str(path), len(pixels))
+    images = ImageSet(pixels, name, tuple(notes.skipped), notes.lines(name, len(pixels)))
+    if found is None:
+        return images
+    said = f"{len(found.classes):,} classes of {name}: {listed(found.classes, 10)}"
+    return replace(images, told=(*images.told, said), labels=found.numbers, classes=found.classes)
 
 
 def say_read(progress: Progress, *sources: ImageSet) -> None:

@@ -38,8 +38,8 @@ def read_pictures(
     shape: tuple[int, int, int] | None,
     read: ReadConfig,
     notes: Notes,
-) -> UInt8[Tensor, "n c h w"]:
-    """All pictures of a folder, zip archive or parquet table, in order.
+) -> tuple[UInt8[Tensor, "n c h w"], list[str]]:
+    """All pictures of a folder, zip archive or parquet table, in order, and their names there.
 
     Args:
         path: the folder, archive or table.
@@ -51,11 +51,12 @@ def read_pictures(
     Raises:
         ValueError: nothing to read, or files that are refused; the message names them.
     """
-    pictures = [*decoded(each_picture(path, asked, notes), shape, read, notes)]
-    if not pictures:
+    found = [*decoded(each_picture(path, asked, notes), shape, read, notes)]
+    if not found:
         endings = ", ".join(sorted(SUFFIXES))
         raise ValueError(f"{path} holds no images ({endings}){notes.instead}")
-    return torch.stack(pictures)
+    names, pictures = zip(*found, strict=True)
+    return torch.stack(pictures), [name[len(_prefix(path)) :] for name in names]
 
 
 def decoded(
@@ -64,8 +65,8 @@ def decoded(
     read: ReadConfig,
     notes: Notes,
     cut: Cut = WHOLE,
-) -> Iterator[UInt8[Tensor, "c h w"]]:
-    """The pixels of pictures of one shape.
+) -> Iterator[tuple[str, UInt8[Tensor, "c h w"]]]:
+    """Name and pixels of pictures of one shape.
 
     Args:
         pictures: name and content of each.
@@ -96,7 +97,7 @@ def decoded(
                 shape = channels, height, width
             if size[0] < shape[1] or size[1] < shape[2]:
                 notes.enlarged.append(size)
-            yield pixels
+            yield name, pixels
     if refused:
         raise ValueError(_refusal(refused, count))
 
@@ -131,7 +132,8 @@ def each_picture(path: Path, asked: list[str], notes: Notes) -> Files:
     files: Files = iter(())
     if path.is_dir():
         names, found = choose_files(_names(path), asked, str(path), notes)
-        files = ((str(path / name), partial(_read, path / name)) for name in names)
+        prefix = _prefix(path)
+        files = ((f"{prefix}{name}", partial(_read, path / name)) for name in names)
         tables = [path / name for name in found]
     elif path.suffix.lower() == ".parquet":
         tables = [path]
@@ -140,6 +142,13 @@ def each_picture(path: Path, asked: list[str], notes: Notes) -> Files:
     yield from read_rows(tables, asked, str(path), notes) if tables else files
     if asked:
         raise ValueError(f"{path} holds no {asked[0]!r} that could be chosen")
+
+
+def _prefix(path: Path) -> str:
+    """What stands before the name of a picture there."""
+    if path.is_dir():
+        return "" if path == Path() else f"{str(path).rstrip('/')}/"
+    return f"{path}:"
 
 
 def _names(folder: Path) -> list[str]:
@@ -178,7 +187,7 @@ def _archive(path: Path, asked: list[str], notes: Notes) -> Files:
         if tables:
             raise ValueError(f"{path} holds {notes.taken}: unpack it, and give the folder")
         for name in names:
-            yield f"{path}:{name}", partial(_unpack, archive, name, sizes[name])
+            yield f"{_prefix(path)}{name}", partial(_unpack, archive, name, sizes[name])
 
 
 def _unpack(archive: zipfile.ZipFile, name: str, size: int) -> bytes:

@@ -82,7 +82,7 @@ def read_public(
     cut = Cut(known.crop, Image.Resampling.BILINEAR)
 
     def save(file: IO[bytes], pictures: Files) -> None:
-        for pixels in decoded(pictures, shape, read, notes, cut):
+        for _, pixels in decoded(pictures, shape, read, notes, cut):
             file.write(pixels.contiguous().numpy().data)
         if not file.tell():
             raise ValueError(f"{request.name} holds no images{notes.instead}")

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmd_ddm.data.images import ImageSet, Split
 from mmd_ddm.maths.random import generator
@@ -41,29 +41,27 @@ def split_images(
         if apart < 2:
             raise ValueError(f"{images.source} holds {len(images)} images; at least 10 are needed")
         images, held = _apart(images, apart, seed, "held-out")
-        heldout = ImageSet(held, f"a fifth of {images.source}")
+        heldout = replace(held, source=f"a fifth of {images.source}")
     for found in (images, heldout):
         if len(found) < 2:
             raise ValueError(f"{found.source} holds one image; at least 2 are needed")
-    fresh = without(heldout.pixels, images.pixels)
+    fresh = without(heldout, images.pixels)
+    dropped = len(heldout) - len(fresh)
     if len(fresh) < 2:
         raise ValueError(
-            f"{len(heldout) - len(fresh)} of the {len(heldout)} images of {heldout.source} are "
+            f"{dropped} of the {len(heldout)} images of {heldout.source} are "
             f"also in {images.source}: hold out others"
         )
-    dropped = len(heldout) - len(fresh)
-    heldout = replace(heldout, pixels=fresh)
     if not select:
-        return Split(images, heldout, dropped)
+        return Split(images, fresh, dropped)
     matched, chosen = _apart(images, _selection_size(len(images)), seed, "selection")
-    chosen = without(chosen, matched.pixels)
-    if len(matched) < 2 or len(chosen) < 2:
+    selection = replace(without(chosen, matched.pixels), source=f"a tenth of {images.source}")
+    if len(matched) < 2 or len(selection) < 2:
         raise ValueError(
             f"{images.source} holds {len(images)} images to match: too few, or too many copies, "
             "to set some apart for selection; add images, or set select.every=0"
         )
-    selection = ImageSet(chosen, f"a tenth of {images.source}")
-    return Split(matched, heldout, dropped, selection)
+    return Split(matched, fresh, dropped, selection)
 
 
 def _selection_size(n: int) -> int:
@@ -71,20 +69,22 @@ def _selection_size(n: int) -> int:
     return min(max(n // 10, 2), _MOST_TO_SELECT)
 
 
-def _apart(
-    images: ImageSet, n: int, seed: int, purpose: str
-) -> tuple[ImageSet, UInt8[Tensor, "n c h w"]]:
-    """The images without n of them, and those."""
+def _apart(images: ImageSet, n: int, seed: int, purpose: str) -> tuple[ImageSet, ImageSet]:
+    """The images without n of them, and those; about the same share of every class."""
     order = torch.randperm(len(images), generator=generator(seed, 0, 0, purpose))
-    return replace(images, pixels=images.pixels[order[n:]]), images.pixels[order[:n]]
+    if images.labels is not None:
+        of_class = nn.functional.one_hot(images.labels[order])
+        rank = (of_class.cumsum(0) * of_class).sum(1) - 0.5  # within its class, in that order
+        share = rank / of_class.sum(0)[images.labels[order]]
+        order = order[share.argsort(stable=True)]
+    apart = replace(images.take(order[:n]), skipped=(), told=())  # said of the whole
+    return images.take(order[n:]), apart
 
 
-def without(
-    pixels: UInt8[Tensor, "n c h w"], *others: UInt8[Tensor, "..."]
-) -> UInt8[Tensor, "k c h w"]:
-    """The images that are in none of the others."""
-    seen = {digest for images in others for digest in _hashes(images)}
-    return pixels[[digest not in seen for digest in _hashes(pixels)]]
+def without(images: ImageSet, *others: UInt8[Tensor, "..."]) -> ImageSet:
+    """The images whose pixels are in none of the others."""
+    seen = {digest for pixels in others for digest in _hashes(pixels)}
+    return images.take(torch.tensor([one not in seen for one in _hashes(images.pixels)]))
 
 
 def _hashes(pixels: UInt8[Tensor, "n c h w"]) -> list[bytes]:

@@ -10,7 +10,7 @@ projections are known, has the error of all the seeds' images and of the real on
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from itertools import takewhile
 from statistics import mean
@@ -18,14 +18,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.data.images import ImageSet
+from mmd_ddm.evaluation.metrics.by_class import ABOUT
 from mmd_ddm.evaluation.metrics.registry import METRICS
 from mmd_ddm.evaluation.scores import Score, without_errors
 from mmd_ddm.evaluation.space import Space
 from mmd_ddm.maths.projections import Projections
-from mmd_ddm.maths.random import JUDGE
+from mmd_ddm.maths.random import JUDGE, image_seeds
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.runs.fingerprint import key_of
 from mmd_ddm.runs.progress import Update
 from mmd_ddm.runs.store import remembered_arrays
@@ -68,11 +72,18 @@ class Measured:
         row: of the results.
         images: that it is of, of the first seed.
         kid: projections by the name of the space, where KID was asked for.
+        class_kid: the same of class KID, where classes are known.
     """
 
     row: dict[str, Any]
     images: ImageSet
     kid: dict[str, Projections]
+    class_kid: dict[str, Projections] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> dict[str, Projections]:
+        """Class KID where classes are known, else KID."""
+        return self.class_kid or self.kid
 
 
 def measure(
@@ -86,16 +97,19 @@ def measure(
 ) -> Measured:
     """A row of ``results.json``, with what it is of.
 
+    A class-conditional model draws each image under the class of a real one.
+
     Args:
         entry: what to draw with.
-        spaces: to judge in.
+        spaces: to judge in, all with the same real images.
         n: images to draw.
         seed: of their noise.
         bar: told of every image drawn.
         batch_size: images at once; 0 is what is fast.
     """
     chain, sampler = entry.chain, entry.sampler
-    images, images_per_second = drawn(entry, n, seed, bar, batch_size)
+    labels = spaces[0].real.labels if sampler.denoiser.classes else None
+    images, images_per_second = drawn(entry, n, seed, bar, batch_size, labels)
     bar(note="judging")
     row = {
         "name": entry.name,
@@ -106,38 +120,51 @@ def measure(
         "eta": chain.eta,
         **({"order": sampler.order} if hasattr(sampler, "order") else {}),
         "clip": chain.clip,
+        **({"guidance": chain.guidance} if sampler.denoiser.classes else {}),
         "steps": len(chain.times),
         "nfe": sampler.nfe,
         "images_per_second": round(images_per_second, 2),
         "spaces": {space.name: space.scores(images) for space in spaces},
     }
-    kid = {s.name: s.kid(images, f"noise of seed {seed}") for s in spaces if "kid" in s.metrics}
+    noise = f"noise of seed {seed}"
+    kid = {s.name: s.kid(images, noise) for s in spaces if "kid" in s.metrics}
+    labelled = [s for s in spaces if s.sees_classes_of(images)]
+    if labelled:
+        row["classes"] = {s.name: s.by_class(images)["each"] for s in labelled}
     bar()
-    return Measured(row, images, kid)
+    return Measured(row, images, kid, {s.name: s.class_kid(images, noise) for s in labelled})
 
 
 def drawn(
-    entry: Entry, n: int, seed: int, bar: Update, batch_size: int = 0
+    entry: Entry,
+    n: int,
+    seed: int,
+    bar: Update,
+    batch_size: int = 0,
+    labels: Int64[Tensor, " m"] | None = None,
 ) -> tuple[ImageSet, float]:
     """The images of this seed, and how many a second were drawn, now or when they were.
 
     The sampler then knows its network calls, whichever it was. The arguments are those of
-    `measure`.
+    `measure`, and the classes of reference images to draw under, as `draw` takes them.
     """
     sampler = entry.sampler
+    reference = None if labels is None else Condition.of_labels(labels)
 
     def compute() -> dict[str, np.ndarray]:
         pixels, speed = draw(
-            sampler, n, seed=seed, purpose=JUDGE, batch_size=batch_size,
+            sampler, n, seed=seed, purpose=JUDGE, batch_size=batch_size, reference=reference,
             on_batch=lambda k: bar(advance=k),
         )  # fmt: skip
         calls = np.array(sampler.nfe)
         return {"pixels": pixels.numpy(), "images_per_second": np.array(speed), "nfe": calls}
 
-    key = key_of(sampler.fingerprint, sampler.denoiser.device.type, n, seed)
+    under = [] if labels is None else [labels.tolist()]
+    key = key_of(sampler.fingerprint, sampler.denoiser.device.type, n, seed, *under)
     kept = remembered_arrays("samples", key, compute)
     sampler.nfe = int(kept["nfe"])
-    images = ImageSet(torch.from_numpy(kept["pixels"]), f"the images of {entry.model}")
+    of = None if reference is None else reference.of_seeds(image_seeds(seed, JUDGE, n)).labels
+    images = ImageSet(torch.from_numpy(kept["pixels"]), f"the images of {entry.model}", labels=of)
     return images, float(kept["images_per_second"])
 
 
@@ -153,20 +180,31 @@ def protocol(
         "seed": seed,
         "noise": f"image i has that of SHA-256(seed/{JUDGE}/i), in every row",
         "rounding": "uint8",
+        **(_classes(real) if real.labels is not None else {}),
         **{name: METRICS[name].about for name in metrics},
     }
+
+
+def _classes(real: ImageSet) -> dict[str, Any]:
+    """Of a protocol with classes."""
+    drawn = "image i is of the class of the real image number SHA-256(seed/judge/i), cyclically"
+    return {"classes": list(real.classes), "labels": drawn, **ABOUT}
 
 
 def over_seeds(found: Sequence[Measured]) -> Measured:
     """The rows of one chain as one: the means of its scores, and ``seeds``, how many."""
     first, rows = found[0], [one.row for one in found]
-    kid = {
-        space: reduce(operator.add, (one.kid[space] for one in found)) * (1 / len(found))
-        for space in first.kid
-    }
+    kid, classes = (
+        {
+            space: reduce(operator.add, (kids[space] for kids in every)) * (1 / len(found))
+            for space in every[0]
+        }
+        for every in ([one.kid for one in found], [one.class_kid for one in found])
+    )
     spaces = {
         space: _mean_scores([row["spaces"][space] for row in rows])
         | ({"kid_se": kid[space].se} if space in kid else {})
+        | ({"class_kid_se": classes[space].se} if space in classes else {})
         for space in first.row["spaces"]
     }
     row = {
@@ -175,7 +213,7 @@ def over_seeds(found: Sequence[Measured]) -> Measured:
         "images_per_second": round(mean(row["images_per_second"] for row in rows), 2),
         "spaces": spaces,
     }
-    return Measured(row, first.images, kid)
+    return Measured(row, first.images, kid, classes)
 
 
 def _mean_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -207,7 +245,7 @@ def equal_quality_steps(
     differences = {
         int(one.row["steps"]): Score(less.value, less.se)
         for one in rising
-        for less in [one.kid[space] - finetuned.kid[space]]
+        for less in [one.judged[space] - finetuned.judged[space]]
     }
     beaten = list(takewhile(lambda k: differences[k].beyond(among), differences))
     better = [k for k, less in differences.items() if less.times(-1).beyond(among)]

@@ -21,11 +21,11 @@ __all__ = ["above", "above_best", "share_excess"]
 Kid = Mapping[str, Projections]  # by the name of the space
 
 
-def above(of: Kid, other: Kid) -> dict[str, dict[str, float]]:
+def above(of: Kid, other: Kid, metric: str = "kid") -> dict[str, dict[str, float]]:
     """KID of one row less that of another, by space, for the record.
 
     ``kid_se_drawn`` is the share of the drawn images in the standard error: what more of them
-    make smaller.
+    make smaller. The metric may be called otherwise.
     """
     found = {}
     for space, kid in of.items():
@@ -33,7 +33,8 @@ def above(of: Kid, other: Kid) -> dict[str, dict[str, float]]:
             continue
         less = kid - other[space]
         drawn = [name for name in less.parts if name != "real"]
-        found[space] = {"kid": less.value, "kid_se": less.se, "kid_se_drawn": less.se_of(*drawn)}
+        errors = {f"{metric}_se": less.se, f"{metric}_se_drawn": less.se_of(*drawn)}
+        found[space] = {metric: less.value, **errors}
     return found
 
 

@@ -48,11 +48,14 @@ def quantile(alpha: float) -> float:
 ALPHA = 0.025  # of one side, over all tests of a kind
 SIGNIFICANT = quantile(ALPHA)  # standard errors above zero: 2.5 % by chance
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-METRICS = ("kid", "fd", "swd", "precision", "recall", "density", "coverage", "is", "cmmd")
+METRICS = (
+    "kid", "class_kid", "accuracy", "fd", "swd", "precision", "recall", "density", "coverage",
+    "is", "cmmd",
+)  # fmt: skip
 # Of a row: how far it lies above another one, with the error of the difference; see `paired`.
 ABOVE, ABOVE_BEST, ABOVE_FEWER = "above_finetuned", "above_best", "above_fewer_steps"
-_SCALE = {"kid": 1000.0}
-_PROTOCOL = ("sampler", "spacing", "eta")
+_SCALE = {"kid": 1000.0, "class_kid": 1000.0}
+_PROTOCOL = ("sampler", "spacing", "eta", "guidance")
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,7 @@ def row_label(
     if row.get("name") == "images":  # from a folder: no steps are known
         return str(row.get("model"))
     extras = [
-        f"{key} {row.get(key)}" if key == "eta" else str(row.get(key))
+        f"{key} {row.get(key)}" if key in ("eta", "guidance") else str(row.get(key))
         for key in _differences(row, like)
     ]
     label = ", ".join([str(row.get("name", "?")), f"{row.get('steps', '?')} steps", *extras])
@@ -262,7 +265,7 @@ def _in(row: dict[str, Any] | None, of: str, space: str) -> dict[str, Any]:
 
 def metric_name(metric: str) -> str:
     """As a table shows it: ``KID x1000``, ``FD``, ``precision``."""
-    short = metric.upper() if len(metric) <= 4 else metric
+    short = metric.upper() if len(metric) <= 4 else metric.replace("_kid", " KID")
     return f"{short} x1000" if metric in _SCALE else short
 
 

@@ -16,6 +16,12 @@ import torch
 from torch import Tensor
 
 from mmd_ddm.data.images import ImageSet
+from mmd_ddm.evaluation.metrics.by_class import (
+    class_kid,
+    class_scores,
+    comparable,
+    linear_classifier,
+)
 from mmd_ddm.evaluation.metrics.kid import kid_projections
 from mmd_ddm.evaluation.metrics.registry import METRICS, Real
 from mmd_ddm.features.bank import cached_features
@@ -66,6 +72,8 @@ class Space:
         if "kid" in self.metrics:
             kid = self.kid(images)
             found |= {"kid": kid.value, "kid_se": kid.se}
+        if self.sees_classes_of(images):
+            found |= _numbers(self.by_class(images))
         return found
 
     def kid(self, images: ImageSet, name: str = "generated") -> Projections:
@@ -87,6 +95,40 @@ class Space:
         parts = {part: torch.from_numpy(values) for part, values in kept.items()}
         return Projections({name: parts["generated"], "real": parts["real"]})
 
+    def sees_classes_of(self, images: ImageSet) -> bool:
+        """Whether these and the real images can be compared by classes, and KID is asked for."""
+        pairs = [(one, self.real) for one in (images, self.other) if one is not None]
+        return "kid" in self.metrics and all(_comparable(one, real) for one, real in pairs)
+
+    def class_kid(self, images: ImageSet, name: str = "generated") -> Projections:
+        """Class KID, as `kid` gives KID.
+
+        Raises:
+            ValueError: no class has two images in both sets.
+        """
+
+        def compute() -> dict[str, np.ndarray]:
+            found, _ = class_kid(*self._with_classes(images))
+            return {part: values.cpu().numpy() for part, values in found.parts.items()}
+
+        key = key_of("classes", *self._about, images.sha256, *_labels(images, self.real))
+        kept = remembered_arrays("projections", key, compute)
+        parts = {part: torch.from_numpy(values) for part, values in kept.items()}
+        return Projections({name: parts["generated"], "real": parts["real"]})
+
+    def by_class(self, images: ImageSet) -> dict[str, Any]:
+        """The `class_scores` of these images.
+
+        Raises:
+            ValueError: no class has two images in both sets.
+        """
+
+        def compute() -> dict[str, Any]:
+            return class_scores(*self._with_classes(images), self._real.classifier)
+
+        key = key_of("by class", *self._about, images.sha256, *_labels(images, self.real))
+        return remembered("scores", key, compute)
+
     def floor(self) -> Scores:
         """Every metric between two sets of real images."""
         if self.other is not None:
@@ -98,7 +140,20 @@ class Space:
             features = self._real.features
             return metric(features[order[half:]], Real(features[order[:half]], self.phi))
 
-        return self._remembered(between_halves, "halves", self.metrics)
+        found = self._remembered(between_halves, "halves", self.metrics)
+        if "kid" not in self.metrics or not _comparable(
+            self.real.take(order[half:]), self.real.take(order[:half])
+        ):
+            return found
+
+        def between_classes() -> dict[str, Any]:
+            features, labels, *_ = self._with_classes(self.real)
+            y, of_y = features[order[:half]], labels[order[:half]]
+            x, of_x = features[order[half:]], labels[order[half:]]
+            return class_scores(x, of_x, y, of_y, linear_classifier(y, of_y))
+
+        key = key_of("by class", *self._about, "halves", *_labels(self.real))
+        return found | _numbers(remembered("scores", key, between_classes))
 
     def describe(self) -> dict[str, Any]:
         """For ``results.json``: the role, the weights, the floor."""
@@ -123,6 +178,12 @@ class Space:
             )
         return features, real.features
 
+    def _with_classes(self, images: ImageSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features and classes of both, on the device of metrics."""
+        x, y = self._compared(images)
+        of_x, of_y = (torch.tensor(labels).to(x.device) for labels in _labels(images, self.real))
+        return x, of_x, y, of_y
+
     @property
     def _about(self) -> list[str]:
         """All that decides a comparison, but for the images that are compared."""
@@ -130,7 +191,7 @@ class Space:
 
     @cached_property
     def _real(self) -> Real:
-        return Real(self._features(self.real), self.phi)
+        return Real(self._features(self.real), self.phi, self.real.labels)
 
     def _features(self, images: ImageSet) -> Tensor:
         features = cached_features(images, self.phi, device=self.device)
@@ -152,6 +213,21 @@ class Space:
             else:
                 found |= score()
         return found
+
+
+def _comparable(images: ImageSet, real: ImageSet) -> bool:
+    if images.labels is None or real.labels is None:
+        return False
+    return bool(comparable(images.labels, real.labels))
+
+
+def _numbers(by_class: dict[str, Any]) -> Scores:
+    """Without those of every class."""
+    return {key: value for key, value in by_class.items() if key != "each"}
+
+
+def _labels(*sets: ImageSet) -> list[list[int]]:
+    return [[] if images.labels is None else images.labels.tolist() for images in sets]
 
 
 def metric_device(device: torch.device) -> torch.device:

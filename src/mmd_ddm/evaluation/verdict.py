@@ -24,6 +24,7 @@ from mmd_ddm.evaluation.scores import (
     budgets_in,
     format_percent,
     format_score,
+    metric_name,
     quantile,
 )
 
@@ -39,6 +40,7 @@ RULE = (
     "resolved: none of these could be shown. Selection spaces chose the checkpoint, so they are "
     "not counted."
 )
+_CLASSES = " KID is class KID, the mean over classes of the KID within a class."
 _SEVERAL = " Each held-out space counts at each of the numbers of steps."
 _POWER = 0.8  # with which the number of images that is proposed would resolve the difference
 
@@ -122,18 +124,15 @@ class Verdict:
 
 
 def verdict(results: dict[str, Any]) -> Verdict:
-    """Judge a run by its KID rows.
+    """Judge a run by its KID rows, or by those of class KID where classes are known.
 
     Args:
         results: the content of ``results.json``.
     """
     budgets = budgets_in(results)
-    kid = [
-        row
-        for steps in budgets or (None,)
-        for row in before_after(results, steps)
-        if row.metric == "kid"
-    ]
+    rows = [row for steps in budgets or (None,) for row in before_after(results, steps)]
+    by_class = any(row.metric == "class_kid" for row in rows)
+    kid = [row for row in rows if row.metric == ("class_kid" if by_class else "kid")]
     held_out = [row for row in kid if row.role == "held-out"]
     optimised = [row for row in kid if row.role == "optimised"]
     samples = (results.get("protocol") or {}).get("samples")
@@ -143,7 +142,7 @@ def verdict(results: dict[str, Any]) -> Verdict:
     return Verdict(
         label,
         f"{label.capitalize()}: {finding}.",
-        RULE + _SEVERAL * bool(budgets),
+        RULE + _CLASSES * by_class + _SEVERAL * bool(budgets),
         {
             f"{row.space} at {row.steps} steps" if budgets else row.space: Finding.of(row)
             for row in kid
@@ -281,7 +280,7 @@ def _gains(rows: Sequence[Row]) -> str:
     for row in rows:
         share = "" if row.share is None else f", {format_percent(row.share, 100.0)} of its gap"
         parts.append(
-            f"{row.role} {row.space} {_change(row.gain)} (KID x1000 "
+            f"{row.role} {row.space} {_change(row.gain)} ({metric_name(row.metric)} "
             f"{format_score(row.base, 'kid')} to {format_score(row.finetuned, 'kid')}, gain "
             f"{format_score(row.gain, 'kid')}{share})"
         )

@@ -94,6 +94,8 @@ def contracting_half(
 ) -> list[Float[Tensor, "n _ _ _"]]:
     """Activations of a `UNet2DModel`'s contracting half, one a resolution, and its middle's.
 
+    It is told no class: by the label that means none, or, where there is none, by no label.
+
     Args:
         denoiser: whose network is one.
         x_t: noisy images.
@@ -103,6 +105,8 @@ def contracting_half(
     times = torch.full((len(x_t),), t, dtype=x_t.dtype, device=x_t.device)
     with denoiser.precision():
         temb = network.time_embedding(network.time_proj(times).to(x_t.dtype))
+        if denoiser.null_label is not None:
+            temb = temb + network.class_embedding(denoiser.no_class(len(x_t)).labels)
         hidden = network.conv_in(2 * x_t - 1 if network.config.center_input_sample else x_t)
         levels = []
         for block in network.down_blocks:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from diffusers.utils.logging import disable_progress_bar
 from torch import nn
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig, NetworkConfig
-from mmd_ddm.data.images import Split, load_images
+from mmd_ddm.data.images import ImageSet, Split, load_images
 from mmd_ddm.data.split import split_images
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.maths.times import check_start, check_times, select_times
@@ -30,10 +31,13 @@ __all__ = [
     "build_network",
     "build_sampler",
     "check_channels",
+    "check_classes",
     "load_model",
+    "name_null_label",
     "precision_dtype",
     "resolve_chain",
     "resolve_chains",
+    "resolve_or_trailing",
     "say_notes",
 ]
 
@@ -198,18 +202,23 @@ def resolve_chains(
     Raises:
         ValueError: whatever `resolve_chain` refuses.
     """
+    own = replace(config.chain, guidance=config.trained_guidance)
     if not config.budgets:
-        return resolve_chain(config.chain, denoiser), ()
+        return resolve_chain(own, denoiser), ()
     found = {}
     for steps in config.budgets:
-        chain = replace(config.chain, steps=steps)
-        times = resolve_chain(chain, denoiser, truncated=True).times
-        try:
-            check_start(times, denoiser.schedule)
-        except ValueError:
-            chain = replace(chain, spacing="trailing")
-        found[steps] = resolve_chain(chain, denoiser)
+        found[steps] = resolve_or_trailing(replace(own, steps=steps), denoiser)
     return found[config.chain.steps], tuple(found.values())
+
+
+def resolve_or_trailing(chain: ChainConfig, denoiser: Denoiser) -> ChainConfig:
+    """`resolve_chain`, of ``trailing`` times where its spacing would begin too far from noise."""
+    times = resolve_chain(chain, denoiser, truncated=True).times
+    try:
+        check_start(times, denoiser.schedule)
+    except ValueError:
+        chain = replace(chain, spacing="trailing")
+    return resolve_chain(chain, denoiser)
 
 
 def build_sampler(
@@ -217,7 +226,7 @@ def build_sampler(
 ) -> Sampler:
     """The chain as a sampler of this denoiser; ``truncated`` is that of `resolve_chain`."""
     resolved = resolve_chain(chain, denoiser, truncated=truncated)
-    return make_sampler(
+    sampler = make_sampler(
         resolved.sampler,
         denoiser,
         resolved.times,
@@ -226,22 +235,84 @@ def build_sampler(
         clip=bool(resolved.clip),
         recompute=recompute,
     )
+    if resolved.guidance != 1:
+        denoiser.no_class(1)  # or say that it has none
+        sampler.guidance = resolved.guidance
+    return sampler
 
 
-def build_data(config: FinetuneConfig, shape: tuple[int, int, int]) -> Split:
+def build_data(
+    config: FinetuneConfig, shape: tuple[int, int, int], *, labels: bool = False
+) -> Split:
     """The images to match, those that only evaluation sees, those to select by: `split_images`.
+
+    Args:
+        config: names them.
+        shape: (c, h, w) of each.
+        labels: read which class each is of, as a class-conditional model needs.
 
     Raises:
         ValueError: whatever `load_images` or `split_images` refuses.
     """
-    images, heldout = load_images(config.data, shape, config), None
+    images, heldout = load_images(config.data, shape, config, labels=labels), None
     if config.heldout:
-        heldout = load_images(config.heldout, shape, config)
+        heldout = load_images(config.heldout, shape, config, labels=labels)
     return split_images(images, heldout, seed=config.seed, select=config.select.every > 0)
 
 
-def build_network(config: NetworkConfig, shape: Sequence[int]) -> nn.Module:
-    """A fresh UNet2DModel for images of this shape (c, h, w).
+def name_null_label(denoiser: Denoiser, label: int) -> None:
+    """Tell a class-conditional model which of its labels means no class.
+
+    Args:
+        denoiser: changed in place.
+        label: that one; -1 is what the model says.
+
+    Raises:
+        ValueError: a label that the model does not have.
+    """
+    if label < 0 or label == denoiser.null_label:
+        return
+    known = len(denoiser.classes)
+    if label >= known:
+        raise ValueError(f"condition.null_label is {label}; the model has labels 0 to {known - 1}")
+    denoiser.null_label = label
+    if label == known - 1:
+        denoiser.classes = denoiser.classes[:-1]
+
+
+def check_classes(models: Sequence[Model], *sets: ImageSet) -> None:
+    """Whether class-conditional models have the classes of these images; others need none.
+
+    Args:
+        models: of any kind.
+        sets: the images.
+
+    Raises:
+        ValueError: images without labels, or of a class that the model does not have.
+    """
+    for model, images in product((one for one in models if one.denoiser.classes), sets):
+        if images.labels is None:
+            raise ValueError(
+                f"{images.source} has no labels, and {model.name} is class-conditional: read it "
+                "with labels=True"
+            )
+        most, known = int(images.labels.max()), len(model.denoiser.classes)
+        if most >= known:
+            raise ValueError(
+                f"{images.source} has class {most} ({images.classes[most]}), and {model.name} has "
+                f"{known} classes, 0 to {known - 1}"
+            )
+        for label in images.labels.unique().tolist():
+            ours, theirs = model.denoiser.classes[label], images.classes[label]
+            if ours != theirs and not (ours.isdecimal() or theirs.isdecimal()):
+                raise ValueError(
+                    f"class {label} of {images.source} is {theirs}, that of {model.name} {ours}: "
+                    "give the folders of classes that the model was made of"
+                )
+
+
+def build_network(config: NetworkConfig, shape: Sequence[int], classes: int = 0) -> nn.Module:
+    """A fresh UNet2DModel for images of this shape (c, h, w), and of so many classes.
 
     Raises:
         ValueError: channels and attention of different length, or sizes that do not fit.
@@ -284,6 +355,7 @@ def build_network(config: NetworkConfig, shape: Sequence[int]) -> nn.Module:
         ),
         attention_head_dim=config.attention_head_dim,
         norm_num_groups=config.norm_num_groups,
+        num_class_embeds=classes + 1 if classes else None,  # the last means no class
     )
     check_room(make, f"network.channels = {list(config.channels)}")
     return make()

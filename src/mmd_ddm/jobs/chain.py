@@ -56,5 +56,8 @@ def describe_chain(model: Model, chain: ChainConfig) -> str:
     else:
         known = chain in (model.chain, *model.budgets)
         origin = f"{'' if known else 'not '}what it was finetuned for"
-    about = "; ".join([origin, *["x_0 clipped"] * bool(chain.clip), *model.denoiser.notes])
+    guided = [f"guidance {chain.guidance:g}, 2 calls a step"] * (chain.guidance != 1)
+    about = "; ".join(
+        [origin, *["x_0 clipped"] * bool(chain.clip), *guided, *model.denoiser.notes]
+    )
     return f"{len(chain.times)} {chain.sampler} steps at {', '.join(ends)} ({about})"

@@ -98,7 +98,9 @@ def compare(
     entries, left_out = plan_entries(base, tuned, names, spacings, steps, times)
     notes = [*base.denoiser.notes, *left_out]
     origin_of = origins([base, *tuned])
-    real = choose_real(data, origin_of, base.denoiser.shape, read or ReadConfig(), progress)
+    real = choose_real(
+        data, origin_of, base.denoiser.shape, read or ReadConfig(), progress, [base, *tuned]
+    )
     data, spaces = real.images, _spaces(base, origin_of, real, features)
     settings = {
         "model": base.name, "data": data.source, "samples": n, "precision": precision,
@@ -217,4 +219,5 @@ def _warm_up(entries: Sequence[Entry], batch_size: int) -> None:
     for denoiser in dict.fromkeys(entry.sampler.denoiser for entry in entries):
         if denoiser.device.type == "cuda":
             x_t = torch.zeros((batch_size or 512, *denoiser.shape), device=denoiser.device)
-            denoiser(x_t, denoiser.schedule.bounds[1])
+            conditions = denoiser.conditions(range(len(x_t)))
+            denoiser(x_t, denoiser.schedule.bounds[1], conditions)

@@ -80,7 +80,7 @@ def evaluate(
         _refuse_to_draw(sets[0], chains, seed, seeds)
     plans = [plan for one in found for plan in _plans(one, chains)]
     runs, shape = origins(models), shape_of(found[0])
-    real = choose_real(data, runs, shape, read, progress)
+    real = choose_real(data, runs, shape, read, progress, models)
     say_read(progress, *sets)
     n = min(len(real.images), _MOST, *map(len, sets)) if n is None else n
     _check_counts(n, real.images, sets)

@@ -24,7 +24,7 @@ from mmd_ddm.jobs.recipe import complete, words
 from mmd_ddm.jobs.results import FinetuneResult
 from mmd_ddm.jobs.train import Job, longer_chains, prepare, train_and_export
 from mmd_ddm.report import write_card, write_report
-from mmd_ddm.report.sheets import grid, pairs, save_png
+from mmd_ddm.report.sheets import grid, pairs, save_png, save_sheet, sheet
 from mmd_ddm.runs.files import write_json
 from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.launch import is_first
@@ -35,6 +35,7 @@ from mmd_ddm.training.keep_best import selection_record
 __all__ = ["finetune", "run"]
 
 _PAIRS, _REAL, _SHEET_COLUMNS = 24, 16, 8
+_CLASSES, _OF_CLASS = 20, 8  # that are shown, and pairs of each
 
 
 def finetune(
@@ -156,6 +157,8 @@ def _announce(job: Job) -> None:
         f"{job.device}; {len(data.matched):,} images to match, {len(data.selection or ()):,} to "
         f"select by, {len(data.heldout):,} held out"
     )
+    if classes := job.model.denoiser.classes:
+        job.progress.say(f"{len(classes)} classes, condition.match = {job.config.condition.match}")
     job.progress.say(words(job.config))
     if data.dropped:
         job.progress.say(f"{data.dropped:,} more were among the images to match: left out")
@@ -180,5 +183,19 @@ def _write(job: Job, results: dict[str, Any], base: ImageSet, finetuned: ImageSe
     save_png(pairs(before, after, real), out / "pairs.png", scale=2)
     for name, pixels in (("before", before), ("after", after)):
         save_png(grid(pixels, _SHEET_COLUMNS), out / f"{name}.png", scale=2)
+    if bands := _by_class(base, finetuned, job.data.heldout):
+        save_sheet(sheet(bands, 2), out / "classes.png")
     write_card(out)
     write_report([out], out / "report.html")
+
+
+def _by_class(*sets: ImageSet) -> list[tuple[str, list[tuple[str, Any]]]]:
+    """A band a class, where classes are known: base above, finetuned below, real images beside."""
+    bands = []
+    known = all(images.labels is not None for images in sets)
+    for label, name in enumerate(sets[-1].classes[:_CLASSES] if known else ()):
+        own = [images.pixels[images.labels == label][:_OF_CLASS].numpy() for images in sets]
+        if all(map(len, own)):
+            base, finetuned, real = own
+            bands.append((name, [("", pairs(base, finetuned, real, _OF_CLASS))]))
+    return bands

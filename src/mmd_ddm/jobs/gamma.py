@@ -60,6 +60,8 @@ def estimate_gamma(
     say_notes(denoiser, progress)
     path = gamma_file(denoiser.source)
     check_writable(path)
+    if denoiser.classes:
+        raise ValueError(f"{denoiser.source} is class-conditional: Gamma is of models without")
     images = load_images(data, denoiser.shape, read)
     say_read(progress, images)
     weights, of = weights_sha256(denoiser.network), denoiser.sha256

@@ -70,26 +70,36 @@ def compare_to_base(
         [space.name for space in spaces if space.role == role]
         for role in ("optimised", "held-out")
     )
+    by_class = bool(finetuned[0].class_kid)
     floors = {
-        space.name: space.kid(space.other, "other") for space in spaces if space.other is not None
+        space.name: (space.class_kid if by_class else space.kid)(space.other, "other")
+        for space in spaces
+        if space.other is not None
     }
     after = {one.row["steps"]: one for one in finetuned}
     rows = []
     for one in base:
         like = after.get(one.row["steps"])
-        higher = above(one.kid, (like or finetuned[0]).kid)
+        higher = _above(one, like or finetuned[0])
         if like is not None:
-            excess = share_excess(one.kid, like.kid, floors, optimised, judges)
+            excess = share_excess(one.judged, like.judged, floors, optimised, judges)
             higher = {space: found | excess.get(space, {}) for space, found in higher.items()}
         rows.append({**one.row, ABOVE: higher})
     for one in finetuned:
         fewer = [steps for steps in after if steps < one.row["steps"]]
-        higher = above(one.kid, after[max(fewer)].kid) if fewer else {}
+        higher = _above(one, after[max(fewer)]) if fewer else {}
         rows.append({**one.row, **({ABOVE_FEWER: higher} if len(after) > 1 else {})})
     carrier = [*judges, *optimised][0]
-    found = [equal_quality_steps(base, one, carrier, among=len(after)) for one in finetuned]
+    alike = [one for one in base if one.row.get("guidance") == finetuned[0].row.get("guidance")]
+    found = [equal_quality_steps(alike, one, carrier, among=len(after)) for one in finetuned]
     # Of equals, and of none, the first.
     return {"rows": rows, "speedup": max(found, key=_times_fewer)}
+
+
+def _above(one: Measured, other: Measured) -> dict[str, dict[str, float]]:
+    classes = above(one.class_kid, other.class_kid, "class_kid")
+    found = above(one.kid, other.kid)
+    return {space: scores | classes.get(space, {}) for space, scores in found.items()}
 
 
 def _times_fewer(speedup: Mapping[str, Any]) -> float:

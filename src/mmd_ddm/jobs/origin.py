@@ -62,10 +62,15 @@ class Origin:
         Raises:
             ValueError: they cannot be loaded any more, or are others now.
         """
-        split = build_data(self.config, shape)
+        split = build_data(self.config, shape, labels=self.labelled)
         if any(self.inputs.get(key, found) != found for key, found in split.hashes.items()):
             raise ValueError(f"{split.matched.source} holds other images now")
         return split
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it knew which class each image is of."""
+        return "data_labels_sha256" in self.inputs
 
     def features(self, name: str, channels: int) -> FeatureExtractor:
         """A space of that run: `make_recorded`."""

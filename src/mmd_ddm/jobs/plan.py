@@ -11,6 +11,7 @@ from mmd_ddm.jobs.build import (
     build_device,
     build_sampler,
     load_model,
+    name_null_label,
     resolve_chains,
     say_notes,
 )
@@ -85,6 +86,7 @@ def plan(config: FinetuneConfig, progress: Progress = silent) -> Plan:
     """
     device = build_device(config.device)
     denoiser = load_model(config.model, device, config.precision).denoiser
+    name_null_label(denoiser, config.condition.null_label)
     say_notes(denoiser, progress)
     adapt(denoiser.network, config.trained_weights, config.lora_rank)
     names = config.objective.features

@@ -38,7 +38,7 @@ def base_images(config: PretrainConfig) -> ImageSet:
     """The images to train on."""
     size = config.image_size
     shape = (3, size, size) if size else None
-    return load_images(config.data, shape, config)
+    return load_images(config.data, shape, config, labels=config.labels)
 
 
 def pretrain(
@@ -72,16 +72,18 @@ def pretrain(
     channels, height, width = images.pixels.shape[1:]
     check_channels(channels, f"{images.source} holds")
     torch.manual_seed(config.seed)
-    network = build_network(config.network, (channels, height, width)).to(device)
+    size, classes = (channels, height, width), images.classes
+    network = build_network(config.network, size, len(classes)).to(device)
     denoiser = UNet2D(
         network,
         NoiseSchedule.linear(),
         config.prediction,
-        shape=(channels, height, width),
+        shape=size,
         autocast=precision_dtype(config.precision),
     )
+    denoiser.classes, denoiser.null_label = classes, len(classes) if classes else None
     check_space(out, disk_bytes(network, config.keep))
-    record = {"data_sha256": images.sha256}
+    record = images.hashes("data")
     settings = to_mapping(replace(config, device=str(device)))
     with RunLog(out, "pretrain", settings, record) as log:
         say_read(progress, images)
@@ -105,7 +107,7 @@ def pretrain(
 
             checkpoint = out / "checkpoint.pt"
             if not train_network(
-                limited, denoiser, images.pixels.to(device), checkpoint, on_event
+                limited, denoiser, images.pixels.to(device), checkpoint, on_event, images.labels
             ):
                 return Results({"finished": False}, out)
         scheduler = {"num_train_timesteps": 1000, "prediction_type": config.prediction}
@@ -121,4 +123,5 @@ def _write_card(folder: Path, config: PretrainConfig, images: ImageSet) -> None:
     keys = ("data", "prediction", "iterations", "batch_size", "lr", "ema_decay")
     about = {"images": f"{len(images):,} of {height}x{width}"}
     about |= {key: getattr(config, key) for key in keys}
+    about |= {"classes": ", ".join(images.classes)} if images.classes else {}
     write_base_card(folder, "Base model", about, images.source)

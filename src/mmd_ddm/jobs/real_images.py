@@ -1,7 +1,7 @@
 """The real images that models are judged by: none of them was matched, or selected by."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from mmd_ddm.config import ReadConfig
 from mmd_ddm.data.images import ImageSet, load_images, say_read
 from mmd_ddm.data.split import without
+from mmd_ddm.jobs.build import Model, check_classes
 from mmd_ddm.jobs.origin import Origin
 from mmd_ddm.runs.progress import Progress
 
@@ -37,7 +38,12 @@ class RealImages:
 
 
 def choose_real(
-    data: str | ImageSet | None, runs: _Runs, shape: _Shape, read: ReadConfig, progress: Progress
+    data: str | ImageSet | None,
+    runs: _Runs,
+    shape: _Shape,
+    read: ReadConfig,
+    progress: Progress,
+    models: Sequence[Model],
 ) -> RealImages:
     """The images asked for, less those that any of the runs matched or selected by.
 
@@ -47,17 +53,21 @@ def choose_real(
         shape: (c, h, w) of what is judged.
         read: how images that are named are read.
         progress: told what is left out.
+        models: that are judged by them; if one is class-conditional, their classes are read.
 
     Raises:
-        ValueError: no images and no run, images of another shape, or none that are left.
+        ValueError: no images and no run, images of another shape, none that are left, or classes
+            that a model does not have.
     """
     if data is None:
         data = _heldout(runs, shape)
     elif isinstance(data, str):
-        data = load_images(data, shape, read)
+        labels = any(model.denoiser.classes for model in models)
+        data = load_images(data, shape, read, labels=labels)
     if tuple(data.pixels.shape[1:]) != shape:
         got, asked = ("x".join(map(str, size)) for size in (data.pixels.shape[1:], shape))
         raise ValueError(f"{data.source} holds images of {got}; those to judge are {asked}")
+    check_classes(models, data)
     say_read(progress, data)
     return leave_out_seen(data, runs, shape, progress)
 
@@ -69,7 +79,7 @@ def leave_out_seen(images: ImageSet, runs: _Runs, shape: _Shape, progress: Progr
         ValueError: none are left.
     """
     seen, unknown = _seen(images, runs, shape)
-    fresh = without(images.pixels, *seen)
+    fresh = without(images, *seen)
     dropped = len(images) - len(fresh)
     if dropped == len(images):
         raise ValueError(
@@ -82,7 +92,7 @@ def leave_out_seen(images: ImageSet, runs: _Runs, shape: _Shape, progress: Progr
             f"{dropped:,} of the {len(images):,} images of {images.source} were matched or "
             "selected by: left out"
         )
-        images = replace(images, pixels=fresh)
+        images = fresh
     if unknown:
         protocol["seen_unknown"] = "; ".join(unknown)
         progress.say(

@@ -9,7 +9,7 @@ import torch
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.evaluation.verdict import Verdict, verdict
-from mmd_ddm.jobs.build import Model, build_sampler, load_model
+from mmd_ddm.jobs.build import Model, build_sampler, load_model, name_null_label
 from mmd_ddm.jobs.learned import chain_tables, learned_chain
 from mmd_ddm.jobs.origin import Origin
 from mmd_ddm.models.export import make_pipeline
@@ -87,6 +87,7 @@ class FinetuneResult:
             ValueError: it is not there any more, or is another one now.
         """
         base = load_model(self.config.model, self.model.denoiser.device, self.config.precision)
+        name_null_label(base.denoiser, self.config.condition.null_label)
         began_with = read_json(self.folder / "run.json").get("inputs", {}).get("model_sha256")
         # Before 0.2 it was the hash of the weights alone.
         if began_with not in (None, base.denoiser.sha256, weights_sha256(base.denoiser.network)):

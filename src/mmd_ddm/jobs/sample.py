@@ -18,6 +18,7 @@ from mmd_ddm.jobs.build import Model, build_sampler, load_model
 from mmd_ddm.jobs.chain import ChainLike, choose_chain, describe_chain
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.report.sheets import grid, save_png, save_sheet, sheet, zoom
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.files import check_space, check_writable
@@ -41,6 +42,7 @@ def sample(
     *,
     n: int = 64,
     start_from: str = "",
+    labels: Sequence[int] = (),
     read: ReadConfig | None = None,
     trajectory: bool = False,
     seed: int = 0,
@@ -56,6 +58,7 @@ def sample(
         chain: by default the model's own, of which ``{"steps": 10}`` names what is to differ.
         n: how many.
         start_from: images to noise to the first time and begin with (ES-DDPM); empty is noise.
+        labels: classes to draw, by turns, of a class-conditional model; by default all of them.
         read: how those are read.
         trajectory: show x_0 as predicted along the chain of the first images as well.
         seed: image i depends on ``seed + i`` alone, not on ``n`` or ``batch_size``.
@@ -67,7 +70,8 @@ def sample(
         What was drawn with, and the folder.
 
     Raises:
-        ValueError: an unknown model, an impossible chain, too few images to begin with.
+        ValueError: an unknown model, an impossible chain, too few images to begin with, a class
+            that the model does not have.
     """
     if n < 1 or batch_size < 1:
         raise ValueError(f"-n and --batch-size must be at least 1; got {n} and {batch_size}")
@@ -78,10 +82,12 @@ def sample(
     check_writable(out)
     model = load_model(model, device)
     chosen = choose_chain(model, chain, truncated=bool(start_from))
+    reference = _reference(model, labels)
     begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, read, progress)
     check_space(out, n * math.prod(model.denoiser.shape))
     settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chosen)}
     settings |= {"start_from": start_from} if start_from else {}
+    settings |= {"labels": list(labels)} if labels else {}
     walk = build_sampler(chosen, model.denoiser, truncated=bool(start_from))
     inputs = {"model_sha256": model.denoiser.sha256, **begun_from}
     at_once = batch_size * world()
@@ -97,8 +103,9 @@ def sample(
             for start in range(first, n, at_once):
                 count = min(at_once, n - start)
                 pixels, _ = draw(
-                    walk, count, seed=seed + start, batch_size=batch_size, start=begin
-                )
+                    walk, count, seed=seed + start, batch_size=batch_size, start=begin,
+                    reference=reference,
+                )  # fmt: skip
                 for i, image in enumerate(pixels if is_first() else (), start):
                     save_png(image.numpy(), _image(out, i), one_of_many=True)
                 shown += pixels[: max(0, _GRID - start)]
@@ -107,7 +114,7 @@ def sample(
             columns = math.ceil(len(shown) ** 0.5)
             save_png(grid(torch.stack(shown).numpy(), columns), out / _SHEET)
         if trajectory:
-            strip = _strip(walk, min(n, _STRIP_ROWS), seed, begin)
+            strip = _strip(walk, min(n, _STRIP_ROWS), seed, begin, reference)
             save_sheet(strip, out / "trajectory.png")
     return Results(settings, out)
 
@@ -130,12 +137,30 @@ def _read_png(path: Path) -> Tensor:
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
+def _reference(model: Model, labels: Sequence[int]) -> Condition | None:
+    """The classes that were asked for."""
+    classes = model.denoiser.classes
+    if labels and not classes:
+        raise ValueError(f"{model.name} is unconditional: it draws no classes; leave out --label")
+    for label in labels:
+        if not 0 <= label < len(classes):
+            raise ValueError(
+                f"{model.name} has no class {label}: its {len(classes)} classes are 0 to "
+                f"{len(classes) - 1}"
+            )
+    return Condition.of_labels(labels) if labels else None
+
+
 def _strip(
-    walk: Sampler, n: int, seed: int, begin: Callable[[Sequence[int]], Tensor] | None
+    walk: Sampler,
+    n: int,
+    seed: int,
+    begin: Callable[[Sequence[int]], Tensor] | None,
+    reference: Condition | None,
 ) -> Image:
     """A column for every network call, or for some of many, and one for the images themselves."""
     with predictions(walk) as found:
-        pixels, _ = draw(walk, n, seed=seed, start=begin)
+        pixels, _ = draw(walk, n, seed=seed, start=begin, reference=reference)
     shown = sorted({round(i * (len(found) - 1) / (_STRIP - 1)) for i in range(_STRIP)})
     columns = [(f"t {found[i][0]:g}", grid(found[i][1].numpy(), 1)) for i in shown]
     columns.append(("x_0", grid(pixels.numpy(), 1)))

@@ -20,9 +20,12 @@ from mmd_ddm.jobs.build import (
     build_data,
     build_device,
     build_sampler,
+    check_classes,
     load_model,
+    name_null_label,
     resolve_chain,
     resolve_chains,
+    resolve_or_trailing,
     say_notes,
 )
 from mmd_ddm.jobs.learned import chain_tables, learned_chain, trainable_sampler
@@ -39,7 +42,7 @@ from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.runs.trackers import check_trackers, tracked
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.settings import to_mapping
-from mmd_ddm.training.finetune import finetune
+from mmd_ddm.training.finetune import drawn_labels, finetune
 from mmd_ddm.training.keep_best import Selection, kept_words, selected_by, standing
 from mmd_ddm.training.memory_plan import Choice
 from mmd_ddm.training.objective import Objective, build_objectives
@@ -117,6 +120,7 @@ def prepare(
     device = build_device(config.device)
     model = model or load_model(config.model, device, config.precision)
     denoiser = model.denoiser
+    name_null_label(denoiser, config.condition.null_label)
     say_notes(denoiser, progress)
     denoiser.use_fast_layout()  # before the base is timed, as the finetuned model will be
     chain, budgets = resolve_chains(config, denoiser)
@@ -126,7 +130,12 @@ def prepare(
     began_with = denoiser.sha256
     adapter = adapt(denoiser.network, config.trained_weights, config.lora_rank, config.seed)
     check_space(out, disk_bytes(denoiser.network, config.keep))
-    data = data or build_data(config, denoiser.shape)
+    data = data or build_data(config, denoiser.shape, labels=bool(denoiser.classes))
+    parts = [part for part in (data.matched, data.heldout, data.selection) if part]
+    check_classes([model], *parts)
+    labels = data.matched.labels if denoiser.classes else None
+    if labels is not None:  # or say now that a batch is too small
+        drawn_labels(config.condition, labels, config.batch_size, config.seed, 0)
     say_read(progress, data.matched, data.heldout)
     phis = {name: make_features(name, denoiser.shape[0]).to(device) for name in roles}
     check_distinct(phis, roles)
@@ -144,8 +153,11 @@ def prepare(
     }
     check_folder(out, "finetune", settings, inputs)
     optimised = {name: phis[name] for name in config.objective.features}
-    objectives = build_objectives(config.objective, optimised, data.matched, device, progress)
-    longest = build_sampler((budgets or (chain,))[-1], denoiser)
+    mix = config.condition.class_share if denoiser.classes else None
+    objectives = build_objectives(config.objective, optimised, data.matched, device, progress, mix)
+    longest = build_sampler(
+        replace((budgets or (chain,))[-1], guidance=config.chain.guidance), denoiser
+    )
     choice = fit(config, longest, [*optimised.values()], out, progress)
     with RunLog(out, "finetune", settings, inputs) as log:
         note_longer(log, config.iterations, progress, cosine=config.cosine)
@@ -219,14 +231,31 @@ def _train(job: Job, sampler: Sampler, budgets: Sequence[Sampler]) -> int:
 
         planned = replace(config, micro_batch=job.choice.micro_batch)
         checkpoint = job.out / "checkpoint.pt"
-        return finetune(planned, sampler, job.objectives, checkpoint, on_event, watch, budgets)
+        labels = job.data.matched.labels if sampler.denoiser.classes else None
+        return finetune(
+            planned, sampler, job.objectives, checkpoint, on_event, watch, budgets, labels
+        )
 
 
 def longer_chains(config: FinetuneConfig, model: Model) -> list[ChainConfig]:
-    """The base's chain at other numbers of steps: the same sampler, the same spacing."""
+    """The base's chain at other numbers of steps: the same sampler, the same spacing.
+
+    With guidance, also those of as many network calls: without it in twice the steps or, where it
+    is baked, with it in half of them and in as many.
+    """
     own = config.budgets or (len(config.chain.times) or config.chain.steps,)
+    longer = [(k, config.trained_guidance) for k in config.compare_steps if k not in own]
+    others = list[tuple[int, float]]()
+    if config.chain.guidance != 1 and config.condition.bake_guidance:
+        guided = {half for k in own for half in (max(k // 2, 1), k)}
+        others = [(k, config.chain.guidance) for k in sorted(guided)]
+    elif config.chain.guidance != 1:
+        others = [(2 * k, 1.0) for k in own]
+    named = replace(config.chain, times=())
     return [
-        resolve_chain(replace(config.chain, steps=steps, times=()), model.denoiser)
-        for steps in config.compare_steps
-        if steps not in own
+        *(resolve_chain(replace(named, steps=k, guidance=w), model.denoiser) for k, w in longer),
+        *(
+            resolve_or_trailing(replace(named, steps=k, guidance=w), model.denoiser)
+            for k, w in others
+        ),
     ]

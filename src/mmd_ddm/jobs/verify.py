@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,14 @@ from mmd_ddm.evaluation.measure import Measured
 from mmd_ddm.evaluation.scores import ABOVE, ABOVE_FEWER, row_label, without_errors
 from mmd_ddm.evaluation.space import Space, describe
 from mmd_ddm.evaluation.verdict import verdict
-from mmd_ddm.jobs.build import Model, build_data, build_device, load_model, resolve_chains
+from mmd_ddm.jobs.build import (
+    Model,
+    build_data,
+    build_device,
+    load_model,
+    name_null_label,
+    resolve_chains,
+)
 from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces, other_budgets
 from mmd_ddm.jobs.origin import Origin, recorded_place
 from mmd_ddm.jobs.pretrain import base_images
@@ -87,25 +94,24 @@ def _pretrain(
 ) -> list[_Part]:
     config = from_mapping(PretrainConfig, about["settings"])
     config = replace(config, data=recorded_place(config.data, Path(about.get("folder", ""))))
-    found: dict[str, Callable[[], str]] = {
-        "data_sha256": lambda: base_images(config).sha256,
-        "weights_sha256": lambda: weights_sha256(load_model(str(run)).denoiser.network),
-    }
+    weights = "weights_sha256"
     return [
-        ({name: recorded.get(name)}, partial(_named, name, compute))
-        for name, compute in found.items()
+        (
+            {name: recorded[name] for name in recorded if name.startswith("data_")},
+            lambda: base_images(config).hashes("data"),
+        ),
+        (
+            {weights: recorded.get(weights)},
+            lambda: {weights: weights_sha256(load_model(str(run)).denoiser.network)},
+        ),
     ]
-
-
-def _named(name: str, compute: Callable[[], str]) -> dict[str, str]:
-    return {name: compute()}
 
 
 def _finetune(
     run: Path, about: dict[str, Any], recorded: Mapping[str, Any], device: torch.device
 ) -> list[_Part]:
     finetuned = _Finetuned(run, device)
-    data = sorted({"data_sha256", "heldout_sha256", "selection_sha256"} & recorded.keys())
+    data = sorted(finetuned.split.hashes.keys() & recorded.keys())
     told = finetuned.results.get("verdict", {}).get("label")
 
     def then(*names: str) -> dict[str, Any]:
@@ -134,6 +140,7 @@ class _Finetuned:
 
     def _load(self, name: str) -> Model:
         model = load_model(name, self.device, self.config.precision)
+        name_null_label(model.denoiser, self.config.condition.null_label)
         model.denoiser.use_fast_layout()  # as in the run: layouts round differently
         return model
 
@@ -143,7 +150,8 @@ class _Finetuned:
 
     @cached_property
     def split(self) -> Split:
-        return build_data(self.config, self.model.denoiser.shape)
+        shape = self.model.denoiser.shape
+        return build_data(self.config, shape, labels=self.origin.labelled)
 
     @cached_property
     def spaces(self) -> list[Space]:

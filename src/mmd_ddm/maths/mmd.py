@@ -27,6 +27,7 @@ __all__ = [
     "mmd2_projections",
     "mmd2_standard_error",
     "off_diagonal_sums",
+    "pair_sum",
     "within",
 ]
 
@@ -56,6 +57,18 @@ def cross(
     """The mean of k over all pairs (x_i, y_j), or sum_j w_j k(x_i, y_j) on average over i."""
     total = _row_sums(x, y, kernel, block, weights).sum() / len(x)
     return total / len(y) if weights is None else total
+
+
+def pair_sum(
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, "m d"],
+    kernel: Kernel,
+    weights: Float[Tensor, "n m"],
+    *,
+    block: int = 4096,
+) -> Float[Tensor, ""]:
+    """sum_ij w_ij k(x_i, y_j)."""
+    return _row_sums(x, y, kernel, block, weights).sum()
 
 
 def mmd2(
@@ -138,15 +151,18 @@ def _row_sums(
     y: Float[Tensor, "m d"],
     kernel: Kernel,
     block: int,
-    weights: Float[Tensor, " m"] | None = None,
+    weights: Float[Tensor, " m"] | Float[Tensor, "n m"] | None = None,
     *,
     diagonal: bool = True,
 ) -> Float[Tensor, " n"]:
     """sum_j w_j k(x_i, y_j) for every i, w = 1 by default; without j = i if not ``diagonal``.
 
+    Weights may be those of pairs, w_ij.
+
     At most ``block`` rows and columns are held at once.
     """
-    if isinstance(kernel, Linear):  # which is linear: one product with the sum of y
+    of_pairs = weights is not None and weights.ndim == 2
+    if isinstance(kernel, Linear) and not of_pairs:  # linear: one product with the sum of y
         products = x @ (y.sum(0) if weights is None else weights @ y)
         return products if diagonal else products - (x * x).sum(1)
 
@@ -156,14 +172,16 @@ def _row_sums(
             # Zeroed, not subtracted: a sum far below the diagonal keeps its digits.
             k = k.clone()  # the kernel's backward pass may read its own result
             k.diagonal().zero_()
-        return k.sum(1) if w is None else k @ w
+        if w is None:
+            return k.sum(1)
+        return (k * w).sum(1) if of_pairs else k @ w
 
     if max(len(x), len(y)) <= block:
         return of(x, y, weights, True)
-    columns = y.split(block)
-    parts = [None] * len(columns) if weights is None else weights.split(block)
-    sums = []
+    columns, sums = y.split(block), []
     for i, rows in enumerate(x.split(block)):
+        own = weights[i * block : (i + 1) * block] if weights is not None and of_pairs else weights
+        parts = [None] * len(columns) if own is None else own.split(block, dim=-1)
         total = x.new_zeros(len(rows))
         for j, (column, w) in enumerate(zip(columns, parts, strict=True)):
             # Recomputed in the backward pass, which would otherwise hold all the blocks.

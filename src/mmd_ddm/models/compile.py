@@ -51,8 +51,10 @@ def compile_checked(denoiser: Denoiser, batch_size: int) -> nn.Module:
 
 def _gradient(denoiser: Denoiser, network: Callable[..., Any], x_t: Tensor, t: Tensor) -> Tensor:
     denoiser.network.zero_grad()
+    condition = denoiser.conditions(range(len(x_t)))
+    told = condition.to(x_t.device).tensors if condition else {}
     with denoiser.precision():
-        output = network(x_t, t)
+        output = network(x_t, t, **told)
     getattr(output, "sample", output).float().square().mean().backward()
     gradients = [
         torch.zeros_like(p) if p.grad is None else p.grad for p in denoiser.network.parameters()

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.chain_table import ChainTable
+from mmd_ddm.models.families.unet2d import CLASSES
 from mmd_ddm.models.gamma import gamma_file, gamma_of
 from mmd_ddm.models.genie_head import head_folder, head_of
 from mmd_ddm.models.parts import quiet, share_weights
@@ -102,7 +103,8 @@ def make_pipeline(
         ValueError: a pipeline that would walk another chain.
     """
     base = scheduler_config.get("process") or scheduler_config
-    stock = None if budgets else denoiser.stock_scheduler(base, chain)
+    guided = chain is not None and chain.get("guidance", 1) != 1  # which no stock pipeline does
+    stock = None if budgets or guided else denoiser.stock_scheduler(base, chain)
     if stock is not None and chain is not None and not _walks(stock, denoiser, chain):
         stock = None
     if stock is not None or chain is None:
@@ -110,6 +112,9 @@ def make_pipeline(
     else:
         walks = budgets or [(chain, table)]
         pipeline = denoiser.pipeline(_few_step_scheduler(denoiser, base, chain, walks))
+    if denoiser.classes:
+        about = {"names": list(denoiser.classes), "null": denoiser.null_label}
+        pipeline.scheduler.register_to_config(**{CLASSES: about})
     if chain is not None:
         if stock is not None and not _walks(pipeline.scheduler, denoiser, chain):
             raise ValueError(
@@ -144,7 +149,9 @@ def _few_step_scheduler(
     held = [_held(denoiser, *walk) for walk in walks]
     calls: dict[str, Any] = {"budgets": held} if len(held) > 1 else held[0]
     calls["sampler"] = "ddim" if chain["eta"] == 0 else "stochastic ddim"
-    if chain["sampler"] != "ddim":
+    if chain.get("guidance", 1) != 1:  # which no pipeline of a `UNet2DModel` does
+        calls = {**calls, "sampler": f"guided {chain['sampler']}"}
+    elif chain["sampler"] != "ddim":
         calls["sampler"] = chain["sampler"]
         if chain["sampler"] == "learned":
             calls["table_weights"] = weights_sha256(denoiser.network)

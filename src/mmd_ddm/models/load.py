@@ -10,7 +10,7 @@ from mmd_ddm.models.families.edm import EDMUNet2D
 from mmd_ddm.models.families.flow import FlowUNet2D
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.models.find import read_index
-from mmd_ddm.models.parts import quiet, read_scheduler_config
+from mmd_ddm.models.parts import config_of, quiet, read_scheduler_config
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.scheduler_config import SchedulerConfig
 
@@ -40,7 +40,7 @@ def load_denoiser(source: str | Path | Any) -> Denoiser:
 def _family(source: Any, named: bool) -> type[UNet2D]:
     """By what the network says; what has no scheduler, `UNet2D` refuses in its own words."""
     with suppress(ValueError, OSError, AttributeError):
-        config = read_scheduler_config(source)[0] if named else dict(source.scheduler.config)
+        config = read_scheduler_config(source)[0] if named else config_of(source.scheduler)
         said = SchedulerConfig.read(config).prediction
         return next((one for one in FAMILIES if said in one.predictions), UNet2D)
     return UNet2D

@@ -20,6 +20,7 @@ from mmd_ddm.runs.files import size_text
 
 __all__ = [
     "check_room",
+    "config_of",
     "lies_beside",
     "load_network",
     "network_part",
@@ -151,6 +152,11 @@ def read_scheduler_config(model: str | Path) -> tuple[dict[str, Any], Path | Non
             content = dict(DDPMScheduler.load_config(str(place), subfolder="scheduler"))
             return content, place if number else None
     raise ValueError(f"{model} lacks scheduler/{name}, which says how it was trained")
+
+
+def config_of(scheduler: Any) -> dict[str, Any]:
+    """The config of a live scheduler, with its class, which only files say."""
+    return {"_class_name": type(scheduler).__name__, **scheduler.config}
 
 
 def lies_beside(model: str | Path) -> set[str]:

@@ -7,7 +7,7 @@ It is a base class, no bare protocol: samplers move, hook and checkpoint a ``tor
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from mmd_ddm.maths.predictions import pair
 from mmd_ddm.maths.schedules import Schedule
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.runs.fingerprint import key_of, weights_sha256
 
 __all__ = ["Denoiser"]
@@ -38,6 +39,8 @@ class Denoiser(nn.Module, ABC):
         scheduler_config: of the model it was loaded from.
         clip: whether that says to clamp x_0 to [-1, 1] at every step.
         notes: of what was loaded and what was not used of it, for a person.
+        classes: the names of the classes that it draws, by their labels; empty if it has none.
+        null_label: the label that means no class; None if there is none.
         beside: constants of the model as it was loaded, which finetuning leaves as they are:
             Gamma, GENIE's head.
     """
@@ -60,11 +63,13 @@ class Denoiser(nn.Module, ABC):
         self.scheduler_config: dict[str, Any] = {}
         self.clip = False
         self.notes: list[str] = []
+        self.classes: tuple[str, ...] = ()
+        self.null_label: int | None = None
         self.beside: dict[str, Any] = {}
 
     @abstractmethod
     def forward(
-        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: Condition | None = None
     ) -> Float[Tensor, "n c h w"]:
         """What the network says, in the words of `prediction`.
 
@@ -75,13 +80,13 @@ class Denoiser(nn.Module, ABC):
         """
 
     def predict(
-        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: Condition | None = None
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
         """``(x_0, eps)``; the arguments are those of `forward`."""
         return self.pair(x_t, t, self(x_t, t, condition))
 
     def eps(
-        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: Condition | None = None
     ) -> Float[Tensor, "n c h w"]:
         """Of the same."""
         return self.predict(x_t, t, condition)[1]
@@ -109,8 +114,24 @@ class Denoiser(nn.Module, ABC):
         """The model as a pipeline of diffusers, with this scheduler."""
         raise NotImplementedError(f"{type(self).__name__} has no pipeline in diffusers")
 
-    def conditions(self, seeds: range) -> None:
-        """What the images of these seeds are drawn under: nothing, in every family so far."""
+    def conditions(self, seeds: Sequence[int]) -> Condition | None:
+        """What the images of these seeds are drawn under: their classes by turns, or nothing."""
+        if not self.classes:
+            return None
+        return Condition.of_labels(range(len(self.classes))).of_seeds(seeds).to(self.device)
+
+    def no_class(self, n: int) -> Condition:
+        """What n images are drawn under that are of no class.
+
+        Raises:
+            ValueError: it has no such label.
+        """
+        if self.null_label is None:
+            raise ValueError(
+                "guidance takes a class-conditional model with a label that means no class; set "
+                "condition.null_label, or guidance = 1"
+            )
+        return Condition.of_labels(torch.full((n,), self.null_label, device=self.device))
 
     def to_images(self, x_0: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Images in [-1, 1] from what the chain walks, differentiably: the same, for pixels."""
@@ -133,6 +154,7 @@ class Denoiser(nn.Module, ABC):
             self.schedule.key,
             self.prediction,
             self.shape,
+            *([self.null_label] if self.classes else []),
         )
 
     @property

@@ -175,7 +175,7 @@ def _load(cell: Cell, progress: Progress) -> _Bench:
     model = load_model(config.model, device, config.precision)
     say_notes(model.denoiser, progress)
     channels = model.denoiser.shape[0]
-    data = build_data(config, model.denoiser.shape)
+    data = build_data(config, model.denoiser.shape, labels=bool(model.denoiser.classes))
     names = [*cell.spaces, *(name for name in (spatial(cell),) if name in FEATURES)]
     real, others = data.heldout, data.matched
     if cell.real == "matched":

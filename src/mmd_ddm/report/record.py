@@ -12,7 +12,7 @@ from mmd_ddm.report.tables import Table
 __all__ = ["as_table", "commands", "environment", "flatten", "loading_code", "ships_code"]
 
 # Pipelines that take a batch size; others are asked for nothing but the steps.
-_UNCONDITIONAL = ("DDIMPipeline", "DDPMPipeline")
+_UNCONDITIONAL, _CLASSES = ("DDIMPipeline", "DDPMPipeline"), "ConsistencyModelPipeline"
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -26,9 +26,9 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def as_table(entries: Iterable[Mapping[str, Any]], skip: str) -> Table:
-    """A column for every key met but ``skip``, and a line of text per entry."""
-    flat = [flatten({k: _fold(v) for k, v in entry.items() if k != skip}) for entry in entries]
+def as_table(entries: Iterable[Mapping[str, Any]], *skip: str) -> Table:
+    """A column for every key met but those of ``skip``, and a line of text per entry."""
+    flat = [flatten({k: _fold(v) for k, v in entry.items() if k not in skip}) for entry in entries]
     header = list({key: None for entry in flat for key in entry})
     lines = [[entry.get(key, "") for key in header] for entry in flat]
     return Table(header, {"": lines}, words=len(header))
@@ -97,7 +97,9 @@ def loading_code(run: Run, source: str = "") -> str | None:
     arguments = [repr(source or (run.folder / "model").as_posix())]
     if ships_code(run.index):
         arguments.append("trust_remote_code=True")
-    draw = ["batch_size=16"] if run.index.get("_class_name") in _UNCONDITIONAL else []
+    kind = run.index.get("_class_name")
+    draw = ["batch_size=16"] if kind in (*_UNCONDITIONAL, _CLASSES) else []
+    draw += ["class_labels=[3] * 16"] * (kind == _CLASSES)
     draw += [f"num_inference_steps={row['steps']}"] if row.get("steps") else []
     last = f"images = pipeline({', '.join(draw)}).images"
     if others := [str(k) for k in budgets_in(run.results) if k != row.get("steps")]:

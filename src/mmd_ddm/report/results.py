@@ -29,6 +29,7 @@ from mmd_ddm.report.tables import Strong, Table
 
 __all__ = [
     "NUMBERS",
+    "classes_table",
     "comparison_numbers",
     "comparison_table",
     "numbers",
@@ -77,6 +78,34 @@ def results_table(results: dict[str, Any], caption: str = "") -> Table:
     for row in rows:
         groups.setdefault(metric_name(row.metric), []).append(_line(row, names[row.space]))
     return Table(columns, groups, words=3, caption=caption, note=_of_few(results))
+
+
+def classes_table(results: dict[str, Any]) -> Table | None:
+    """Base and finetuned by class, a line each, in the first judge; None where none is known."""
+    finetuned, base = contest(results)
+    if not (finetuned and base and finetuned.get("classes") and base.get("classes")):
+        return None
+    rows = base["classes"], finetuned["classes"]
+    space = min(rows[0], key=lambda name: results["spaces"][name].get("role") != "held-out")
+    names = (results.get("protocol") or {}).get("classes") or []
+    before, after = ({one["class"]: one for one in row[space]} for row in rows)
+    lines = []
+    for label, one in before.items():
+        both = (one, after.get(label, {}))
+        scores = [
+            format_score(score(found, metric), metric)
+            for metric in ("accuracy", "kid")
+            for found in both
+        ]
+        name = str(names[label]) if label < len(names) else str(label)
+        lines.append([name, str(one["images"]), *scores])
+    columns = ["class", "images"]
+    columns += [
+        f"{metric}, {name}"
+        for metric in ("accuracy", "KID x1000")
+        for name in ("base", "finetuned")
+    ]
+    return Table(columns, {"": lines}, note=f"In {space}.")
 
 
 def _budgets_table(results: dict[str, Any], caption: str) -> Table:

@@ -11,7 +11,7 @@ from mmd_ddm.evaluation.verdict import verdict
 from mmd_ddm.report.figures import loss_chart, quality_chart, selection_chart
 from mmd_ddm.report.headline import headline
 from mmd_ddm.report.record import as_table, commands, environment, flatten, loading_code
-from mmd_ddm.report.results import comparison_table, results_table
+from mmd_ddm.report.results import classes_table, comparison_table, results_table
 from mmd_ddm.report.runs import Run, companions
 from mmd_ddm.report.tables import Strong, Table
 
@@ -41,7 +41,7 @@ def section(run: Run, anchor: str) -> dict[str, Any]:
         "name": run.name,
         "protocol": flatten(run.results.get("protocol") or {}),
         "versions": environment(run.about),
-        "spaces": as_table(spaces, skip="floor"),
+        "spaces": as_table(spaces, "floor"),
         **(_comparison(run) if run.compares else _finetuning(run, anchor)),
     }
 
@@ -67,7 +67,8 @@ def _finetuning(run: Run, anchor: str) -> dict[str, Any]:
         "headline": top,
         "judged": verdict(results),
         "table": _with_roles(results_table(results)),
-        "sampled": as_table(results["rows"], skip="spaces"),
+        "classes": classes_table(results),
+        "sampled": as_table(results["rows"], "spaces", "classes"),
         "picture": _picture(run.picture("pairs.png")),
         "wipe": wipe if all(wipe) else None,
         "companions": [(c.title, c.sentence, _picture(c.picture)) for c in companions(run.folder)],

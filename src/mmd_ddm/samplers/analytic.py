@@ -57,7 +57,7 @@ class AnalyticDPM(DDPM):
         ValueError: a denoiser without Gamma.
     """
 
-    of_betas = True
+    of_betas, of_classes = True, False
 
     def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
         super().__init__(denoiser, times, variance="fixed-small", **options)
@@ -89,7 +89,7 @@ class AnalyticDDIM(DDIM):
         ValueError: a denoiser without Gamma.
     """
 
-    of_betas = True
+    of_betas, of_classes = True, False
 
     def __init__(
         self, denoiser: Denoiser, times: Sequence[float], *, eta: float = 0.0, **options: Any

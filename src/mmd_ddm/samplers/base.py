@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mmd_ddm.maths.pixels import clamp_straight_through
 from mmd_ddm.maths.schedules import betas_of
 from mmd_ddm.maths.times import check_times
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.fingerprint import code_sha256, key_of, settings_of, source_sha256
 from mmd_ddm.samplers.recompute import recomputed
@@ -46,8 +47,17 @@ class Walk:
         history: for multistep families, whatever they keep of earlier steps.
     """
 
-    def __init__(self, denoiser: Denoiser, recompute: bool, keep: int = 0) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        recompute: bool,
+        keep: int = 0,
+        condition: Condition | None = None,
+        guidance: float = 1.0,
+    ) -> None:
         self._denoiser = denoiser
+        self._condition = condition
+        self._guidance = guidance
         self._recompute = recompute
         self._keep = keep
         self.nfe = 0
@@ -56,14 +66,21 @@ class Walk:
         self.history: list[Any] = []
 
     def predict(
-        self, x_t: Float[Tensor, "n c h w"], t: float
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
-        """``(x_0, eps)`` from one network call at time t."""
-        return self.ask(self._denoiser.predict, x_t, t)
+        """``(x_0, eps)`` at time t: from one network call, or from two with guidance."""
+        told = self.ask(self._denoiser.predict, x_t, t, self._condition)
+        if self._guidance == 1:
+            return told
+        free = self.ask(self._denoiser.predict, x_t, t, self._denoiser.no_class(len(x_t)))
+        x_0, eps = (torch.lerp(u, c, self._guidance) for u, c in zip(free, told, strict=True))
+        return x_0, eps
 
     def eps(self, x_t: Float[Tensor, "n c h w"], t: float) -> Float[Tensor, "n c h w"]:
         """Of the same, what many solvers want."""
-        return self.ask(self._denoiser.eps, x_t, t)
+        if self._guidance != 1:
+            return self.predict(x_t, t)[1]
+        return self.ask(self._denoiser.eps, x_t, t, self._condition)
 
     def ask(self, function: Callable[..., T], *inputs: Any) -> T:
         """One network call of another kind: counted, and recomputed if the sampler says so."""
@@ -90,20 +107,26 @@ class Sampler(nn.Module, ABC):
         schedule: what the steps take alpha_t and sigma_t from; the denoiser's.
         stochastic: whether a step adds noise (then `forward` needs ``noise``).
         of_betas: whether its rule is written in betas, which other processes have not.
+        of_classes: whether it asks under classes; others refuse class-conditional models.
         keep: with ``recompute``, the first so many of the calls that take a gradient keep their
             activations all the same: where memory allows, each saves one recomputation.
+        guidance: w of classifier-free guidance, u + w (c - u) of what the network says under the
+            classes, c, and under none, u: two network calls a step, unless w = 1, which is c.
         trained_steps: whose network calls take a gradient, by index; what the others answer is
             constant. None is all.
         nfe: network calls of the last walk.
         trained_calls: those of them that took a gradient.
 
     References:
+        Ho, Salimans, "Classifier-Free Diffusion Guidance", 2022.
         Clark et al., "Directly Fine-Tuning Diffusion Models on Differentiable Rewards", 2024,
         Sec. 4 (DRaFT-K: the gradient of the last steps alone).
     """
 
     stochastic = False
+    guidance = 1.0
     of_betas = False
+    of_classes = True
 
     def __init__(
         self,
@@ -118,6 +141,11 @@ class Sampler(nn.Module, ABC):
         self.schedule = denoiser.schedule
         if self.of_betas:
             betas_of(self.schedule, type(self).__name__)
+        if denoiser.classes and not self.of_classes:
+            raise ValueError(
+                f"{type(self).__name__} does not know classes, which this model draws: take ddim, "
+                "unipc, dpm-solver++-2m, ipndm, deis or heun"
+            )
         self.times = check_times(times, self.schedule)
         self.clip = clip
         self.recompute = recompute
@@ -147,19 +175,21 @@ class Sampler(nn.Module, ABC):
         self,
         x_T: Float[Tensor, "n c h w"],
         noise: Float[Tensor, "k n c h w"] | None = None,
+        condition: Condition | None = None,
     ) -> Float[Tensor, "n c h w"]:
         """Walk from noise to data.
 
         Args:
             x_T: standard normal, or images that `diffuse` noised; both of the scale of z.
             noise: standard normal, one a step; read by stochastic samplers only.
+            condition: that the images are drawn under, of a class-conditional model.
 
         Raises:
             ValueError: a stochastic sampler without noise.
         """
         if self.stochastic and noise is None:
             raise ValueError(f"{type(self).__name__} adds noise at every step: pass noise")
-        walk = Walk(self.denoiser, self.recompute, self.keep)
+        walk = Walk(self.denoiser, self.recompute, self.keep, condition, self.guidance)
         start = self.schedule.start(self.times[0])
         x_t = x_T if start == 1 else start * x_T
         for i, (t, s) in enumerate(zip(self.times, (*self.times[1:], None), strict=True)):

@@ -10,6 +10,7 @@ from torch import Tensor
 from mmd_ddm.maths.pixels import to_uint8
 from mmd_ddm.maths.random import SAMPLE, image_seeds, sample_noise
 from mmd_ddm.maths.slerp import slerp
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.launch import world
 from mmd_ddm.samplers.base import Sampler
@@ -26,6 +27,7 @@ def draw(
     purpose: str = SAMPLE,
     batch_size: int = 0,
     start: Callable[[Sequence[int]], Tensor] | None = None,
+    reference: Condition | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> tuple[UInt8[Tensor, "n c h w"], float]:
     """Draw n images, each from a generator of its own, and the images drawn a second.
@@ -41,6 +43,8 @@ def draw(
             a CPU, whose caches hold no more, 512 on a GPU.
         start: gives the images in [-1, 1] to noise and begin with, of these seeds (ES-DDPM); None
             begins with white noise.
+        reference: conditions of reference images, of which `Condition.of_seeds` gives each image
+            one by its seed; None is what the model says, `Denoiser.conditions`.
         on_batch: told how many images each batch had.
     """
     denoiser = sampler.denoiser
@@ -54,7 +58,10 @@ def draw(
         z = sample_noise(seeds, shape, sampler.draws).to(device)
         began = time.monotonic()
         x_T = sampler.diffuse(start(seeds).to(device), z[0]) if start else z[0]
-        x_0 = sampler(x_T, z[1:] if sampler.stochastic else None)
+        condition = reference.of_seeds(seeds) if reference else denoiser.conditions(seeds)
+        x_0 = sampler(
+            x_T, z[1:] if sampler.stochastic else None, condition and condition.to(device)
+        )
         images.append(_to_pixels(sampler, x_0))
         seconds += time.monotonic() - began
         if on_batch:
@@ -69,7 +76,7 @@ def draw(
 def draw_arc(sampler: Sampler, seed: int, frames: int) -> UInt8[Tensor, "frames c h w"]:
     """Images from the noise of ``seed`` to that of ``seed + 1``, along the arc (Eq. 8).
 
-    Samplers that add noise add the first image's to all of them.
+    Samplers that add noise add the first image's to all of them, and all are of its class.
 
     Args:
         sampler: the chain, on its device.
@@ -80,7 +87,10 @@ def draw_arc(sampler: Sampler, seed: int, frames: int) -> UInt8[Tensor, "frames 
     z = sample_noise((seed, seed + 1), denoiser.shape, sampler.draws).to(denoiser.device)
     added = z[1:, :1].expand(-1, frames, -1, -1, -1)
     x_T = slerp(z[0, 0], z[0, 1], frames)
-    x_0 = sampler(x_T, added if sampler.stochastic else None)
+    condition = denoiser.conditions([seed] * frames)
+    x_0 = sampler(
+        x_T, added if sampler.stochastic else None, condition and condition.to(denoiser.device)
+    )
     return _to_pixels(sampler, x_0)
 
 

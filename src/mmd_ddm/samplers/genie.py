@@ -37,7 +37,7 @@ __all__ = ["GENIE", "GENIEHead"]
 class GENIE(SlopeSampler):
     """Second order in one step."""
 
-    of_betas = True
+    of_betas, of_classes = True, False
 
     def slope(self, x_t: Tensor, t: float, s: float | None, walk: Walk) -> Tensor:
         """The Taylor polynomial's mean over the step."""
@@ -62,7 +62,7 @@ class GENIEHead(SlopeSampler):
         ValueError: a denoiser without a head.
     """
 
-    of_betas = True
+    of_betas, of_classes = True, False
 
     def __init__(self, denoiser: Denoiser, times: Sequence[float], **options: Any) -> None:
         super().__init__(denoiser, times, **options)

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 __all__ = ["recomputed"]
 
 T = TypeVar("T")
+_SAVED = object()  # in the place of a tensor
 
 
 def recomputed(function: Callable[..., T], inputs: Iterable[Any], weights: Iterable[Tensor]) -> T:
@@ -39,7 +40,7 @@ class _Recomputed(torch.autograd.Function):
         inputs, ctx.weights = values[:count], values[count:]
         tensors = [value for value in inputs if isinstance(value, Tensor)]
         ctx.save_for_backward(*tensors)
-        ctx.others = [None if isinstance(value, Tensor) else value for value in inputs]
+        ctx.others = [_SAVED if isinstance(value, Tensor) else value for value in inputs]
         ctx.function = function
         ctx.random = torch.get_rng_state(), *get_device_states(*tensors)
         return function(*inputs)
@@ -49,7 +50,7 @@ class _Recomputed(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         saved, needs = iter(ctx.saved_tensors), ctx.needs_input_grad[2:]
         inputs = [
-            next(saved).detach().requires_grad_(need) if other is None else other
+            next(saved).detach().requires_grad_(need) if other is _SAVED else other
             for other, need in zip(ctx.others, needs, strict=False)
         ]
         on_cpu, devices, on_devices = ctx.random

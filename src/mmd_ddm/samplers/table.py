@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmd_ddm.models.chain_table import ChainTable
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.base import Sampler
 
@@ -65,7 +66,9 @@ def _walk(
     class Network(Denoiser):
         prediction = "sample"
 
-        def forward(self, x_t: Tensor, t: float | Tensor, condition: None = None) -> Tensor:
+        def forward(
+            self, x_t: Tensor, t: float | Tensor, condition: Condition | None = None
+        ) -> Tensor:
             times.append(float(t))
             states.append(x_t)
             return answer(len(states), x_t)

@@ -19,13 +19,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
-from mmd_ddm.config import FinetuneConfig, SelectConfig
+from mmd_ddm.config import ConditionConfig, FinetuneConfig, SelectConfig
 from mmd_ddm.data.images import batch
 from mmd_ddm.maths.pixels import clamp_hard, clamp_straight_through
 from mmd_ddm.maths.projections import Projections
 from mmd_ddm.maths.random import generator
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.launch import world
 from mmd_ddm.samplers.base import Sampler
@@ -36,7 +38,7 @@ from mmd_ddm.training.objective import Objective
 from mmd_ddm.training.state import TrainingState
 from mmd_ddm.training.vanished import vanished_words
 
-__all__ = ["drawn_steps", "finetune", "trained_steps"]
+__all__ = ["drawn_labels", "drawn_steps", "finetune", "guidance_at", "trained_steps"]
 
 
 def finetune(
@@ -47,6 +49,7 @@ def finetune(
     on_event: Callable[..., None],
     evaluate: Callable[[], Projections] | None = None,
     budgets: Sequence[Sampler] = (),
+    labels: Int64[Tensor, " m"] | None = None,
 ) -> int:
     """Finetune the sampler's denoiser in place; resumes from ``checkpoint_path`` if there.
 
@@ -66,6 +69,7 @@ def finetune(
             ``config.select.every`` iterations with the averaged weights in place.
         budgets: chains of the same denoiser, one of which is drawn an iteration; by default the
             one chain.
+        labels: the classes of the images to match, for a class-conditional model.
 
     Returns:
         The iteration whose weights the network now holds.
@@ -77,9 +81,8 @@ def finetune(
     # Dropout off: the chain that is trained is the chain that is sampled.
     network = sampler.denoiser.network.eval()
     sampler.denoiser.use_fast_layout()
-    rates = functools.partial(_rate_of, config)
-    whole = sampler if isinstance(sampler, Trainable) else network
-    state = TrainingState(config, whole, checkpoint_path, rates)
+    trained = sampler if isinstance(sampler, Trainable) else network
+    state = TrainingState(config, trained, checkpoint_path, functools.partial(_rate_of, config))
     if state.stopped:
         on_event(event="stop", step=state.step, message=state.stopped)
     if evaluate is not None and state.first_kid is None:
@@ -94,12 +97,14 @@ def finetune(
 
     def loss_at(step: int) -> Tensor:
         sampler = chain_at(step)
-        x_T, noise = _draw(config, sampler, step)
+        x_T, noise, condition = _draw(config, sampler, labels, step)
         sampler.trained_steps = trained_steps(config, len(sampler.times), step)
-        rows = _reference_rows(config, len(objectives[0].bank), step)
+        sampler.guidance = guidance_at(config, step)
         return mmd_step(
-            sampler, objectives, x_T, noise, rows=rows, micro_batch=micro_batch, clamp=clamp
-        )
+            sampler, objectives, x_T, noise, condition,
+            rows=_reference_rows(config, len(objectives[0].bank), step),
+            micro_batch=micro_batch, clamp=clamp,
+        )  # fmt: skip
 
     def shrink() -> str:
         nonlocal micro_batch
@@ -119,9 +124,10 @@ def finetune(
         if update.grad_norm == 0 and config.lr > 0 and not blind:
             blind = True
             sampler = chain_at(update.step - 1)
-            x_T, noise = _draw(config, sampler, update.step - 1)
+            x_T, noise, condition = _draw(config, sampler, labels, update.step - 1)
             some = None if noise is None else noise[:, :micro_batch]
-            words = vanished_words(sampler, objectives, x_T[:micro_batch], some)
+            of_some = condition and condition[:micro_batch]
+            words = vanished_words(sampler, objectives, x_T[:micro_batch], some, of_some)
             message = f"iteration {update.step} moved nothing, {words}"
             on_event(event="fault", step=update.step, message=message)
         due = config.select.every > 0 and update.step % config.select.every == 0
@@ -223,13 +229,59 @@ def _has_waited(config: SelectConfig, state: TrainingState) -> bool:
     return 0 < config.patience * config.every <= waited and not state.finished
 
 
-def _draw(config: FinetuneConfig, sampler: Sampler, step: int) -> tuple[Tensor, Tensor | None]:
-    """x_T and, for stochastic samplers, the noise of every step, named by (seed, step)."""
+def _draw(
+    config: FinetuneConfig, sampler: Sampler, labels: Tensor | None, step: int
+) -> tuple[Tensor, Tensor | None, Condition | None]:
+    """x_T, for stochastic samplers the noise of every step, and classes, named by (seed, step)."""
     denoiser = sampler.denoiser
     draw = generator(config.seed, 0, step, "finetune", denoiser.device)
     shape = (sampler.draws, config.batch_size, *denoiser.shape)
     z = torch.randn(shape, generator=draw, device=denoiser.device)
-    return z[0], z[1:] if sampler.stochastic else None
+    condition = None
+    if labels is not None:
+        found = drawn_labels(config.condition, labels, config.batch_size, config.seed, step)
+        condition = Condition.of_labels(found).to(denoiser.device)
+    return z[0], z[1:] if sampler.stochastic else None, condition
+
+
+def guidance_at(config: FinetuneConfig, step: int) -> float:
+    """That of this iteration: constant or, where it is baked, down to 1 over the first third."""
+    if not config.condition.bake_guidance:
+        return config.chain.guidance
+    left = max(0.0, 1 - 3 * step / max(config.iterations, 1))
+    return 1 + left * (config.chain.guidance - 1)
+
+
+def drawn_labels(
+    config: ConditionConfig, labels: Int64[Tensor, " m"], n: int, seed: int, step: int
+) -> Int64[Tensor, " n"]:
+    """The classes that a batch is drawn under, named by (seed, step).
+
+    Where classes are matched, they are drawn with equal chance, as many as give each of them
+    ``config.each`` images, in turns; otherwise each image takes the class of an image to match.
+
+    Args:
+        config: whether classes are matched.
+        labels: of the images to match.
+        n: images of the batch.
+        seed: of the run.
+        step: the iteration.
+
+    Raises:
+        ValueError: a batch too small for two classes, where their pairs count.
+    """
+    draw = generator(seed, 0, step, "classes")
+    if config.match == "ignore":
+        return labels[torch.randint(len(labels), (n,), generator=draw)]
+    classes, most = labels.unique(), max(n // config.each, 1)
+    if config.match == "joint" and most == 1 < len(classes):
+        raise ValueError(
+            f"batch_size = {n} holds one class of condition.each = {config.each} images, and the "
+            f"joint MMD is of two at least: set batch_size to {2 * config.each}, or more"
+        )
+    some = classes[torch.randperm(len(classes), generator=draw)[:most]]
+    found: Tensor = some[torch.arange(n) % len(some)]
+    return found
 
 
 def _reference_rows(config: FinetuneConfig, size: int, step: int) -> Tensor | None:

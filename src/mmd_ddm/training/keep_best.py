@@ -20,6 +20,7 @@ from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.features.registry import FeatureExtractor
 from mmd_ddm.maths.projections import Projections
 from mmd_ddm.maths.random import SELECT
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.draw import draw
 
@@ -52,6 +53,10 @@ class Selection:
         samplers = budgets or [sampler]
         self._n, self._seed = max(config.select.samples // len(samplers), 2), config.seed
         self._samplers, self._phi = samplers, phi
+        self._guidance = config.trained_guidance
+        self._reference: Condition | None = None
+        if sampler.denoiser.classes and reals.labels is not None:
+            self._reference = Condition.of_labels(reals.labels)
         self._bank = cached_features(reals, phi, device=sampler.denoiser.device)
         self._bank_sums = kid_sums(self._bank)
         self.kids: dict[int, float] = {}
@@ -76,7 +81,10 @@ class Selection:
         return max(ratios, key=lambda ratio: ratio.value)
 
     def _kid(self, sampler: Sampler) -> Projections:
-        pixels, _ = draw(sampler, self._n, seed=self._seed, purpose=SELECT)
+        sampler.guidance = self._guidance  # a warm-up may have another
+        pixels, _ = draw(
+            sampler, self._n, seed=self._seed, purpose=SELECT, reference=self._reference
+        )
         features = extract(pixels, self._phi, device=sampler.denoiser.device)
         return kid_projections(features, self._bank, y_sums=self._bank_sums)
 

@@ -164,7 +164,7 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
     weights = [p for p in denoiser.network.parameters() if p.requires_grad]
 
     def call(m: int) -> Tensor:
-        return denoiser.eps(x[:m].requires_grad_(), t)
+        return denoiser.eps(x[:m].requires_grad_(), t, denoiser.conditions(range(m)))
 
     def extract(m: int) -> Tensor:
         images = x[:m].requires_grad_()
@@ -172,7 +172,7 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
 
     def walk(m: int) -> Tensor:
         z = x[:m].expand(sampler.draws, *x[:m].shape)[1:] if sampler.stochastic else None
-        x_0: Tensor = sampler(x[:m].clone().requires_grad_(), z)
+        x_0: Tensor = sampler(x[:m].clone().requires_grad_(), z, denoiser.conditions(range(m)))
         return x_0
 
     before, sampler.recompute = sampler.recompute, True

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mmd_ddm.config import ObjectiveConfig
 from mmd_ddm.data.images import ImageSet
 from mmd_ddm.features.bank import cached_features
 from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.maths.joint_mmd import LabelKernel, joint_constant
 from mmd_ddm.maths.kernels import Kernel, make_kernel
 from mmd_ddm.maths.mmd import landmark_weights, within
 from mmd_ddm.maths.random import generator
@@ -36,6 +37,8 @@ class Objective:
         mean: [d], subtracted from every vector.
         std: [d], by which every vector is divided then.
         bank_weights: [m], of the bank in the cross term; None is 1/m each.
+        labels: [m], the classes of the bank; None where they are not matched.
+        label_kernel: of the classes; None where they are not matched.
     """
 
     phi: FeatureExtractor
@@ -46,6 +49,8 @@ class Objective:
     mean: Float[Tensor, " d"]
     std: Float[Tensor, " d"]
     bank_weights: Float[Tensor, " m"] | None = None
+    labels: Int64[Tensor, " m"] | None = None
+    label_kernel: LabelKernel | None = None
 
     @classmethod
     def over(
@@ -58,6 +63,8 @@ class Objective:
         standardise: bool = True,
         landmarks: int = 0,
         device: torch.device | str | None = None,
+        labels: Int64[Tensor, " m"] | None = None,
+        mix: float = 0.0,
     ) -> "Objective":
         """An objective over these features of the data.
 
@@ -71,6 +78,11 @@ class Objective:
             landmarks: so many of the features, weighted, stand for all of them (Nystroem); the
                 others are read once, block by block, and not held. 0 holds all.
             device: of the bank; None is that of the features.
+            labels: [m], the classes of the reference set, to match them as well.
+            mix: of `LabelKernel`.
+
+        Raises:
+            ValueError: a class of one image, or landmarks, which have no classes.
         """
         mean, std = torch.zeros_like(features[0]), torch.ones_like(features[0])
         if standardise:
@@ -83,6 +95,15 @@ class Objective:
             rows = rows.to(device)
             return (rows - mean) / std if standardise else rows
 
+        if labels is not None:
+            if landmarks:
+                raise ValueError(
+                    "objective.landmarks have no classes: set it to 0, or condition.match = ignore"
+                )
+            bank, labels = held(features), labels.to(device)
+            k_c = LabelKernel.of(labels, mix)
+            c = joint_constant(bank, labels, kernel, k_c)
+            return cls(phi, bank, kernel, c, weight, mean, std, None, labels, k_c)
         if not 0 < landmarks < len(features):
             bank = held(features)
             return cls(phi, bank, kernel, float(within(bank, kernel)), weight, mean, std)
@@ -104,6 +125,7 @@ def build_objectives(
     reference: ImageSet,
     device: torch.device,
     progress: Progress,
+    mix: float | None = None,
 ) -> list[Objective]:
     """An objective for each of these spaces, in their order.
 
@@ -113,9 +135,11 @@ def build_objectives(
         reference: the images to match.
         device: of the banks.
         progress: told what is done.
+        mix: of the per-class term, to match the classes of ``reference`` as well; None does not.
 
     Raises:
-        ValueError: as many weights as there are no spaces, an unknown kernel or reference.
+        ValueError: as many weights as there are no spaces, an unknown kernel or reference, or
+            classes that cannot be matched.
     """
     weights = config.weights or (1.0,) * len(phis)
     if len(weights) != len(phis):
@@ -136,6 +160,7 @@ def build_objectives(
             objective = Objective.over(
                 phi, features, kernel, weight,
                 standardise=config.standardise, landmarks=config.landmarks, device=device,
+                labels=None if mix is None else reference.labels, mix=mix or 0.0,
             )  # fmt: skip
             objectives.append(objective)
             bar(done=done * len(reference))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from mmd_ddm.config import PretrainConfig
@@ -14,6 +14,7 @@ from mmd_ddm.data.images import batch
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
 from mmd_ddm.models.compile import compile_checked
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.training.loop import Update, train
 from mmd_ddm.training.losses.denoising import denoising_loss, mirrored_half
@@ -36,6 +37,7 @@ def pretrain(
     pixels: UInt8[Tensor, "n c h w"],
     checkpoint: Path,
     on_event: Callable[..., None],
+    labels: Int64[Tensor, " n"] | None = None,
 ) -> bool:
     """Train the denoiser's network in place; resumes from ``checkpoint`` if it is there.
 
@@ -46,6 +48,7 @@ def pretrain(
         checkpoint: file of the training state.
         on_event: called with ``event="train", step=, loss=, images=, seconds=`` every 20
             iterations, with ``event="fault", step=, message=`` when one is skipped.
+        labels: the classes of the images, for a class-conditional network.
 
     Returns:
         Whether all iterations are done (False: the minutes ran out; call again to go on).
@@ -65,8 +68,9 @@ def pretrain(
         draw = generator(config.seed, 0, step, "pretrain", denoiser.device)
         rows = batch(len(pixels), config.batch_size, config.seed, step)
         x_0 = from_uint8(pixels[rows.to(pixels.device)])
+        shown = None if labels is None else _shown(config, denoiser, labels[rows], step)
         return denoising_loss(
-            denoiser, forward, mirrored_half(x_0, draw) if config.flip else x_0, draw
+            denoiser, forward, mirrored_half(x_0, draw) if config.flip else x_0, draw, shown
         )
 
     def after(update: Update) -> bool:
@@ -87,3 +91,13 @@ def pretrain(
         state.finish()
         network.eval()
     return state.finished
+
+
+def _shown(
+    config: PretrainConfig, denoiser: Denoiser, labels: Int64[Tensor, " n"], step: int
+) -> Condition:
+    """The classes of a batch, some of them as the label that means none."""
+    draw = generator(config.seed, 0, step, "label dropout")
+    dropped = torch.rand(len(labels), generator=draw) < config.label_dropout
+    shown = labels.masked_fill(dropped, len(denoiser.classes))
+    return Condition.of_labels(shown).to(denoiser.device)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmd_ddm.maths.kernels import Gaussian, median_sigma
 from mmd_ddm.maths.pixels import clamp_hard
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.training.objective import Objective
 
@@ -20,6 +21,7 @@ def vanished_words(
     objectives: Sequence[Objective],
     x_T: Float[Tensor, "n c h w"],
     noise: Float[Tensor, "k n c h w"] | None,
+    condition: Condition | None = None,
 ) -> str:
     """Of a gradient that is exactly 0; with the bandwidths, space by space, under which it is not.
 
@@ -28,8 +30,9 @@ def vanished_words(
         objectives: the spaces to match.
         x_T: standard normal noise.
         noise: of each step, for stochastic samplers.
+        condition: that they are drawn under.
     """
-    images = clamp_hard(sampler.denoiser.to_images(sampler(x_T, noise)))
+    images = clamp_hard(sampler.denoiser.to_images(sampler(x_T, noise, condition)))
     wide = [
         f'objective.kernel = "gaussian:{median_sigma(o.features(images), o.bank):.4g}" '
         f"(the median heuristic in {o.phi.name})"

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mmd_ddm.evaluation.metrics.by_class import linear_classifier
 from mmd_ddm.evaluation.metrics.cmmd import cmmd
 from mmd_ddm.evaluation.metrics.frechet import Moments, frechet_distance
 from mmd_ddm.evaluation.metrics.inception_score import inception_score
@@ -31,15 +32,28 @@ class Real:
     Attributes:
         features: [m, d].
         phi: the extractor they come from.
+        labels: [m], their classes, if they are known.
     """
 
     features: Float[Tensor, "m d"]
     phi: FeatureExtractor
+    labels: Int64[Tensor, " m"] | None = None
 
     @cached_property
     def kid_sums(self) -> Tensor:
         """What KID needs of it."""
         return kid_sums(self.features)
+
+    @cached_property
+    def classifier(self) -> Callable[[Tensor], Tensor]:
+        """What accuracy needs of it.
+
+        Raises:
+            ValueError: images of no known class.
+        """
+        if self.labels is None:
+            raise ValueError("a classifier is fitted to real images whose classes are known")
+        return linear_classifier(self.features, self.labels.to(self.features.device))
 
     @cached_property
     def moments(self) -> Moments:

@@ -12,6 +12,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.families.unet2d import UNet2D
 
 __all__ = ["EDMUNet2D"]
@@ -24,7 +25,7 @@ class EDMUNet2D(UNet2D):
     pipelines = ("ConsistencyModelPipeline",)
 
     def forward(
-        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: Condition | None = None
     ) -> Float[Tensor, "n c h w"]:
         """See `Denoiser.forward`."""
         sigma_t = self.coefficients(t.to(x_t).expand(len(x_t)))[1] if isinstance(t, Tensor) else t

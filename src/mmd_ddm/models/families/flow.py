@@ -27,7 +27,7 @@ class FlowUNet2D(UNet2D):
     """A network that is told t = T sigma, as ``FlowMatchEulerDiscreteScheduler`` does."""
 
     predictions = ("flow_prediction",)
-    pipelines = ("DDPMPipeline",)
+    pipelines = ("DDPMPipeline", "ConsistencyModelPipeline")
 
     def stock_scheduler(self, config: Mapping[str, Any], chain: Mapping[str, Any] | None) -> Any:
         """See `Denoiser`."""
@@ -38,19 +38,13 @@ class FlowUNet2D(UNet2D):
             return getattr(diffusers, config.get("_class_name", euler.__name__)).from_config(
                 config
             )
-        if chain["sampler"] != "ddim" or chain["eta"] != 0 or chain["clip"]:
-            return None
+        if chain["sampler"] != "ddim" or chain["eta"] != 0 or chain["clip"] or self.classes:
+            return None  # nor has this scheduler what `ConsistencyModelPipeline` asks for
         sigmas = [t / T for t in chain["times"]]
         held = {"num_train_timesteps": T, "shift": 1.0, **_PLAIN}
         if len(sigmas) > 1:
             held |= {"shift": _shift(sigmas, T), "shift_terminal": sigmas[-1]}
         return euler.from_config(held)
-
-    def pipeline(self, scheduler: Any) -> Any:
-        """See `Denoiser`."""
-        from diffusers import DDPMPipeline
-
-        return DDPMPipeline(self.network, scheduler)
 
 
 def _shift(sigmas: list[float], T: int) -> float:

@@ -1,4 +1,4 @@
-r"""Pixel-space, unconditional `UNet2DModel`s of diffusers.
+r"""Pixel-space `UNet2DModel`s of diffusers, unconditional or of classes.
 
 Networks with a learned variance (twice the channels) keep their first half: no sampler here uses
 the other, and stock pipelines refuse it. Weights are held in float32; x_t and eps are float32 as
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mmd_ddm.maths.schedules import Schedule
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.find import read_index, shorten
 from mmd_ddm.models.parts import (
     check_room,
+    config_of,
     lies_beside,
     load_network,
     network_part,
@@ -28,10 +30,11 @@ from mmd_ddm.models.parts import (
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.scheduler_config import SchedulerConfig
 
-__all__ = ["PREDICTIONS", "UNet2D", "without_variance"]
+__all__ = ["CLASSES", "PREDICTIONS", "UNet2D", "without_variance"]
 
 _DDIM_BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _LAYERS = 100  # of a block; networks have 1 to 4
+CLASSES = "_mmd_ddm_classes"  # of a scheduler's config: names and the label that means none
 _LATENT = {"vae", "vqvae", "movq"}
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
@@ -53,7 +56,7 @@ class UNet2D(Denoiser):
     """
 
     predictions: tuple[str, ...] = PREDICTIONS
-    pipelines: tuple[str, ...] = ("DDPMPipeline", "DDIMPipeline")
+    pipelines: tuple[str, ...] = ("DDPMPipeline", "DDIMPipeline", "ConsistencyModelPipeline")
 
     def __init__(
         self,
@@ -134,7 +137,7 @@ class UNet2D(Denoiser):
         unet = parts.get("unet")
         other = "" if isinstance(unet, UNet2DModel) else type(unet).__name__
         _refuse_other(name, other, dict(getattr(unet, "config", {})))
-        return cls.around(unet, dict(pipeline.scheduler.config), name)
+        return cls.around(unet, config_of(pipeline.scheduler), name)
 
     @classmethod
     def around(cls, network: Any, scheduler: Mapping[str, Any], name: str) -> "UNet2D":
@@ -149,10 +152,13 @@ class UNet2D(Denoiser):
         shape = (network.config.in_channels, *_size(network.config.sample_size, name))
         # Weights mapped from a file lie unaligned, which changes the last digits of eps; a
         # copy answers as the network that was saved.
-        copy = without_variance(deepcopy(network).float().eval())
-        _call_once(copy, shape, name)
+        copy, classes = without_variance(deepcopy(network).float().eval()), _classes(network)
+        _call_once(copy, shape, name, classes)
         denoiser = cls(copy, understood.schedule, understood.prediction, shape=shape)
         denoiser.scheduler_config, denoiser.clip = understood.content, understood.clip
+        told = scheduler.get(CLASSES) or {}  # which a config of diffusers has no place for
+        denoiser.classes = tuple(told.get("names") or map(str, range(classes)))
+        denoiser.null_label = told.get("null")
         if understood.unused:
             denoiser.notes.append(
                 f"not used of its scheduler config: {', '.join(understood.unused)}"
@@ -186,13 +192,17 @@ class UNet2D(Denoiser):
 
     def pipeline(self, scheduler: Any) -> Any:
         """See `Denoiser`; `DDIMPipeline` would make its own scheduler of any other."""
-        from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline
+        from diffusers import ConsistencyModelPipeline, DDIMPipeline, DDIMScheduler, DDPMPipeline
 
+        if self.classes:  # the one stock pipeline that hands labels over, whatever the scheduler
+            if self.shape[1] != self.shape[2]:
+                raise ValueError("diffusers draws images with classes as squares; these are none")
+            return ConsistencyModelPipeline(self.network, scheduler)
         made = DDIMPipeline if isinstance(scheduler, DDIMScheduler) else DDPMPipeline
         return made(self.network, scheduler)
 
     def forward(
-        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: None = None
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: Condition | None = None
     ) -> Float[Tensor, "n c h w"]:
         """See `Denoiser.forward`."""
         told = self.schedule.network_time(t)
@@ -201,7 +211,7 @@ class UNet2D(Denoiser):
         else:  # filled in on the device: a copy would wait for it
             times = torch.full((len(x_t),), told, device=x_t.device)
         with self.precision():
-            output = self.network(x_t, times)
+            output = self.network(x_t, times, **(condition.tensors if condition else {}))
         answer: Tensor = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)
         return answer
 
@@ -230,9 +240,17 @@ def _refuse_latent(model: str | Path, parts: Set[str]) -> None:
 def _refuse_other(model: str | Path, kind: str, config: Mapping[str, Any]) -> None:
     """A network of another kind, or of a configuration that is not for us."""
     if kind:
-        raise ValueError(f"{model} holds a {kind}; an unconditional UNet2DModel is needed")
-    if config.get("class_embed_type") or config.get("num_class_embeds"):
-        raise ValueError(f"{model} is class-conditional; an unconditional one is needed")
+        raise ValueError(f"{model} holds a {kind}; a UNet2DModel is needed")
+    if config.get("class_embed_type"):
+        raise ValueError(
+            f"{model} is told classes by class_embed_type {config['class_embed_type']}; a model "
+            "with num_class_embeds is needed"
+        )
+
+
+def _classes(network: Any) -> int:
+    """How many labels a network has an embedding for."""
+    return int(getattr(network.config, "num_class_embeds", None) or 0)
 
 
 def _refuse_deep(model: str | Path, config: Mapping[str, Any]) -> None:
@@ -255,7 +273,7 @@ def _size(sample_size: Any, model: str) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _call_once(network: nn.Module, shape: tuple[int, int, int], model: str) -> None:
+def _call_once(network: nn.Module, shape: tuple[int, int, int], model: str, classes: int) -> None:
     """Whether the network answers an image of its shape with one, asked with tensors of no values.
 
     Raises:
@@ -268,6 +286,7 @@ def _call_once(network: nn.Module, shape: tuple[int, int, int], model: str) -> N
             network,
             {name: tensor.to("meta") for name, tensor in tensors},
             (torch.empty(1, *shape, device="meta"), torch.zeros(1, device="meta")),
+            {"class_labels": torch.zeros(1, dtype=torch.long, device="meta")} if classes else {},
         )
     except Exception as error:  # a config can go wrong in a dozen ways
         raise ValueError(

@@ -10,13 +10,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmd_ddm.maths.schedules import betas_of
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.protocol import Denoiser
 
 __all__ = ["denoising_loss", "mirrored_half"]
 
 
 def denoising_loss(
-    denoiser: Denoiser, network: nn.Module, x_0: Float[Tensor, "n c h w"], draw: torch.Generator
+    denoiser: Denoiser,
+    network: nn.Module,
+    x_0: Float[Tensor, "n c h w"],
+    draw: torch.Generator,
+    condition: Condition | None = None,
 ) -> Float[Tensor, ""]:
     """Eq. 5 on one batch, t uniform over 0 ... T-1.
 
@@ -25,6 +30,7 @@ def denoising_loss(
         network: the network to call: the denoiser's own, or its compiled twin.
         x_0: images in [-1, 1].
         draw: of t and eps, on the device of x_0.
+        condition: of the images, on the same device.
     """
     t = torch.randint(len(denoiser.schedule), (len(x_0),), generator=draw, device=x_0.device)
     eps = torch.randn(x_0.shape, generator=draw, device=x_0.device)
@@ -33,7 +39,9 @@ def denoising_loss(
     alpha_t, sigma_t = abar.sqrt(), (1 - abar).sqrt()
     targets = {"epsilon": eps, "sample": x_0, "v_prediction": alpha_t * eps - sigma_t * x_0}
     with denoiser.precision():
-        output = network(alpha_t * x_0 + sigma_t * eps, t)
+        output = network(
+            alpha_t * x_0 + sigma_t * eps, t, **(condition.tensors if condition else {})
+        )
     prediction = getattr(output, "sample", output).to(x_0.dtype)
     return nn.functional.mse_loss(prediction, targets[denoiser.prediction])
 

@@ -16,8 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmd_ddm.maths.joint_mmd import joint_mmd2
 from mmd_ddm.maths.mmd import mmd2
 from mmd_ddm.maths.pixels import clamp_straight_through
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.runs import ranks
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.recompute import recomputed
@@ -31,6 +33,7 @@ def mmd_step(
     objectives: Sequence[Objective],
     x_T: Float[Tensor, "n c h w"],
     noise: Float[Tensor, "k n c h w"] | None = None,
+    condition: Condition | None = None,
     *,
     rows: Tensor | None = None,
     micro_batch: int = 0,
@@ -48,6 +51,8 @@ def mmd_step(
         objectives: the spaces to match.
         x_T: standard normal noise.
         noise: of each step, for stochastic samplers.
+        condition: that the images are drawn under; its labels are matched where the objectives
+            match classes.
         rows: compare with these rows of the bank only; None is all.
         micro_batch: images at once; 0 is the whole batch.
         clamp: of the images to [-1, 1], from `mmd_ddm.maths.pixels`.
@@ -58,26 +63,34 @@ def mmd_step(
     of = ranks.shares(len(x_T))
     mine = ranks.own(of)
     x_T, noise = x_T[mine], None if noise is None else noise[:, mine]
+    labels, condition = (condition.labels, condition[mine]) if condition else (None, None)
     size = micro_batch or len(x_T)
 
     def features() -> list[Tensor]:
         parts = []
         for i in range(0, len(x_T), size):
             z = None if noise is None else noise[:, i : i + size]
-            x_0 = sampler(x_T[i : i + size], z)
+            c = None if condition is None else condition[i : i + size]
+            x_0 = sampler(x_T[i : i + size], z, c)
             images = clamp(sampler.denoiser.to_images(x_0))
             parts.append([_features(o, images, sampler.recompute) for o in objectives])
         return [torch.cat(chunks) for chunks in zip(*parts, strict=True)]
 
     loss = x_T.new_zeros(())
     for objective, phi_x in zip(objectives, ranks.gather_all(features, of), strict=True):
-        bank = objective.bank if rows is None else objective.bank[rows]
-        term = mmd2(
-            phi_x, bank, objective.kernel,
-            constant=objective.constant, weights=objective.bank_weights,
-        )  # fmt: skip
-        loss = loss + objective.weight * term
+        loss = loss + objective.weight * _mmd2(objective, phi_x, labels, rows)
     return loss
+
+
+def _mmd2(
+    objective: Objective, phi_x: Tensor, labels: Tensor | None, rows: Tensor | None
+) -> Tensor:
+    """Of images, or of images and their classes where these are matched."""
+    o, bank = objective, objective.bank if rows is None else objective.bank[rows]
+    if o.label_kernel is None or o.labels is None or labels is None:
+        return mmd2(phi_x, bank, o.kernel, constant=o.constant, weights=o.bank_weights)
+    of_bank = o.labels if rows is None else o.labels[rows]
+    return joint_mmd2(phi_x, labels, bank, of_bank, o.kernel, o.label_kernel, constant=o.constant)
 
 
 def _features(objective: Objective, images: Tensor, recompute: bool) -> Tensor:

@@ -1,0 +1,126 @@
+r"""The squared MMD between two sets of vectors with conditions, under a product kernel.
+
+Generated and real pairs (x, c) share p(c). With delta_c, the difference of the mean embeddings of
+phi under k within condition c, and k((x, c), (x', c')) = k(x, x') k_c(c, c'),
+
+    MMD^2 = sum_{c, c'} p_c p_c' k_c(c, c') <delta_c, delta_c'>
+
+k_c = 1 is the marginal, blind to errors that cancel over the classes; k_c = 1[c = c'] / p_c is the
+average per-class MMD, blind to none. A mixture of the two is `LabelKernel`.
+
+A batch of fixed counts n_c is no sample of independent labels: the plain U-statistic on it is
+biased, by -(K_w - K_b)(C - 1) / (C (B - 1)) for B vectors in C equal classes, with K_w and K_b the
+mean kernel within and between the generated classes, so that lowering it drives classes apart.
+Here every pair is weighted by its classes, which is unbiased for any counts,
+
+    sum_c p_c^2 k_c / (n_c (n_c - 1)) sum_{i != j in c} k
+      + sum_{c != c'} p_c p_c' k_c / (n_c n_c') sum k
+      - 2 sum_{c, c'} p_c p_c' k_c mean_{x in c, y in c'} k + const
+
+and, of G classes drawn from C with equal chance, each sum over classes is divided by the chance
+that its terms have to be in the batch: G / C, and G (G - 1) / (C (C - 1)) of two classes
+(Horvitz & Thompson, 1952).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from mmd_ddm.maths.kernels import Kernel
+from mmd_ddm.maths.mmd import pair_sum, within
+
+__all__ = ["LabelKernel", "joint_constant", "joint_mmd2"]
+
+
+@dataclass(frozen=True)
+class LabelKernel:
+    r"""k_c(c, c') = (1 - mix) + mix 1[c = c'] / p_c.
+
+    Attributes:
+        shares: p_c, of every class among the real vectors; 0 of those that are not among them.
+        mix: of the per-class term, from 0, the marginal, to 1, the average over classes.
+    """
+
+    shares: Float[Tensor, " c"]
+    mix: float
+
+    @classmethod
+    def of(cls, labels: Int64[Tensor, " m"], mix: float) -> "LabelKernel":
+        """With the shares that the classes have among these labels."""
+        counts = torch.bincount(labels)
+        return cls(counts / counts.sum(), mix)
+
+    def __call__(self, a: Int64[Tensor, " n"], b: Int64[Tensor, " m"]) -> Float[Tensor, "n m"]:
+        """Return k_c(a_i, b_j)."""
+        same = (a[:, None] == b).to(self.shares)
+        return (1 - self.mix) + self.mix * same / self.shares[a][:, None]
+
+
+def joint_mmd2(
+    x: Float[Tensor, "n d"],
+    of_x: Int64[Tensor, " n"],
+    y: Float[Tensor, "m d"],
+    of_y: Int64[Tensor, " m"],
+    kernel: Kernel,
+    label_kernel: LabelKernel,
+    *,
+    constant: float,
+) -> Float[Tensor, ""]:
+    """The unbiased squared MMD under the product kernel.
+
+    Args:
+        x: generated features, of at least two vectors a class.
+        of_x: their classes: all that have a share, or as many drawn with equal chance.
+        y: real features, all of them or some drawn at random.
+        of_y: their classes.
+        kernel: of the features.
+        label_kernel: of the classes, with their shares.
+        constant: the term of the real set alone; see `joint_constant`.
+
+    Raises:
+        ValueError: a class of x with one vector, or one that has no share; one class alone, where
+            pairs of different classes count.
+    """
+    p, same = label_kernel.shares.to(x), of_x[:, None] == of_x
+    n, p_x = same.sum(1).to(x), p[of_x]
+    drawn, classes = len(of_x.unique()), int((p > 0).sum())
+    if bool((n < 2).any()) or bool((p_x == 0).any()):
+        raise ValueError(
+            "each class of a batch needs two vectors, and real ones of its class; got classes "
+            f"{of_x.unique().tolist()} of {of_x.bincount().tolist()} vectors"
+        )
+    if drawn == 1 < classes and label_kernel.mix < 1:
+        raise ValueError(f"a batch of one class of {classes} has no pairs of different classes")
+    one = drawn / classes
+    two = drawn * (drawn - 1) / max(classes * (classes - 1), 1) or 1.0
+    chance = torch.where(same, one * (n - 1) / n, two)  # of a class without the pairs (i, i)
+    shares = p_x / n
+    pairs = label_kernel(of_x, of_x) * shares[:, None] * shares / chance
+    pairs.fill_diagonal_(0)
+    with_y = label_kernel(of_x, of_y) * shares[:, None] / (one * len(y))
+    to_y = pair_sum(x, y, kernel, with_y.to(x))
+    return pair_sum(x, x, kernel, pairs.to(x)) - 2 * to_y + constant
+
+
+def joint_constant(
+    y: Float[Tensor, "m d"],
+    of_y: Int64[Tensor, " m"],
+    kernel: Kernel,
+    label_kernel: LabelKernel,
+) -> float:
+    """The real set's own term of the MMD, unbiased.
+
+    Raises:
+        ValueError: a class of one vector.
+    """
+    mix, total = label_kernel.mix, 0.0
+    if mix < 1:
+        total += (1 - mix) * float(within(y, kernel))
+    for c in of_y.unique() if mix else ():
+        own = y[of_y == c]
+        if len(own) < 2:
+            raise ValueError(f"class {int(c)} has one image to match; at least 2 are needed")
+        total += mix * float(label_kernel.shares[c]) * float(within(own, kernel))
+    return total
