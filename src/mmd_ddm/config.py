@@ -136,7 +136,7 @@ class FinetuneConfig(ReadConfig):
     batch_size: int = 128  # N of Eq. 7
     micro_batch: int = 0  # images through the chain at once; 0 is what `mmd-ddm plan` picks
     recompute: bool = True  # network calls that do not fit, in the backward pass: memory free of K
-    lr: float = 5e-6  # learning rate of Adam (0.9, 0.999)
+    lr: float = 5e-6  # learning rate of Adam (0.9, 0.999, 1e-8)
     cosine: bool = False  # lr falls to 0 on a cosine; a short run at a high lr ends less at random
     ema_decay: float = 0.99  # of the weights that are evaluated and saved; 0 is none
     grad_clip: float = 1.0  # largest gradient norm; 0 is none
@@ -146,14 +146,12 @@ class FinetuneConfig(ReadConfig):
     seed: int = 0  # of everything random
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
     recipe: str = "paper"  # of what is not set: paper; or auto, what did best at that many steps
-    adam_epsilon: float = 1e-8  # far above the gradient, Adam is descent with momentum
     condition: ConditionConfig = field(default_factory=ConditionConfig)  # of a model with classes
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, batch_size=2, judge_samples=2)  # Eq. 7 needs 2 of a kind
         _at_least(self, iterations=0, micro_batch=0, lora_rank=1, sampler_lr=0)
-        _at_least(self, adam_epsilon=1e-12)  # or weights without a gradient divide 0 by 0
         _check_training(self)
         if self.chain.guidance != 1 and self.trained_numbers:
             raise ValueError(

@@ -90,7 +90,8 @@ def test_metrics_of_ones_own_come_behind_the_others():
     results["rows"][1]["spaces"]["encoder"] |= {"gap": 1.0, "gap_se": 0.1}
     results["rows"][0]["spaces"]["encoder"] = None
     results["rows"].append({"name": "images"})
-    known = ["kid", "fd", "swd", "precision", "recall", "density", "coverage", "is", "cmmd"]
+    known = ["kid", "class_kid", "accuracy", "fd", "swd", "precision", "recall", "density"]
+    known += ["coverage", "is", "cmmd"]
     assert metrics_in(results) == [*known, "gap"]
     assert without_errors(["is", "is_sd", "kid", "kid_se"]) == ["is", "kid"]
     assert Score.over([Score(2.0, 0.5)]) == Score(2.0, 0.5)

@@ -115,7 +115,7 @@ def test_second_moments_are_those_of_the_images(schedule):
     class Half(GaussianDenoiser):  # eps = x_t / 2
         device = torch.device("cpu")
 
-        def forward(self, x_t, t):
+        def forward(self, x_t, t, condition=None):
             return x_t / 2
 
     denoiser = Half(NoiseSchedule.linear(20, 1e-4, 0.9))

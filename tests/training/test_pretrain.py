@@ -110,7 +110,7 @@ def test_a_network_that_knows_the_answer_has_no_loss(prediction):
     assert float(denoising_loss(denoiser, denoiser.network, x_0, draw)) < 1e-6
     t, eps = torch.tensor([900, 500, 100, 50, 20]), torch.randn(5, 1, 6, 6)
     alpha, sigma = coefficients(t)
-    assert torch.allclose(denoiser(alpha * x_0 + sigma * eps, t), eps, atol=1e-4)
+    assert torch.allclose(denoiser.eps(alpha * x_0 + sigma * eps, t), eps, atol=1e-4)
 
 
 def test_all_times_are_trained():

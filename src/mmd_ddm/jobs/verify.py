@@ -1,5 +1,6 @@
 """What a run recorded against what is found now: the work of ``mmd-ddm verify``."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -111,7 +112,8 @@ def _finetune(
     run: Path, about: dict[str, Any], recorded: Mapping[str, Any], device: torch.device
 ) -> list[_Part]:
     finetuned = _Finetuned(run, device)
-    data = sorted(finetuned.split.hashes.keys() & recorded.keys())
+    of_images = r"(data|heldout|selection)(_labels)?_sha256"
+    data = sorted(name for name in recorded if re.fullmatch(of_images, name))
     told = finetuned.results.get("verdict", {}).get("label")
 
     def then(*names: str) -> dict[str, Any]:

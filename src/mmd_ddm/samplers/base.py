@@ -68,19 +68,19 @@ class Walk:
     def predict(
         self, x_t: Float[Tensor, "n c h w"], t: float | Tensor
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
-        """``(x_0, eps)`` at time t: from one network call, or from two with guidance."""
-        told = self.ask(self._denoiser.predict, x_t, t, self._condition)
-        if self._guidance == 1:
-            return told
-        free = self.ask(self._denoiser.predict, x_t, t, self._denoiser.no_class(len(x_t)))
-        x_0, eps = (torch.lerp(u, c, self._guidance) for u, c in zip(free, told, strict=True))
-        return x_0, eps
+        """``(x_0, eps)`` at time t: from one network call, or from two with guidance.
+
+        Where the step takes no gradient, it is what the network says that is constant, not x_0.
+        """
+        told = self.ask(self._denoiser, x_t, t, self._condition)
+        if self._guidance != 1:
+            free = self.ask(self._denoiser, x_t, t, self._denoiser.no_class(len(x_t)))
+            told = torch.lerp(free, told, self._guidance)
+        return self._denoiser.pair(x_t, t, told)
 
     def eps(self, x_t: Float[Tensor, "n c h w"], t: float) -> Float[Tensor, "n c h w"]:
         """Of the same, what many solvers want."""
-        if self._guidance != 1:
-            return self.predict(x_t, t)[1]
-        return self.ask(self._denoiser.eps, x_t, t, self._condition)
+        return self.predict(x_t, t)[1]
 
     def ask(self, function: Callable[..., T], *inputs: Any) -> T:
         """One network call of another kind: counted, and recomputed if the sampler says so."""

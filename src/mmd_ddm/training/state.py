@@ -66,10 +66,9 @@ class TrainingState:
             if p.requires_grad:
                 groups.setdefault(rates(name), []).append(p)
         self.trained = [p for group in groups.values() for p in group]
-        eps = config.adam_epsilon if isinstance(config, FinetuneConfig) else 1e-8
         self.optimizer = torch.optim.Adam(
             [{"params": group, "rate": rate} for rate, group in groups.items()],
-            config.lr, betas=(0.9, 0.999), eps=eps, fused=fused,
+            config.lr, betas=(0.9, 0.999), eps=1e-8, fused=fused,
         )  # fmt: skip
         self.ema = EMAModel(self.trained, decay=config.ema_decay, foreach=True)
         self.step = 0
