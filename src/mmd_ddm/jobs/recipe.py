@@ -19,7 +19,7 @@ __all__ = ["complete", "recipe", "words"]
 
 _MEASURED_WITH = 1.54e6  # weights of the network that the rates below were found for
 _FEW = 5  # steps, below which the gradient of the whole chain is worth what it costs
-_MANY = 8  # steps, from which on a change of the weights adds up to more than 2.5e-5 bears
+_MANY = 8  # steps, from which on a change of the weights adds up to more
 _START, _SECOND = 0.04, 0.44  # alpha of the first time, and how late a second one is
 _END = 0.17  # sigma of the last time, at least: gains at less noise do not reach the judge
 
@@ -27,29 +27,31 @@ _END = 0.17  # sigma of the last time, at least: gains at less noise do not reac
 def recipe(steps: int, weights: int, schedule: Schedule) -> dict[str, Any]:
     """Settings of `FinetuneConfig` for K steps of a network.
 
-    The rate falls with the root of the number of weights: from the 2.5e-5 that was best for
-    1.5 million to about the paper's 5e-6 for 36 million. One or two steps begin where x_t is just
-    white noise, not at T - 1, where the error of eps counts 1 / alpha times in x_0. Many steps end
-    where x_t is still a little noisy: see docs/results-every-k.md.
+    Many iterations at a low rate: one step of Adam moves every weight by the rate, most of them by
+    chance, and what moves by chance costs in spaces that were not optimised. The rate falls with
+    the root of the number of weights, so that the weights as a whole move as far. One or two steps
+    begin where x_t is just white noise, not at T - 1, where the error of eps counts 1 / alpha times
+    in x_0. Many steps end where x_t is still a little noisy: see docs/results-every-k.md.
 
     Args:
         steps: K.
         weights: of the network, how many.
         schedule: that it was trained with.
     """
-    rate, iterations = (1.5e-5, 60) if steps >= _MANY else (2.5e-5, 100)
+    few = steps < _FEW
+    rate, iterations = (2.5e-5, 100) if few else (8.3e-6, 300) if steps < _MANY else (5e-6, 180)
     return {
         "chain": {
             "sampler": "unipc",
             "order": 3,
             **_times(steps, schedule),
-            "backward": "all" if steps < _FEW else "last-3",
+            "backward": "all" if few else "last-3",
         },
         "iterations": iterations,
         "batch_size": 48,
         "lr": float(f"{rate * (_MEASURED_WITH / weights) ** 0.5:.1e}"),
         "cosine": True,
-        "ema_decay": 0.9,
+        "ema_decay": 0.9 if few else 0.95,
         "grad_clip": 0.5,
     }
 
