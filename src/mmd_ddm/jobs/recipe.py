@@ -30,8 +30,8 @@ def recipe(steps: int, weights: int, schedule: Schedule) -> dict[str, Any]:
     Many iterations at a low rate: one step of Adam moves every weight by the rate, most of them by
     chance, and what moves by chance costs in spaces that were not optimised. The rate falls with
     the root of the number of weights, so that the weights as a whole move as far. One or two steps
-    begin where x_t is just white noise, not at T - 1, where the error of eps counts 1 / alpha times
-    in x_0. Many steps end where x_t is still a little noisy: see docs/results-every-k.md.
+    begin where x_t is just white noise, not at T - 1, where the error of eps counts 1 / alpha
+    times in x_0. Many steps end where x_t is still a little noisy: see docs/results-every-k.md.
 
     Args:
         steps: K.
