@@ -105,6 +105,10 @@ class SchedulerConfig:
 def _process(config: Mapping[str, Any]) -> tuple[Schedule, str]:
     """The schedule that such a scheduler trains with, and what it takes the network to say."""
     name, said = config.get("_class_name"), config.get("prediction_type", "epsilon")
+    if not isinstance(said, str):
+        raise ValueError(
+            f"prediction_type of the scheduler is {said!r}: a name is needed, such as epsilon"
+        )
     if name in _FLOW or said == "flow_prediction":
         if config.get("use_dynamic_shifting"):
             raise ValueError(
@@ -112,6 +116,8 @@ def _process(config: Mapping[str, Any]) -> tuple[Schedule, str]:
                 "pipeline tells it: set a fixed shift"
             )
         T, shift = config.get("num_train_timesteps", 1000), config.get("flow_shift", 1.0)
+        if type(T) is not int:
+            raise ValueError(f"num_train_timesteps is {T!r}: a whole number is needed")
         return FlowSchedule(number(config, "shift", shift), T), "flow_prediction"
     if name not in (*_EDM, _CONSISTENCY):
         return NoiseSchedule.from_config(config), said
