@@ -19,13 +19,13 @@ from mmd_ddm.report.axes import draw_curve, scale_axes
 from mmd_ddm.report.tables import Strong, Table
 from mmd_ddm.runs.files import write_text
 
-HERE = Path(__file__).parent
+ROWS = Path(__file__).parents[2] / "docs/every-k/rows.jsonl"
 Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=Path, default=HERE / "rows.jsonl")
+    parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--out", type=Path, required=True, help="folder of table and chart")
     asked = parser.parse_args(arguments)
     rows = [json.loads(line) for line in asked.rows.read_text(encoding="utf-8").splitlines()]
