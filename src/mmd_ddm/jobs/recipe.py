@@ -19,7 +19,7 @@ __all__ = ["complete", "recipe", "words"]
 
 _MEASURED_WITH = 1.54e6  # weights of the network that the rates below were found for
 _FEW = 5  # steps, below which the gradient of the whole chain is worth what it costs
-_MANY = 8  # steps, from which on a change of the weights adds up to more
+_MANY = 8  # steps, from which on the same change of the weights does more
 _START, _SECOND = 0.04, 0.44  # alpha of the first time, and how late a second one is
 _END = 0.17  # sigma of the last time, at least: gains at less noise do not reach the judge
 
@@ -91,10 +91,10 @@ def _times(steps: int, schedule: Schedule) -> dict[str, Any]:
         start = next((t for t in range(T) if schedule(t)[0] <= _START), T - 1)
         return {"times": [start, round(_SECOND * start)][:steps]}
     end = next((t for t in range(T) if schedule(t)[1] >= _END), 0)
-    first = T - T / (2 * steps)
-    if T - first >= end:
+    half = T / (2 * steps)  # of a stride, which midpoints leave at both ends
+    if half >= end:
         return {"spacing": "midpoint"}
-    return {"times": [round(t) for t in np.linspace(first, end, steps)]}
+    return {"times": [round(t) for t in np.linspace(T - half, end, steps)]}
 
 
 def words(config: FinetuneConfig) -> str:

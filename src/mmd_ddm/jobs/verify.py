@@ -98,7 +98,7 @@ def _pretrain(
     weights = "weights_sha256"
     return [
         (
-            {name: recorded[name] for name in recorded if name.startswith("data_")},
+            _of_images(recorded),
             lambda: base_images(config).hashes("data"),
         ),
         (
@@ -112,8 +112,6 @@ def _finetune(
     run: Path, about: dict[str, Any], recorded: Mapping[str, Any], device: torch.device
 ) -> list[_Part]:
     finetuned = _Finetuned(run, device)
-    of_images = r"(data|heldout|selection)(_labels)?_sha256"
-    data = sorted(name for name in recorded if re.fullmatch(of_images, name))
     told = finetuned.results.get("verdict", {}).get("label")
 
     def then(*names: str) -> dict[str, Any]:
@@ -121,12 +119,18 @@ def _finetune(
 
     return [
         (then("model_sha256"), finetuned.base_weights),
-        (then(*data), lambda: finetuned.split.hashes),
+        (_of_images(recorded), lambda: finetuned.split.hashes),
         (then("weights_sha256", "samples_sha256"), finetuned.made),
         (_about_spaces(finetuned.results["spaces"]), finetuned.spaces_again),
         (_scores_of(finetuned.results["rows"], "finetuned"), finetuned.after_again),
         (_against_base(finetuned.results, told), finetuned.comparison_again),
     ]
+
+
+def _of_images(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The hashes of images and of their labels, by name."""
+    named = r"(data|heldout|selection)(_labels)?_sha256"
+    return {name: recorded[name] for name in sorted(recorded) if re.fullmatch(named, name)}
 
 
 class _Finetuned:

@@ -36,7 +36,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["NoiseSchedule", "Schedule", "betas_of", "number"]
+__all__ = ["NoiseSchedule", "Schedule", "betas_of", "number", "training_times"]
 
 _MOST = 1_000_000  # training times
 _TRACE = 2.0**-24  # abar that stands for none, as in diffusers' own solvers
@@ -168,12 +168,7 @@ class NoiseSchedule(Schedule):
                 "DDIMScheduler, FlowMatchEulerDiscreteScheduler, EDMEulerScheduler or "
                 "CMStochasticIterativeScheduler is needed"
             )
-        steps = config.get("num_train_timesteps", 1000)
-        if type(steps) is not int or not 1 <= steps <= _MOST:
-            raise ValueError(
-                f"num_train_timesteps of the scheduler is {steps!r}: a whole number from 1 to "
-                f"{_MOST:,} is needed"
-            )
+        steps = training_times(config)
         start, end = (
             number(config, *default) for default in (("beta_start", 1e-4), ("beta_end", 0.02))
         )
@@ -282,6 +277,21 @@ def betas_of(schedule: Schedule, what: str) -> NoiseSchedule:
             "unipc, dpm-solver++-2m, ipndm, deis or heun"
         )
     return schedule
+
+
+def training_times(config: Mapping[str, Any]) -> int:
+    """T of a scheduler's config.
+
+    Raises:
+        ValueError: no number of times.
+    """
+    steps = config.get("num_train_timesteps", 1000)
+    if type(steps) is not int or not 1 <= steps <= _MOST:
+        raise ValueError(
+            f"num_train_timesteps of the scheduler is {steps!r}: a whole number from 1 to "
+            f"{_MOST:,} is needed"
+        )
+    return steps
 
 
 def number(config: Mapping[str, Any], key: str, default: float) -> float:

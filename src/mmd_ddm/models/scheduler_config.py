@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmd_ddm.maths.continuous import FlowSchedule, SigmaSchedule
-from mmd_ddm.maths.schedules import NoiseSchedule, Schedule, number
+from mmd_ddm.maths.schedules import NoiseSchedule, Schedule, number, training_times
 
 __all__ = ["SchedulerConfig"]
 
@@ -115,10 +115,8 @@ def _process(config: Mapping[str, Any]) -> tuple[Schedule, str]:
                 f"{name} shifts by the size of an image (use_dynamic_shifting), which no pixel "
                 "pipeline tells it: set a fixed shift"
             )
-        T, shift = config.get("num_train_timesteps", 1000), config.get("flow_shift", 1.0)
-        if type(T) is not int:
-            raise ValueError(f"num_train_timesteps is {T!r}: a whole number is needed")
-        return FlowSchedule(number(config, "shift", shift), T), "flow_prediction"
+        shift = number(config, "shift", config.get("flow_shift", 1.0))
+        return FlowSchedule(shift, training_times(config)), "flow_prediction"
     if name not in (*_EDM, _CONSISTENCY):
         return NoiseSchedule.from_config(config), said
     low, high, data, rho = (

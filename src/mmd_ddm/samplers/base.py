@@ -212,11 +212,9 @@ class Sampler(nn.Module, ABC):
             Lyu et al., "Accelerating Diffusion Models via Early Stop of the Diffusion Process",
             2022 (ES-DDPM).
         """
-        (alpha_t, sigma_t), start = (
-            self.schedule(self.times[0]),
-            self.schedule.start(self.times[0]),
-        )
-        return (alpha_t * x_0 + sigma_t * z) / start
+        t = self.times[0]
+        alpha_t, sigma_t = self.schedule(t)
+        return (alpha_t * x_0 + sigma_t * z) / self.schedule.start(t)
 
     def draw(self, n: int, *, seed: int = 0, batch_size: int = 0) -> UInt8[Tensor, "n c h w"]:
         """Draw n images; the arguments are those of `mmd_ddm.samplers.draw.draw`."""

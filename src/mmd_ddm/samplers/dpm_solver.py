@@ -11,10 +11,10 @@ e = eps_t + g(r_2 h) r_2 / r_1 (eps_1 - eps_t), and g(h) = 1/h - 1/(e^h - 1), so
 transfer phi (`ode`) gives the paper's updates term by term.
 
 Steps and network calls: each of the K given times starts one step, which asks the network as often
-as its order says.
-At the data lambda is infinite; so the last step takes its slope towards time 0 (`Schedule.last`),
-as the authors' solver does, and phi then drops the noise that is left there. From time 0 itself it
-is of order 1. K steps of order p thus cost p K calls, less p - 1 where the last time is 0.
+as its order says. At the data lambda is infinite; so the last step takes its slope towards time 0
+(`Schedule.last`), as the authors' solver does, and phi then drops the noise that is left there.
+From time 0 itself it is of order 1. K steps of order p thus cost p K calls, less p - 1 where the
+last time is 0.
 *fast* instead spends exactly K calls: its steps, of orders 3 ... 3 with 2, 1 or both at the end,
 start at times of its own, uniform in lambda from the first given time to 0.
 

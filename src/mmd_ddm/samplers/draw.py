@@ -58,10 +58,10 @@ def draw(
         z = sample_noise(seeds, shape, sampler.draws).to(device)
         began = time.monotonic()
         x_T = sampler.diffuse(start(seeds).to(device), z[0]) if start else z[0]
-        condition = reference.of_seeds(seeds) if reference else denoiser.conditions(seeds)
-        x_0 = sampler(
-            x_T, z[1:] if sampler.stochastic else None, condition and condition.to(device)
+        condition = (
+            reference.of_seeds(seeds).to(device) if reference else denoiser.conditions(seeds)
         )
+        x_0 = sampler(x_T, z[1:] if sampler.stochastic else None, condition)
         images.append(_to_pixels(sampler, x_0))
         seconds += time.monotonic() - began
         if on_batch:
@@ -88,9 +88,7 @@ def draw_arc(sampler: Sampler, seed: int, frames: int) -> UInt8[Tensor, "frames 
     added = z[1:, :1].expand(-1, frames, -1, -1, -1)
     x_T = slerp(z[0, 0], z[0, 1], frames)
     condition = denoiser.conditions([seed] * frames)
-    x_0 = sampler(
-        x_T, added if sampler.stochastic else None, condition and condition.to(denoiser.device)
-    )
+    x_0 = sampler(x_T, added if sampler.stochastic else None, condition)
     return _to_pixels(sampler, x_0)
 
 

@@ -3,7 +3,7 @@ r"""A chain as a table of numbers, for whoever walks it without this package.
 A deterministic solver that does not clip is linear in what the network says. With m_j the
 prediction of x_0 at network call j, every state it asks about, and the image in the end, is
 
-    x_j = c_j x_T + sum_{i < j} w_ji m_i
+    x_j = c_j x_T + sum_{i < j} w_ji m_i,
 
 whatever the solver remembers or corrects on its way. The numbers depend on the times and the
 schedule alone, so they are found by walking the solver itself once, with a network that answers
