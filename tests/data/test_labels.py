@@ -142,7 +142,6 @@ def test_what_has_no_labels_is_refused_in_one_line(tmp_path):
         (tmp_path / "plain.npy", "holds no labels"),
         (tmp_path / "short.npz", "holds 6 labels for its 7 images"),
         (tmp_path / "onehot.npz", r"an array \[7, 3\] of float64; whole numbers"),
-        ("cifar10", "labels of cifar10 are not read by its name"),
     ):
         with pytest.raises(ValueError, match=message) as refused:
             load_images(source, labels=True)

@@ -85,11 +85,13 @@ class TestBoth:
         self, kind, tmp_path, monkeypatch
     ):
         source = write(kind, tmp_path, {"00.png": GOOD})
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)  # where Pillow warns
-        assert len(load_images(source)) == 1
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7)
+        monkeypatch.setattr(
+            Image, "MAX_IMAGE_PIXELS", 7
+        )  # Pillow warns there, and raises at twice
         with pytest.raises(ValueError, match=r"00.png has more than 14 pixels; scale it down"):
             load_images(source)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)
+        assert len(load_images(source)) == 1
 
     @pytest.mark.parametrize("mode", ["RGB", "P", "CMYK", "YCbCr", "1", "L"])
     def test_other_modes_become_colour(self, kind, mode, tmp_path):
@@ -180,5 +182,5 @@ class TestArchives:
             match=r"gz cannot be read: more bytes follow where its head announces \[2, 4, 4\]",
         ):
             load_images(path)
-        assert max(read) == 33
+        assert max(read) == 32
         assert min(read) >= 0

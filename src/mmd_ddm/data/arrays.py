@@ -1,11 +1,13 @@
-"""Images in one array: .npy, .npz, and IDX (MNIST's format), gzipped or not."""
+"""Images in one array: .npy, .npz, and IDX (MNIST's format), gzipped or not, a block at a time."""
 
 import gzip
 import io
 import math
 import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,125 +23,179 @@ from mmd_ddm.data.kinds import READ, damage, kind_of
 from mmd_ddm.data.labels import labels_array, twin_of
 from mmd_ddm.data.notes import Notes, listed
 
-__all__ = ["fit_array", "read_array"]
+__all__ = ["fit_array", "read_array", "read_labels"]
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _KINDS = {".npy": "a NumPy array", ".npz": "a zip archive", ".gz": "a gzip file"}
+_BLOCK = 2**24  # bytes of an array read at once
 
 
-def read_array(
-    path: Path, asked: list[str], notes: Notes, *, labels: bool = False
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The array of a file, and that of the labels if they are asked for.
+def read_array(path: Path, asked: list[str], notes: Notes) -> Iterator[UInt8[np.ndarray, "..."]]:
+    """The array of images of a file, some rows at a time.
 
     Args:
         path: of the file, told by its ending; any other than .npy, .npz and .gz is IDX.
         asked: the array that was chosen of an .npz.
         notes: gets which is taken.
-        labels: read them as well.
 
     Raises:
-        ValueError: something else, damaged, several arrays of which none is chosen, or no labels.
+        ValueError: something else, damaged, no images, or several arrays of which none is chosen.
     """
-    ending, head = path.suffix.lower(), b""
     notes.taken = f"the array of {path.name}"
+    with _explained(path), ExitStack() as stack:
+        file = _enter(path, stack)
+        if isinstance(file, zipfile.ZipFile):
+            name = _array_of(file, asked, path)
+            notes.taken = f"array {name} of {path.name}"
+            file = stack.enter_context(file.open(f"{name}.npy"))
+        shape, kind = _head(path, file)
+        if kind != np.uint8 or len(shape) not in (3, 4):
+            raise Refused(
+                f"holds an array {list(shape)} of {kind}; uint8 [n, h, w] or [n, h, w, c] is "
+                "needed"
+            )
+        if not math.prod(shape):
+            raise Refused("holds no images")
+        if len(shape) == 4 and shape[1] in MODES and shape[3] not in MODES:
+            raise Refused(f"holds {list(shape)}, channels first; put them last")
+        yield from _blocks(file, shape)
+
+
+def read_labels(path: Path, asked: list[str]) -> np.ndarray:
+    """The labels of such an array of images, from beside it.
+
+    Raises:
+        ValueError: there are none, or none that could be read.
+    """
+    if path.suffix.lower() != ".npz":
+        path = twin_of(path)
+        with _explained(path), ExitStack() as stack:
+            file = _enter(path, stack)
+            return np.concatenate([*_blocks(file, _head(path, file)[0])])
+    with _explained(path), ExitStack() as stack:
+        archive: Any = _enter(path, stack)
+        name = labels_array(_names(archive), _array_of(archive, asked, path))
+        with archive.open(f"{name}.npy") as member:
+            return npy.read_array(member, allow_pickle=False)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Within, whatever a file raises becomes one line about it."""
     try:
-        with path.open("rb") as file:
-            head = file.read(512)
-            file.seek(0)
-            if ending == ".npz":
-                return _read_npz(file, asked, path, notes, labels)
-            if ending == ".npy":
-                array = npy.read_array(file, allow_pickle=False)
-            else:
-                array = _read_idx(gzip.open(file) if ending == ".gz" else file)
+        yield
     except Refused as error:
         raise ValueError(f"{path} {error}") from error
     except Exception as error:  # a damaged file raises a dozen kinds
-        kind = kind_of(head)
-        if kind != _KINDS.get(ending, "an IDX file"):
+        with path.open("rb") as file:
+            kind = kind_of(file.read(512))
+        if kind != _KINDS.get(path.suffix.lower(), "an IDX file"):
             raise ValueError(f"{path} cannot be read: it is {kind}; {READ}") from error
-        objects = "Python objects, which are never loaded: save it as uint8"
-        why = objects if "allow_pickle" in str(error) else f"damaged ({damage(error)})"
-        raise ValueError(f"{path} cannot be read: it is {kind}, {why}") from error
-    return array, read_array(twin_of(path), [], Notes())[0] if labels else None
+        raise ValueError(
+            f"{path} cannot be read: it is {kind}, damaged ({damage(error)})"
+        ) from error
 
 
-def _read_npz(
-    file: IO[bytes], asked: list[str], path: Path, notes: Notes, labels: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
-    with zipfile.ZipFile(file) as archive:
-        names = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
-        found = names
-        if not asked and len(names) > 1:
-            found = [name for name in names if _is_images(archive, name)]
-        if not found:
-            raise Refused(f"holds no array of images; its arrays are {listed(names, 10)}")
-        name = choose_name(found, asked, str(path), "array")
-        notes.taken = f"array {name} of {path.name}"
-        of_labels = [labels_array(names, name)] if labels else []
-        arrays = []
-        for one in (name, *of_labels):
-            with archive.open(f"{one}.npy") as member:
-                arrays.append(npy.read_array(member, allow_pickle=False))
-        return arrays[0], arrays[1] if labels else None
+def _enter(path: Path, stack: ExitStack) -> Any:
+    """The file, unpacked where it is one; or the archive."""
+    file = stack.enter_context(path.open("rb"))
+    ending = path.suffix.lower()
+    if ending == ".npz":
+        return stack.enter_context(zipfile.ZipFile(file))
+    return stack.enter_context(gzip.open(file)) if ending == ".gz" else file
 
 
-def _is_images(archive: zipfile.ZipFile, name: str) -> bool:
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    return [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
+
+
+def _array_of(archive: zipfile.ZipFile, asked: list[str], path: Path) -> str:
+    """The name of that of images."""
+    found = names = _names(archive)
+    if not asked and len(names) > 1:
+        found = [name for name in names if _is_images(archive, name)]
+    if not found:
+        raise Refused(f"holds no array of images; its arrays are {listed(names, 10)}")
+    return choose_name(found, asked, str(path), "array")
+
+
+def _is_images(archive: Any, name: str) -> bool:
     with archive.open(f"{name}.npy") as member:
-        read_header = _HEADERS.get(npy.read_magic(member))
-        shape, _, dtype = read_header(member) if read_header else ((), False, None)
-    return dtype == np.uint8 and len(shape) in (3, 4)
+        if npy.read_magic(member) not in _HEADERS:
+            return False
+        member.seek(0)
+        shape, kind = _npy_head(member)
+    return kind == np.uint8 and len(shape) in (3, 4)
 
 
-def _read_idx(file: io.BufferedIOBase) -> np.ndarray:
-    """IDX: two zero bytes, the type (8 = uint8), the rank, then big-endian sizes and the data.
+def _head(path: Path, file: io.BufferedIOBase) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of the array that follows."""
+    return _npy_head(file) if path.suffix.lower() in (".npy", ".npz") else _idx_head(file)
 
-    No more is unpacked than the sizes announce, whatever a compressed file would unpack to.
-    """
+
+def _npy_head(file: io.BufferedIOBase) -> tuple[tuple[int, ...], np.dtype]:
+    shape, by_columns, kind = _HEADERS[npy.read_magic(file)](file)
+    if kind.hasobject:
+        raise Refused(
+            "cannot be read: it is a NumPy array, Python objects, which are never loaded: save it "
+            "as uint8"
+        )
+    if by_columns and len(shape) > 1:
+        raise Refused("is stored by columns; save numpy.ascontiguousarray of it")
+    return shape, kind
+
+
+def _idx_head(file: io.BufferedIOBase) -> tuple[tuple[int, ...], np.dtype]:
+    """IDX: two zero bytes, the type (8 = uint8), the rank, then big-endian sizes and the data."""
     head = file.read(4)
     if head[:3] != b"\0\0\x08":
         unpacked = "unpacked, " * isinstance(file, gzip.GzipFile)
         kind = kind_of(head + file.read(508))
         raise Refused(f"cannot be read: {unpacked}it is {kind}; {READ}")
     sizes = np.frombuffer(file.read(4 * head[3]), ">u4", head[3]).tolist()
-    content = file.read(math.prod(sizes) + 1)
-    if len(content) != math.prod(sizes):
-        less = f"{len(content):,}" if len(content) < math.prod(sizes) else "more"
-        raise Refused(f"cannot be read: {less} bytes follow where its head announces {sizes}")
-    return np.frombuffer(content, np.uint8).reshape(sizes)
+    return tuple(sizes), np.dtype(np.uint8)
+
+
+def _blocks(file: io.BufferedIOBase, shape: tuple[int, ...]) -> Iterator[UInt8[np.ndarray, "..."]]:
+    """The rows of an array of bytes that follows.
+
+    No more is unpacked than the sizes announce, whatever a compressed file would unpack to.
+    """
+    each, missing = math.prod(shape[1:]), shape[0]
+    while missing:
+        k = min(missing, max(_BLOCK // max(each, 1), 1))
+        content = file.read(k * each)
+        missing -= k
+        if len(content) < k * each or (not missing and file.read(1)):
+            less = f"{(shape[0] - missing - k) * each + len(content):,}"
+            less = "more" if len(content) == k * each else less
+            raise Refused(
+                f"cannot be read: {less} bytes follow where its head announces {list(shape)}"
+            )
+        yield np.frombuffer(content, np.uint8).reshape(k, *shape[1:])
 
 
 def fit_array(
-    array: np.ndarray,
+    array: UInt8[np.ndarray, "..."],
     path: Path,
     shape: tuple[int, int, int] | None,
     read: ReadConfig,
     notes: Notes,
 ) -> UInt8[Tensor, "n c h w"]:
-    """The images of an array in this shape.
+    """Images of an array in this shape.
 
     Args:
-        array: uint8, [n, h, w] or [n, h, w, c].
+        array: [n, h, w] or [n, h, w, c].
         path: for messages.
         shape: (c, h, w) of every image; None takes the array's own.
         read: what is done instead of refusing.
         notes: gets how many were enlarged.
 
     Raises:
-        ValueError: no images, or images of another kind or shape.
+        ValueError: images of another shape.
     """
-    if array.dtype != np.uint8 or array.ndim not in (3, 4):
-        raise ValueError(
-            f"{path} holds an array {list(array.shape)} of {array.dtype}; "
-            "uint8 [n, h, w] or [n, h, w, c] is needed"
-        )
     images = array if array.ndim == 4 else array[..., None]
-    if images.size == 0:
-        raise ValueError(f"{path} holds no images")
     height, width, channels = images.shape[1:]
-    if height in MODES and channels not in MODES:
-        raise ValueError(f"{path} holds {list(array.shape)}, channels first; put them last")
     if shape in (None, (channels, height, width)):
         return torch.from_numpy(images.copy()).permute(0, 3, 1, 2)
     if channels not in MODES or shape[0] not in MODES or not read.resize:

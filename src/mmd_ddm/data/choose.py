@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 from mmd_ddm.data.decode import Refused
 from mmd_ddm.data.notes import Notes, counted, listed
 
-__all__ = ["SUFFIXES", "choose_files", "choose_name", "find_place", "without_split"]
+__all__ = ["SUFFIXES", "TABLES", "choose_files", "choose_name", "find_place", "without_split"]
 
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff",
 }  # fmt: skip
-_TABLE = ".parquet"
+TABLES = (".parquet", ".arrow", ".tar")
 _USUAL = ("image", "images", "img", "jpg", "jpeg", "png", "arr_0")
 _SPLITS = {
     "train", "training", "val", "valid", "validation", "dev", "test", "testing", "heldout",
@@ -81,15 +81,16 @@ def choose_files(
     alone, inner = _runs(paths)
     for path in paths:
         hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+        hidden |= path.match("cache-*.arrow")  # what `datasets` computed from a set, beside it
         sheet = path.parent in alone and not path.stem.isdecimal()
         ours = bool(inner) and not inner.isdisjoint(path.parents)
         ending = path.suffix.lower()
         if ours:
             notes.of_runs += [str(path)] * (ending in SUFFIXES)
-        elif hidden or sheet or ending not in (*SUFFIXES, _TABLE):
+        elif hidden or sheet or ending not in (*SUFFIXES, *TABLES):
             notes.skipped.append(str(path))
         else:
-            (tables if ending == _TABLE else pictures).append(path)
+            (tables if ending in TABLES else pictures).append(path)
     if pictures and tables:
         raise ValueError(_either(pictures, tables, source))
     taken, split = _choose_split(pictures or tables, asked, source)
@@ -129,15 +130,18 @@ def _choose_split(
 
 
 def _split_of(path: PurePosixPath) -> str:
-    """By its folder; of a table by its name too, as the hub writes it: ``test-00000-of-00001``."""
+    """By its folder; of a table by its name too, as the hub writes it: ``test-00000-of-00001``.
+
+    ``save_to_disk`` calls all of them data.
+    """
     for part in path.parent.parts:
         if part.lower() in _SPLITS:
             return part
-    if path.suffix.lower() != _TABLE:
+    if path.suffix.lower() not in TABLES:
         return ""
     numbered = re.fullmatch(r"(.+)-\d{5}-of-\d{5}", path.stem)
     word = numbered[1] if numbered else re.split("[-_.]", path.stem)[0]
-    return word if numbered or word.lower() in _SPLITS else ""
+    return word if (numbered and word != "data") or word.lower() in _SPLITS else ""
 
 
 def without_split(parts: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ itself does in colour.
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +19,9 @@ from mmd_ddm.config import ReadConfig
 from mmd_ddm.data.kinds import damage, kind_of
 
 __all__ = [
-    "MODES", "WHOLE", "Cut", "Damaged", "Decoded", "Files", "Refused", "decode", "fit",
+    "MODES", "WHOLE", "Cut", "Damaged", "Decoded", "Example", "Files", "Refused", "decode", "fit",
 ]  # fmt: skip
 
-Files = Iterator[tuple[str, Callable[[], bytes]]]  # of pictures: name and content of each
 MODES = {1: "L", 3: "RGB"}
 _DECODED = ("PNG", "JPEG", "WebP", "BMP", "GIF", "TIFF")
 _FORMATS = tuple(name.upper() for name in _DECODED)
@@ -34,6 +33,25 @@ class Refused(ValueError):
 
 class Damaged(Refused):
     """There is not one picture in it that could be read."""
+
+
+class Example(NamedTuple):
+    """A picture's file.
+
+    Attributes:
+        name: of it.
+        content: reads it; raises `Refused`.
+        label: what is said beside it to be its class, if that was asked for.
+        caption: likewise.
+    """
+
+    name: str
+    content: Callable[[], bytes]
+    label: Any = None
+    caption: Any = None
+
+
+Files = Iterator[Example]
 
 
 class Cut(NamedTuple):

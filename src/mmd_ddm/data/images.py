@@ -1,19 +1,23 @@
-"""Images from where people keep them, as one uint8 tensor, and their endless seeded order.
+"""Images from where people keep them, and their endless seeded order.
 
 A *source* is one of
 
 - a folder of pictures (png, jpg, webp, bmp, gif, tiff ...) or of tables, with its sub-folders, in
   sorted order,
 - a zip archive of pictures (read without extracting); see `pictures` for what is skipped,
-- a parquet table with a column of pictures,
+- a parquet or Arrow table with a column of pictures (``save_to_disk``), or a WebDataset tar,
+- a set of the Hugging Face hub, ``hub:OWNER/NAME``,
 - an IDX file (MNIST's format), gzipped or not,
 - an ``.npy`` or ``.npz`` file with an array [n, h, w] or [n, h, w, c] of uint8,
 - one of these and what is chosen of it: ``photos:test``, ``set.npz:x_train``; see `choose`,
 - the name of a bundled set: ``fashion-mnist`` or ``fashion-mnist-heldout``,
 - the name of a public set, as ``cifar10`` or ``cifar10-heldout``: see `public_sets`.
+
+Each is decoded once, to uint8 of the size that is asked for, into a file of the cache: `stored`.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -24,25 +28,19 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from mmd_ddm.config import ReadConfig
-from mmd_ddm.data.arrays import fit_array, read_array
-from mmd_ddm.data.choose import find_place
-from mmd_ddm.data.labels import labels_of_pictures, numbered
-from mmd_ddm.data.notes import Notes, listed
-from mmd_ddm.data.pictures import read_pictures
-from mmd_ddm.data.public_sets import DATASETS, parse_request
-from mmd_ddm.data.read_public import read_public
+from mmd_ddm.data.locate import BUNDLED
+from mmd_ddm.data.notes import listed, printable
+from mmd_ddm.data.read import read_source
+from mmd_ddm.data.stored import Stored
+from mmd_ddm.data.tables import Wanted
 from mmd_ddm.maths.random import generator
 from mmd_ddm.runs.fingerprint import key_of
-from mmd_ddm.runs.progress import Progress
+from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.settings import from_mapping
 
 __all__ = ["BUNDLED", "ImageSet", "Split", "batch", "load_images", "say_read"]
 
-_BUNDLED_DIR = Path(__file__).parents[1] / "bundled" / "fashion-mnist"
-BUNDLED = {
-    "fashion-mnist": _BUNDLED_DIR / "reference-images-idx3-ubyte.gz",
-    "fashion-mnist-heldout": _BUNDLED_DIR / "heldout-images-idx3-ubyte.gz",
-}
+_BLOCK = 4096  # images read at once
 
 
 @dataclass(frozen=True)
@@ -50,23 +48,44 @@ class ImageSet:
     """Images of one size.
 
     Attributes:
-        pixels: uint8, [n, c, h, w].
+        store: uint8, [n, c, h, w]; or where they are read from, a few at a time.
         source: where they came from, as the person named it.
         skipped: names of the files there that were taken for no images.
         told: lines that say what was read, and what was left out.
         labels: int64, [n], the class of each, if they were asked for.
         classes: the names of all classes, by their numbers.
+        captions: of each, if they were asked for.
     """
 
-    pixels: UInt8[Tensor, "n c h w"]
+    store: UInt8[Tensor, "n c h w"] | Stored
     source: str
     skipped: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     labels: Int64[Tensor, " n"] | None = None
     classes: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.store)
+
+    def __getitem__(self, rows: Any) -> UInt8[Tensor, "..."]:
+        """The pixels of these: an index, a slice, indices or a mask."""
+        return self.store[rows]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of each."""
+        channels, height, width = self.store.shape[1:]
+        return channels, height, width
+
+    @cached_property
+    def pixels(self) -> UInt8[Tensor, "n c h w"]:
+        """All of them, in memory."""
+        return self.store[:]
+
+    def blocks(self) -> Iterator[UInt8[Tensor, "k c h w"]]:
+        """All of them, some at a time."""
+        return (self[i : i + _BLOCK] for i in range(0, len(self), _BLOCK))
 
     def subset(self, n: int) -> "ImageSet":
         """At most n of them, chosen at random but always the same: sources are often sorted."""
@@ -77,8 +96,13 @@ class ImageSet:
 
     def take(self, rows: Tensor) -> "ImageSet":
         """Those of these rows, with all that belongs to each: indices, or a mask."""
-        labels = None if self.labels is None else self.labels[rows]
-        return replace(self, pixels=self.pixels[rows], labels=labels)
+        rows = torch.arange(len(self))[rows]
+        return replace(
+            self,
+            store=self.store.take(rows) if isinstance(self.store, Stored) else self.store[rows],
+            labels=None if self.labels is None else self.labels[rows],
+            captions=tuple(self.captions[i] for i in rows.tolist()) if self.captions else (),
+        )
 
     def split(self, seed: int = 0, heldout: "ImageSet | None" = None) -> "Split":
         """Set images apart for evaluation, and a tenth of the rest to select checkpoints by.
@@ -97,15 +121,18 @@ class ImageSet:
     @cached_property
     def sha256(self) -> str:
         """Of the pixels and their shape, without labels; what caches are keyed by."""
-        digest = hashlib.sha256(str(tuple(self.pixels.shape)).encode())
-        digest.update(self.pixels.contiguous().numpy().data)
+        digest = hashlib.sha256(str(tuple(self.store.shape)).encode())
+        for block in self.blocks():
+            digest.update(block.contiguous().numpy().data)
         return digest.hexdigest()
 
     def hashes(self, name: str) -> dict[str, str]:
-        """Of the pixels, and of the labels if there are any, for the record of a run."""
+        """Of the pixels, and of what is said of them, for the record of a run."""
         found = {f"{name}_sha256": self.sha256}
         if self.labels is not None:
             found[f"{name}_labels_sha256"] = key_of(self.labels.tolist())
+        if self.captions:
+            found[f"{name}_captions_sha256"] = key_of(self.captions)
         return found
 
 
@@ -144,9 +171,11 @@ def load_images(
     read: ReadConfig | None = None,
     *,
     labels: bool = False,
+    captions: bool = False,
+    progress: Progress = silent,
     **settings: Any,
 ) -> ImageSet:
-    """Read all images of a source.
+    """The images of a source, decoded if they were not before.
 
     Args:
         source: see the module's docstring.
@@ -154,42 +183,28 @@ def load_images(
             size and all are read in colour.
         read: what is done instead of refusing.
         labels: read which class each image is of as well: see `mmd_ddm.data.labels`.
+        captions: likewise.
+        progress: told how far decoding is.
         settings: ``read`` by name: ``resize=True, background="white", skip_damaged=True``.
 
     Raises:
         ValueError: nothing there, no image in it, images that are refused, several things of
-            which none is chosen, or labels that are not there. The message names them.
+            which none is chosen, or labels or captions that are not there. The message names them.
     """
-    read, name, notes = read or from_mapping(ReadConfig, settings), str(source), Notes()
-    request = parse_request(name)
-    if request is not None:
-        if labels:
-            raise ValueError(
-                f"labels of {request.name} are not read by its name: give the folder of class "
-                "folders, the zip, .npz or IDX file itself"
-            )
-        pixels, told = read_public(request, shape, read, notes)
-        images = ImageSet(pixels, name, told=told)
-        return images.subset(request.count or len(images))
-    place = (BUNDLED[name], list[str]()) if name in BUNDLED else find_place(name)
-    if place is None:
-        raise ValueError(
-            f"no data at {name or 'an empty name'}: give a folder or zip of images, an IDX, "
-            f".npy, .npz or .parquet file, or one of {', '.join((*BUNDLED, *DATASETS))}"
-        )
-    path, asked = place
-    if path.is_dir() or path.suffix.lower() in (".zip", ".parquet"):
-        pixels, names = read_pictures(path, asked, shape, read, notes)
-        found = labels_of_pictures(path, names) if labels else None
-    else:
-        array, of_images = read_array(path, asked, notes, labels=labels)
-        pixels = fit_array(array, path, shape, read, notes)
-        found = None if of_images is None else numbered(of_images, str(path), len(pixels))
-    images = ImageSet(pixels, name, tuple(notes.skipped), notes.lines(name, len(pixels)))
-    if found is None:
-        return images
-    said = f"{len(found.classes):,} classes of {name}: {listed(found.classes, 10)}"
-    return replace(images, told=(*images.told, said), labels=found.numbers, classes=found.classes)
+    read = read or from_mapping(ReadConfig, settings)
+    found = read_source(str(source), shape, read, Wanted(labels, captions), progress)
+    images = ImageSet(
+        found.store, str(source), tuple(found.skipped), found.told, captions=found.captions
+    )
+    if found.labels is not None:
+        numbers, classes = found.labels
+        said = f"{len(classes):,} classes of {source}: {listed(classes, 10)}"
+        images = replace(images, told=(*images.told, said), labels=numbers, classes=classes)
+    if captions:
+        different = len({*images.captions})
+        said = f"{different:,} different captions of {source}, the first: {images.captions[0]}"
+        images = replace(images, told=(*images.told, printable(said)))
+    return images.subset(found.count)
 
 
 def say_read(progress: Progress, *sources: ImageSet) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 __all__ = ["READ", "damage", "kind_at", "kind_of"]
 
-READ = "read are folders and zips of pictures, .parquet, .npy, .npz and IDX"
+READ = "read are folders and zips of pictures, .parquet, .arrow, .tar, .npy, .npz and IDX"
 _BEGINNINGS = {
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8": "a JPEG picture",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-__all__ = ["Notes", "counted", "listed"]
+__all__ = ["Notes", "counted", "listed", "printable"]
 
 
 @dataclass
@@ -18,6 +18,7 @@ class Notes:
         of_runs: names of pictures that lie in runs of ours.
         damaged: names of pictures that cannot be read.
         enlarged: (height, width) of pictures that were smaller than they are now.
+        classes: names, where a table says what its labels mean.
     """
 
     taken: str = ""
@@ -25,6 +26,7 @@ class Notes:
     of_runs: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     enlarged: list[tuple[int, int]] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
 
     @property
     def instead(self) -> str:
@@ -62,8 +64,12 @@ class Notes:
                 f"enlarged {len(self.enlarged):,} of the {n:,} images of {source}, the smallest "
                 f"from {width}x{height}"
             )
-        # A name may hold anything, even what moves a terminal's cursor.
-        return tuple("".join(c if c.isprintable() else "?" for c in line) for line in told)
+        return tuple(map(printable, told))
+
+
+def printable(line: str) -> str:
+    """Without what moves a terminal's cursor: a name may hold anything."""
+    return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def listed(names: Sequence[str], most: int) -> str:

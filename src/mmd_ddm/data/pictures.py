@@ -1,4 +1,4 @@
-"""Pictures in folders, zip archives and parquet tables, read as data that nobody vouches for.
+"""Pictures in folders and zip archives, read as data that nobody vouches for.
 
 What is plainly no picture of the set is *skipped* and listed: files of other kinds, hidden files
 and folders, what a Mac adds to archives (``__MACOSX/``), links to folders, runs of ours within
@@ -11,52 +11,23 @@ Archives are read in memory, and the names in them are labels, never paths.
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from mmd_ddm.config import ReadConfig
-from mmd_ddm.data.choose import SUFFIXES, choose_files
-from mmd_ddm.data.decode import WHOLE, Cut, Damaged, Files, Refused, decode
+from mmd_ddm.data.choose import choose_files
+from mmd_ddm.data.decode import WHOLE, Cut, Damaged, Example, Files, Refused, decode
 from mmd_ddm.data.kinds import READ, damage, kind_at
 from mmd_ddm.data.notes import Notes, counted
-from mmd_ddm.data.parquet import read_rows
 
-__all__ = ["decoded", "each_picture", "read_pictures"]
+__all__ = ["decoded", "each_picture", "find_pictures", "prefix_of"]
 
 _MAX_BYTES = 2**28  # of one file in an archive, unpacked
 _NAMED, _ENOUGH = 10, 1000  # refused pictures that are named, and after which reading stops
-
-
-def read_pictures(
-    path: Path,
-    asked: list[str],
-    shape: tuple[int, int, int] | None,
-    read: ReadConfig,
-    notes: Notes,
-) -> tuple[UInt8[Tensor, "n c h w"], list[str]]:
-    """All pictures of a folder, zip archive or parquet table, in order, and their names there.
-
-    Args:
-        path: the folder, archive or table.
-        asked: the split or column that was chosen.
-        shape: (c, h, w) of every picture; None takes the first one's size, and colour.
-        read: what is done instead of refusing.
-        notes: gets what there is to say.
-
-    Raises:
-        ValueError: nothing to read, or files that are refused; the message names them.
-    """
-    found = [*decoded(each_picture(path, asked, notes), shape, read, notes)]
-    if not found:
-        endings = ", ".join(sorted(SUFFIXES))
-        raise ValueError(f"{path} holds no images ({endings}){notes.instead}")
-    names, pictures = zip(*found, strict=True)
-    return torch.stack(pictures), [name[len(_prefix(path)) :] for name in names]
 
 
 def decoded(
@@ -65,11 +36,11 @@ def decoded(
     read: ReadConfig,
     notes: Notes,
     cut: Cut = WHOLE,
-) -> Iterator[tuple[str, UInt8[Tensor, "c h w"]]]:
-    """Name and pixels of pictures of one shape.
+) -> Iterator[tuple[Example, UInt8[Tensor, "c h w"]]]:
+    """Pictures of one shape.
 
     Args:
-        pictures: name and content of each.
+        pictures: undecoded.
         shape: (c, h, w); None takes the first one's size, and colour.
         read: what is done instead of refusing.
         notes: gets what there is to say.
@@ -80,9 +51,10 @@ def decoded(
     """
     refused: dict[str, list[str]] = {}
     count = 0
-    for name, content in pictures:
+    for example in pictures:
+        name = example.name
         try:
-            pixels, size = decode(content(), shape, read, cut)
+            pixels, size = decode(example.content(), shape, read, cut)
         except Refused as error:
             if isinstance(error, Damaged) and read.skip_damaged:
                 notes.damaged.append(name)
@@ -97,7 +69,7 @@ def decoded(
                 shape = channels, height, width
             if size[0] < shape[1] or size[1] < shape[2]:
                 notes.enlarged.append(size)
-            yield name, pixels
+            yield example, pixels
     if refused:
         raise ValueError(_refusal(refused, count))
 
@@ -117,34 +89,45 @@ def _refusal(refused: dict[str, list[str]], count: int) -> str:
     return "; ".join(parts)
 
 
-def each_picture(path: Path, asked: list[str], notes: Notes) -> Files:
-    """The pictures' files of a folder, zip archive or parquet table, undecoded, with their names.
+def find_pictures(path: Path, asked: list[str], notes: Notes) -> tuple[list[str], list[Path]]:
+    """The names of the pictures of a folder or zip archive or, where there are none, the tables.
 
     Args:
-        path: the folder, in which tables are read where there are no pictures; archive or table.
-        asked: the split or column that was chosen.
+        path: the folder or archive.
+        asked: the split that was chosen, which is used up.
         notes: gets what is taken and what is skipped.
 
     Raises:
         ValueError: what cannot be read, or what has to be chosen; the message names it.
     """
-    tables: list[Path] = []
-    files: Files = iter(())
     if path.is_dir():
-        names, found = choose_files(_names(path), asked, str(path), notes)
-        prefix = _prefix(path)
-        files = ((f"{prefix}{name}", partial(_read, path / name)) for name in names)
-        tables = [path / name for name in found]
-    elif path.suffix.lower() == ".parquet":
-        tables = [path]
-    else:
-        files = _archive(path, asked, notes)
-    yield from read_rows(tables, asked, str(path), notes) if tables else files
-    if asked:
-        raise ValueError(f"{path} holds no {asked[0]!r} that could be chosen")
+        names, tables = choose_files(_names(path), asked, str(path), notes)
+        return names, [path / name for name in tables]
+    with _archive(path) as archive:
+        inside = [info.filename for info in archive.infolist() if not info.is_dir()]
+    names, tables = choose_files(inside, asked, str(path), notes)
+    if tables:
+        raise ValueError(f"{path} holds {notes.taken}: unpack it, and give the folder")
+    return names, []
 
 
-def _prefix(path: Path) -> str:
+def each_picture(path: Path, names: Sequence[str]) -> Files:
+    """The files of these pictures, undecoded.
+
+    Args:
+        path: the folder or zip archive.
+        names: of the pictures in it.
+    """
+    prefix = prefix_of(path)
+    if path.is_dir():
+        yield from (Example(f"{prefix}{name}", partial(_read, path / name)) for name in names)
+        return
+    with _archive(path) as archive:
+        for name in names:
+            yield Example(f"{prefix}{name}", partial(_unpack, archive, name))
+
+
+def prefix_of(path: Path) -> str:
     """What stands before the name of a picture there."""
     if path.is_dir():
         return "" if path == Path() else f"{str(path).rstrip('/')}/"
@@ -174,23 +157,17 @@ def _read(file: Path) -> bytes:
         raise Damaged(f"cannot be read: {error.strerror}") from error
 
 
-def _archive(path: Path, asked: list[str], notes: Notes) -> Files:
+def _archive(path: Path) -> zipfile.ZipFile:
     try:
-        archive = zipfile.ZipFile(path)
+        return zipfile.ZipFile(path)
     except Exception as error:  # a damaged archive raises a dozen kinds
         kind = kind_at(path)
         why = f"damaged ({damage(error)})" if kind == "a zip archive" else READ
         raise ValueError(f"{path} cannot be read: it is {kind}; {why}") from error
-    with archive:
-        sizes = {i.filename: i.file_size for i in archive.infolist() if not i.is_dir()}
-        names, tables = choose_files(sizes, asked, str(path), notes)
-        if tables:
-            raise ValueError(f"{path} holds {notes.taken}: unpack it, and give the folder")
-        for name in names:
-            yield f"{_prefix(path)}{name}", partial(_unpack, archive, name, sizes[name])
 
 
-def _unpack(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
+def _unpack(archive: zipfile.ZipFile, name: str) -> bytes:
+    size = archive.getinfo(name).file_size
     if size > _MAX_BYTES:
         raise Refused(f"unpacks to {size:,} bytes; at most {_MAX_BYTES:,} are read")
     try:

@@ -8,11 +8,11 @@ held-out set, and every number that was judged by it, stays what it was.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor, nn
+from torch import nn
 
 from mmd_ddm.data.images import ImageSet, Split
 from mmd_ddm.maths.random import generator
@@ -45,7 +45,7 @@ def split_images(
     for found in (images, heldout):
         if len(found) < 2:
             raise ValueError(f"{found.source} holds one image; at least 2 are needed")
-    fresh = without(heldout, images.pixels)
+    fresh = without(heldout, images)
     dropped = len(heldout) - len(fresh)
     if len(fresh) < 2:
         raise ValueError(
@@ -55,7 +55,7 @@ def split_images(
     if not select:
         return Split(images, fresh, dropped)
     matched, chosen = _apart(images, _selection_size(len(images)), seed, "selection")
-    selection = replace(without(chosen, matched.pixels), source=f"a tenth of {images.source}")
+    selection = replace(without(chosen, matched), source=f"a tenth of {images.source}")
     if len(matched) < 2 or len(selection) < 2:
         raise ValueError(
             f"{images.source} holds {len(images)} images to match: too few, or too many copies, "
@@ -81,11 +81,12 @@ def _apart(images: ImageSet, n: int, seed: int, purpose: str) -> tuple[ImageSet,
     return images.take(order[n:]), apart
 
 
-def without(images: ImageSet, *others: UInt8[Tensor, "..."]) -> ImageSet:
+def without(images: ImageSet, *others: ImageSet) -> ImageSet:
     """The images whose pixels are in none of the others."""
-    seen = {digest for pixels in others for digest in _hashes(pixels)}
-    return images.take(torch.tensor([one not in seen for one in _hashes(images.pixels)]))
+    seen = {digest for one in others for digest in _hashes(one)}
+    return images.take(torch.tensor([digest not in seen for digest in _hashes(images)]))
 
 
-def _hashes(pixels: UInt8[Tensor, "n c h w"]) -> list[bytes]:
-    return [hashlib.sha256(image).digest() for image in pixels.contiguous().numpy()]
+def _hashes(images: ImageSet) -> Iterator[bytes]:
+    for block in images.blocks():
+        yield from (hashlib.sha256(image).digest() for image in block.contiguous().numpy())

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmd_ddm.data.images import ImageSet
+from mmd_ddm.data.stored import Stored
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.runs import ranks
@@ -25,7 +26,7 @@ __all__ = ["cached_features", "extract"]
 
 @torch.no_grad()
 def extract(
-    pixels: Tensor,
+    pixels: Tensor | Stored,
     phi: FeatureExtractor,
     *,
     batch_size: int = 256,
@@ -37,20 +38,20 @@ def extract(
     Of several ranks each computes a share of the batches, and all get all the features.
 
     Args:
-        pixels: uint8, [n, c, h, w].
+        pixels: uint8, [n, c, h, w], or where they are read from.
         phi: the extractor, on ``device``.
         batch_size: images at once.
         device: where to compute.
         on_batch: told how many images each batch had.
     """
     of = ranks.shares(len(pixels), batch_size)
-    mine = pixels[ranks.own(of)]
-    rows = []
-    for batch in (mine if len(mine) else pixels[:1]).split(batch_size):
-        rows.append(phi(from_uint8(batch.to(device))).float().cpu())
+    every = torch.arange(len(pixels))
+    mine, found = every[ranks.own(of)], []
+    for rows in (mine if len(mine) else every[:1]).split(batch_size):
+        found.append(phi(from_uint8(pixels[rows].to(device))).float().cpu())
         if on_batch:
-            on_batch(len(batch))
-    return ranks.gather(torch.cat(rows)[: len(mine)], of)
+            on_batch(len(rows))
+    return ranks.gather(torch.cat(found)[: len(mine)], of)
 
 
 def cached_features(
@@ -71,11 +72,11 @@ def cached_features(
     Raises:
         ValueError: the extractor gives an image another vector each time, or no numbers.
     """
-    (first,) = extract(images.pixels[:1], phi, device=device).numpy()
+    (first,) = extract(images[:1], phi, device=device).numpy()
     key = key_of(code_sha256(), images.sha256, phi.sha256, torch.device(device).type)
 
     def compute() -> np.ndarray:
-        found = extract(images.pixels, phi, device=device, on_batch=on_batch).numpy()
+        found = extract(images.store, phi, device=device, on_batch=on_batch).numpy()
         if not np.isfinite(found).all():
             raise ValueError(
                 f"{phi.name} gives images of {images.source} vectors that are not numbers: choose "

@@ -123,7 +123,7 @@ def find_copies(
             "seed": seed,
             **finding,
         }
-        save_sheet(_picture(drawn, found, train.pixels, k), out / "neighbors.png")
+        save_sheet(_picture(drawn, found, train, k), out / "neighbors.png")
         write_json(out / "neighbors.json", told)
     return Results(told, out)
 
@@ -183,7 +183,7 @@ def _test(found: Mapping[str, float]) -> str:
 
 
 def _picture(
-    drawn: Mapping[str, Tensor], found: Mapping[str, Nearest], train: Tensor, k: int
+    drawn: Mapping[str, Tensor], found: Mapping[str, Nearest], train: ImageSet, k: int
 ) -> Image:
     """The first noises, and those whose finetuned samples lie nearest to a training image."""
     closest = found["finetuned"].distance[:, 0].argsort().cpu()

@@ -178,7 +178,7 @@ def _write(job: Job, results: dict[str, Any], base: ImageSet, finetuned: ImageSe
     """What a reader needs, beside the model."""
     out = job.out
     write_json(out / "results.json", results)
-    before, after = (images.pixels[:_PAIRS].numpy() for images in (base, finetuned))
+    before, after = (images[:_PAIRS].numpy() for images in (base, finetuned))
     real = job.data.heldout.subset(_REAL).pixels.numpy()
     save_png(pairs(before, after, real), out / "pairs.png", scale=2)
     for name, pixels in (("before", before), ("after", after)):
@@ -192,9 +192,11 @@ def _write(job: Job, results: dict[str, Any], base: ImageSet, finetuned: ImageSe
 def _by_class(*sets: ImageSet) -> list[tuple[str, list[tuple[str, Any]]]]:
     """A band a class, where classes are known: base above, finetuned below, real images beside."""
     bands = []
-    known = all(images.labels is not None for images in sets)
+    labels = [images.labels for images in sets if images.labels is not None]
+    known = len(labels) == len(sets)
     for label, name in enumerate(sets[-1].classes[:_CLASSES] if known else ()):
-        own = [images.pixels[images.labels == label][:_OF_CLASS].numpy() for images in sets]
+        rows = [of.eq(label).nonzero()[:_OF_CLASS, 0] for of in labels]
+        own = [images[some].numpy() for images, some in zip(sets, rows, strict=True)]
         if all(map(len, own)):
             base, finetuned, real = own
             bands.append((name, [("", pairs(base, finetuned, real, _OF_CLASS))]))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmd_ddm.config import ReadConfig, check_seed
 from mmd_ddm.data.images import load_images, say_read
+from mmd_ddm.data.stored import Stored
 from mmd_ddm.jobs.build import Model, load_model, say_notes
 from mmd_ddm.jobs.results import Results
 from mmd_ddm.maths.pixels import from_uint8
@@ -75,7 +76,7 @@ def estimate_gamma(
         with progress.bar("second moments", total) as bar:
             bar(done=start)
             moments = second_moments(
-                denoiser, images.pixels, n, seed=seed, start=start, batch_size=batch_size
+                denoiser, images.store, n, seed=seed, start=start, batch_size=batch_size
             )
             for t, value in enumerate(moments, start):
                 found = replace(found, values=(*found.values, value))
@@ -86,7 +87,13 @@ def estimate_gamma(
 
 
 def second_moments(
-    denoiser: Denoiser, pixels: Tensor, samples: int, *, seed: int, start: int, batch_size: int
+    denoiser: Denoiser,
+    pixels: Tensor | Stored,
+    samples: int,
+    *,
+    seed: int,
+    start: int,
+    batch_size: int,
 ) -> Iterator[float]:
     """Gamma_t for t = start ... T-1, each from noisy images of its own.
 

@@ -47,7 +47,6 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
     torch.manual_seed(config.seed)
     head = GenieHead(denoiser.shape[0], layer.num_channels, layer.num_groups).to(denoiser.device)
     check_space(folder, disk_bytes(head, config.keep))
-    pixels = images.pixels.to(denoiser.device)
     settings = to_mapping(replace(config, device=str(denoiser.device)))
     try:
         with (
@@ -63,7 +62,7 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
                 else:
                     bar(done=event["step"], note=f"error {event['loss']:.4f}")
 
-            distil(config, denoiser, head, pixels, folder / "checkpoint.pt", on_event)
+            distil(config, denoiser, head, images.store, folder / "checkpoint.pt", on_event)
             head.save(denoiser.source, weights, denoiser.sha256)
     except OutputError as error:
         raise ValueError(f"{error} (here: delete {folder})") from error

@@ -69,7 +69,7 @@ def pretrain(
     limited = replace(config, minutes=minutes or config.minutes)
     device = build_device(config.device)
     images = base_images(config)
-    channels, height, width = images.pixels.shape[1:]
+    channels, height, width = images.shape
     check_channels(channels, f"{images.source} holds")
     torch.manual_seed(config.seed)
     size, classes = (channels, height, width), images.classes
@@ -107,7 +107,7 @@ def pretrain(
 
             checkpoint = out / "checkpoint.pt"
             if not train_network(
-                limited, denoiser, images.pixels.to(device), checkpoint, on_event, images.labels
+                limited, denoiser, images.store, checkpoint, on_event, images.labels
             ):
                 return Results({"finished": False}, out)
         scheduler = {"num_train_timesteps": 1000, "prediction_type": config.prediction}
@@ -119,7 +119,7 @@ def pretrain(
 
 
 def _write_card(folder: Path, config: PretrainConfig, images: ImageSet) -> None:
-    height, width = images.pixels.shape[2:]
+    _, height, width = images.shape
     keys = ("data", "prediction", "iterations", "batch_size", "lr", "ema_decay")
     about = {"images": f"{len(images):,} of {height}x{width}"}
     about |= {key: getattr(config, key) for key in keys}

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from mmd_ddm.config import ReadConfig
 from mmd_ddm.data.images import ImageSet, load_images, say_read
 from mmd_ddm.data.split import without
@@ -64,8 +62,8 @@ def choose_real(
     elif isinstance(data, str):
         labels = any(model.denoiser.classes for model in models)
         data = load_images(data, shape, read, labels=labels)
-    if tuple(data.pixels.shape[1:]) != shape:
-        got, asked = ("x".join(map(str, size)) for size in (data.pixels.shape[1:], shape))
+    if data.shape != shape:
+        got, asked = ("x".join(map(str, size)) for size in (data.shape, shape))
         raise ValueError(f"{data.source} holds images of {got}; those to judge are {asked}")
     check_classes(models, data)
     say_read(progress, data)
@@ -114,9 +112,9 @@ def _heldout(runs: _Runs, shape: _Shape) -> ImageSet:
         ) from error
 
 
-def _seen(images: ImageSet, runs: _Runs, shape: _Shape) -> tuple[list[Tensor], list[str]]:
-    """The pixels that the runs matched and selected by, and of which runs nobody knows them."""
-    seen: list[Tensor] = []
+def _seen(images: ImageSet, runs: _Runs, shape: _Shape) -> tuple[list[ImageSet], list[str]]:
+    """The images that the runs matched and selected by, and of which runs nobody knows them."""
+    seen: list[ImageSet] = []
     unknown: list[str] = []
     for name, origin in runs.items():
         if origin is None:
@@ -127,5 +125,5 @@ def _seen(images: ImageSet, runs: _Runs, shape: _Shape) -> tuple[list[Tensor], l
             except ValueError as error:
                 unknown.append(f"{name} ({error})")
             else:
-                seen += [part.pixels for part in (parts.matched, parts.selection) if part]
+                seen += [part for part in (parts.matched, parts.selection) if part]
     return seen, unknown

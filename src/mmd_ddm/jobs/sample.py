@@ -183,6 +183,6 @@ def _drafts(
     say_read(progress, images)
     if len(images) < n:
         raise ValueError(f"{source} holds {len(images)} images; -n {n} takes as many")
-    x_0 = from_uint8(images.pixels[:n])
+    x_0 = from_uint8(images[:n])
     about = {"start_from_sha256": images.sha256}
     return lambda seeds: x_0[[one - seed for one in seeds]], about

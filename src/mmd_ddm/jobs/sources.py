@@ -71,18 +71,16 @@ def _load_images(name: str, shape: _Shape | None, read: ReadConfig) -> ImageSet:
         images = load_images(name, shape, read if shape else replace(read, resize=False))
     except ValueError as error:
         raise ValueError(f"{name} is no model, nor images to judge: {error}") from error
-    first, *others = images.pixels.unbind(1)
-    grey = all(first.equal(other) for other in others)
+    grey = all(bool((block == block[:, :1]).all()) for block in images.blocks())
     # Without a model, grey pictures are read in colour as well.
-    return replace(images, pixels=images.pixels[:, :1]) if grey and shape is None else images
+    return replace(images, store=images.pixels[:, :1]) if grey and shape is None else images
 
 
 def shape_of(source: Model | ImageSet) -> _Shape:
     """(c, h, w) of its images."""
     if isinstance(source, Model):
         return source.denoiser.shape
-    channels, height, width = source.pixels.shape[1:]
-    return channels, height, width
+    return source.shape
 
 
 def _words(shape: _Shape) -> str:

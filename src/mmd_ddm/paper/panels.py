@@ -35,7 +35,7 @@ def draw_figure(layout: Layout, work: CellWork, out: Path, progress: Progress) -
             if (where, steps, seed) == (part, k, 0) and cell.name in layout.records
         }
         bands += [(f"{k} steps{head}", row) for head, row in make(cells, work, progress)]
-    width = work.bench(next(iter(layout.cells.values()))).spaces[0].real.pixels.shape[-1]
+    width = work.bench(next(iter(layout.cells.values()))).spaces[0].real.shape[-1]
     save_sheet(sheet(bands, zoom(width)), out / f"{layout.preset.name}.png")
     return caption
 
@@ -56,7 +56,7 @@ def _neighbors(cells: dict[str, Cell], work: CellWork, progress: Progress) -> Ba
         phi, device = bench.spaces[1].phi, bench.model.denoiser.device
         bank = cached_features(bench.data.matched, phi, device=device).to(device)
         found = nearest(extract(images, phi, device=device).to(device), bank, _NEIGHBORS)
-        near = bench.data.matched.pixels[found.index.cpu().flatten()]
+        near = bench.data.matched[found.index.cpu().flatten()]
         panels += [
             (label, grid(images.numpy(), 1)),
             ("nearest training images", grid(near.numpy(), _NEIGHBORS)),

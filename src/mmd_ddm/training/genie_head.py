@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmd_ddm.config import HeadConfig
 from mmd_ddm.data.images import batch
+from mmd_ddm.data.stored import Stored
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
 from mmd_ddm.models.genie_head import GenieHead
@@ -24,7 +25,7 @@ def distil(
     config: HeadConfig,
     denoiser: Denoiser,
     head: GenieHead,
-    pixels: UInt8[Tensor, "n c h w"],
+    pixels: UInt8[Tensor, "n c h w"] | Stored,
     checkpoint: Path,
     on_event: Callable[..., None],
 ) -> None:
@@ -34,7 +35,7 @@ def distil(
         config: the settings.
         denoiser: the teacher, which stays as it is.
         head: on its device; holds the averaged weights at the end.
-        pixels: the images, on the device.
+        pixels: the images.
         checkpoint: file of the training state.
         on_event: called with ``event="train", step=, loss=`` every 10 iterations, with
             ``event="fault", step=, message=`` when one is skipped.
@@ -48,7 +49,8 @@ def distil(
     def loss_at(step: int) -> Tensor:
         draw = generator(config.seed, 0, step, "genie-head", denoiser.device)
         rows = batch(len(pixels), config.batch_size, config.seed, step)
-        return distillation_loss(denoiser, head, from_uint8(pixels[rows.to(pixels.device)]), draw)
+        x_0 = from_uint8(pixels[rows].to(denoiser.device))
+        return distillation_loss(denoiser, head, x_0, draw)
 
     def rate_at(step: int) -> float:
         return config.lr * (1 + math.cos(math.pi * step / config.iterations)) / 2

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmd_ddm.config import PretrainConfig
 from mmd_ddm.data.images import batch
+from mmd_ddm.data.stored import Stored
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
 from mmd_ddm.models.compile import compile_checked
@@ -34,7 +35,7 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
 def pretrain(
     config: PretrainConfig,
     denoiser: Denoiser,
-    pixels: UInt8[Tensor, "n c h w"],
+    pixels: UInt8[Tensor, "n c h w"] | Stored,
     checkpoint: Path,
     on_event: Callable[..., None],
     labels: Int64[Tensor, " n"] | None = None,
@@ -44,7 +45,7 @@ def pretrain(
     Args:
         config: the settings.
         denoiser: holds the averaged weights at the end.
-        pixels: the images, on the device.
+        pixels: the images.
         checkpoint: file of the training state.
         on_event: called with ``event="train", step=, loss=, images=, seconds=`` every 20
             iterations, with ``event="fault", step=, message=`` when one is skipped.
@@ -67,7 +68,7 @@ def pretrain(
     def loss_at(step: int) -> Tensor:
         draw = generator(config.seed, 0, step, "pretrain", denoiser.device)
         rows = batch(len(pixels), config.batch_size, config.seed, step)
-        x_0 = from_uint8(pixels[rows.to(pixels.device)])
+        x_0 = from_uint8(pixels[rows].to(denoiser.device))
         shown = None if labels is None else _shown(config, denoiser, labels[rows], step)
         return denoising_loss(
             denoiser, forward, mirrored_half(x_0, draw) if config.flip else x_0, draw, shown
