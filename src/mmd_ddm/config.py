@@ -222,7 +222,7 @@ class PretrainConfig(ReadConfig):
     data: str = ""  # images: folder, zip, IDX, .npy/.npz, or a public set
     image_size: int = 0  # of the images after --resize; 0 takes them as they are
     network: NetworkConfig = field(default_factory=NetworkConfig)  # what is trained
-    prediction: str = "epsilon"  # or v_prediction, sample
+    objective: str = "eps"  # or v, x_0; flow, a rectified flow's; edm
     iterations: int = 10000  # how many
     batch_size: int = 128  # images an iteration
     lr: float = 1e-3  # peak learning rate of Adam; a cosine brings it to 0
@@ -239,6 +239,7 @@ class PretrainConfig(ReadConfig):
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
     labels: bool = False  # make it class-conditional: class folders, or labels beside the images
     label_dropout: float = 0.1  # chance that an image is shown without its class, for guidance
+    model: str = ""  # whose weights the network begins with; none is chance
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,5 +1,7 @@
 """Classes are judged as classes: what cancels over them is seen, and each has its numbers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -122,6 +124,11 @@ def test_a_space_scores_classes_where_both_sets_have_them():
     assert scores["class_kid"] == pytest.approx(space.class_kid(drawn).value)
     assert {"class_kid_se", "accuracy_se", "kid", "fd"} <= scores.keys()
     assert space.floor()["accuracy"] == 1
+    some_wrong = replace(drawn, labels=torch.where(torch.arange(60) < 15, 0, drawn.labels))
+    right = space.accuracy(some_wrong)  # a mean, whose error is that of one
+    assert right.value == pytest.approx(50 / 60)
+    assert right.se == pytest.approx((50 / 60 * 10 / 60 / 59) ** 0.5)
+    assert (right - space.accuracy(drawn)).value == pytest.approx(-10 / 60)
     assert len(space.by_class(drawn)["each"]) == 3
     halves = Space("pixels", "held-out", Pixels(1), real)
     assert halves.floor()["accuracy"] == 1

@@ -69,6 +69,39 @@ def test_verdict_follows_its_rule(gains, optimised, excess, label):
     assert "Holm" in found.rule
 
 
+@pytest.mark.parametrize(
+    ("base", "finetuned", "fall", "real", "optimised", "label"),
+    [
+        (0.80, 0.74, 0.06, 0.86, BETTER, "gamed"),
+        (0.80, 0.74, 0.06, 0.86, NO, "worse"),
+        (0.80, 0.77, 0.03, 0.86, BETTER, "real gain"),  # by 1.5 standard errors
+        (0.80, 0.86, -0.06, 0.86, BETTER, "real gain"),
+        (0.95, 0.85, 0.10, 0.86, BETTER, "real gain"),  # as among real images
+        (0.95, 0.78, 0.17, 0.86, BETTER, "gamed"),
+    ],
+)
+def test_no_gain_is_real_that_loses_the_classes(base, finetuned, fall, real, optimised, label):
+    """With class KID as KID, and accuracies of a standard error of 0.02."""
+    results = make_results()
+    results["rows"][0]["above_finetuned"] = {
+        "encoder": {"class_kid": optimised[0], "class_kid_se": optimised[1]},
+        "lite0": {
+            "class_kid": 5.0, "class_kid_se": 1.0, "accuracy": fall, "accuracy_se": 0.02,
+        },
+    }  # fmt: skip
+    for row in results["rows"]:
+        told = base if row["name"] == "base" else finetuned
+        for scores in row["spaces"].values():
+            scores |= {"class_kid": scores["kid"], "class_kid_se": scores["kid_se"]}
+            scores |= {"accuracy": told, "accuracy_se": 0.02}
+    results["spaces"]["lite0"]["floor"] |= {"accuracy": real, "accuracy_se": 0.01}
+    found = verdict(results)
+    assert found.label == label
+    assert ("accuracy falls in lite0" in found.sentence) == (label != "real gain")
+    assert "accuracy" in found.rule
+    assert found.gained == ([] if label != "real gain" else [5])
+
+
 def test_what_is_not_resolved_says_how_many_images_would():
     """(1.96 + 0.84) standard errors, of whose square the real images have 0.36 at any number."""
     z = 1.959964 + 0.841621

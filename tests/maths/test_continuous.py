@@ -37,6 +37,16 @@ def test_coefficients_of_many_times_are_the_schedules(name):
     torch.testing.assert_close(schedule.network_time(times), told)
 
 
+def test_training_draws_the_published_times():
+    """Uniform; log sigma of mean -1.2 and deviation 1.2 (Karras et al., 2022, Table 1)."""
+    for name, moments in {"flow": (500, 1000 / 12**0.5), "edm": (-1.2, 1.2)}.items():
+        t, *levels = SCHEDULES[name].draw(20_000, torch.Generator().manual_seed(0))
+        x = t.log() if name == "edm" else t
+        assert (float(x.mean()), float(x.std())) == pytest.approx(moments, rel=0.03)
+        expected = torch.tensor([SCHEDULES[name](float(one)) for one in t[:9]])
+        torch.testing.assert_close(torch.stack(levels, 1)[:9], expected)
+
+
 def test_a_shift_is_a_translation_of_log_snr():
     plain, shifted = (FlowSchedule(s).place(WHOLE[1:]) for s in (1.0, 3.0))
     clock = FlowSchedule().log_snr

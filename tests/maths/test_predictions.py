@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmd_ddm.maths.predictions import PREDICTIONS, pair
+from mmd_ddm.maths.predictions import PREDICTIONS, pair, target
 
 DATA = 0.5
 
@@ -49,6 +49,9 @@ def test_the_pair_is_had_back_also_without_image_or_noise(prediction):
                 sigma_data=DATA, sigma_min=least,
             )  # fmt: skip
             torch.testing.assert_close(got, (x_0, eps), rtol=1e-9, atol=1e-9)
+            constants = {"sigma_data": DATA, "sigma_min": least}
+            trained = target(x_0, eps, alpha, sigma, prediction, **constants)
+            torch.testing.assert_close(trained, output, rtol=1e-9, atol=1e-9)
 
 
 def test_levels_can_be_one_for_each_image():

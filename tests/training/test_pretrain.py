@@ -12,7 +12,10 @@ from small_net import SmallNet
 from torch import nn
 
 from mmd_ddm.config import PretrainConfig
+from mmd_ddm.maths.continuous import FlowSchedule, SigmaSchedule
 from mmd_ddm.maths.schedules import NoiseSchedule
+from mmd_ddm.models.families.edm import EDMUNet2D
+from mmd_ddm.models.families.flow import FlowUNet2D
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.training.losses.denoising import denoising_loss, mirrored_half
 from mmd_ddm.training.pretrain import learning_rate, pretrain
@@ -111,6 +114,33 @@ def test_a_network_that_knows_the_answer_has_no_loss(prediction):
     t, eps = torch.tensor([900, 500, 100, 50, 20]), torch.randn(5, 1, 6, 6)
     alpha, sigma = coefficients(t)
     assert torch.allclose(denoiser.eps(alpha * x_0 + sigma * eps, t), eps, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("family", "schedule", "prediction"),
+    [
+        (FlowUNet2D, FlowSchedule(), "flow_prediction"),
+        (EDMUNet2D, SigmaSchedule(), "edm"),
+        (EDMUNet2D, SigmaSchedule(), "edm_v"),
+    ],
+)
+def test_flows_and_edm_are_trained_on_what_their_pair_is_read_from(family, schedule, prediction):
+    """The loss of a network is that of its x_0, weighted as the sources say.
+
+    A flow: |u - u'|^2 = |x_0 - x_0'|^2 / sigma^2 (Lipman et al., 2023). EDM: lambda |D - x_0|^2
+    with lambda = (sigma^2 + s^2) / (sigma s)^2 (Karras et al., 2022, Table 1).
+    """
+    denoiser = family(SmallNet(), schedule, prediction, shape=(1, 6, 6))
+    x_0 = torch.rand((5, 1, 6, 6)) * 2 - 1
+    loss = denoising_loss(denoiser, denoiser.network, x_0, torch.Generator().manual_seed(3))
+    again = torch.Generator().manual_seed(3)
+    t, alpha, sigma = schedule.draw(5, again)
+    eps = torch.randn(x_0.shape, generator=again)
+    x_t = alpha[:, None, None, None] * x_0 + sigma[:, None, None, None] * eps
+    error = (denoiser.predict(x_t, t)[0] - x_0).square().mean((1, 2, 3))
+    s = schedule.preconditioning.get("sigma_data", 0.5)
+    weight = sigma**-2 if family is FlowUNet2D else (sigma**2 + s**2) / (sigma * s) ** 2
+    assert float(loss.detach()) == pytest.approx(float((weight * error).mean().detach()), rel=1e-4)
 
 
 def test_all_times_are_trained():

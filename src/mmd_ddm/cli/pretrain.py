@@ -11,7 +11,9 @@ from mmd_ddm.settings import to_mapping
 __all__ = ["pretrain"]
 
 
-@settings_options(PretrainConfig, f"data labels iterations batch_size lr seed device {READING}")
+@settings_options(
+    PretrainConfig, f"data labels objective iterations batch_size lr seed device {READING}"
+)
 def pretrain(
     config: PretrainConfig,
     out: Annotated[Path, opt("Folder of the run; the model is in its model/.")],
@@ -19,9 +21,7 @@ def pretrain(
     tracker: Tracker = None,
     force_new_run: ForceNewRun = False,
 ) -> None:
-    """Train a denoiser from scratch with the denoising loss (Eq. 5).
-
-    To resume, run the same command again.
+    """Train a denoiser with the denoising loss (Eq. 5); the same command resumes.
 
     Example: mmd-ddm pretrain --data photos/ --out base --iterations 20000
     """

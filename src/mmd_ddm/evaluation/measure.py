@@ -73,12 +73,14 @@ class Measured:
         images: that it is of, of the first seed.
         kid: projections by the name of the space, where KID was asked for.
         class_kid: the same of class KID, where classes are known.
+        accuracy: the same of accuracy.
     """
 
     row: dict[str, Any]
     images: ImageSet
     kid: dict[str, Projections]
     class_kid: dict[str, Projections] = field(default_factory=dict)
+    accuracy: dict[str, Projections] = field(default_factory=dict)
 
     @property
     def judged(self) -> dict[str, Projections]:
@@ -132,7 +134,11 @@ def measure(
     if labelled:
         row["classes"] = {s.name: s.by_class(images)["each"] for s in labelled}
     bar()
-    return Measured(row, images, kid, {s.name: s.class_kid(images, noise) for s in labelled})
+    classes, told = (
+        {s.name: found(s, images, noise) for s in labelled}
+        for found in (Space.class_kid, Space.accuracy)
+    )
+    return Measured(row, images, kid, classes, told)
 
 
 def drawn(

@@ -116,6 +116,19 @@ class Space:
         parts = {part: torch.from_numpy(values) for part, values in kept.items()}
         return Projections({name: parts["generated"], "real": parts["real"]})
 
+    def accuracy(self, images: ImageSet, name: str = "generated") -> Projections:
+        """The accuracy among these images, as `kid` gives KID; the classifier is as it is."""
+
+        def compute() -> dict[str, np.ndarray]:
+            x, of_x, *_ = self._with_classes(images)
+            right = (self._real.classifier(x) == of_x).double()
+            # Half as far apart: the variance of a mean is Var / n, not 4 Var / n.
+            return {"generated": ((right + right.mean()) / 2).cpu().numpy()}
+
+        key = key_of("accuracy", *self._about, images.sha256, *_labels(images, self.real))
+        kept = remembered_arrays("projections", key, compute)
+        return Projections({name: torch.from_numpy(kept["generated"])})
+
     def by_class(self, images: ImageSet) -> dict[str, Any]:
         """The `class_scores` of these images.
 

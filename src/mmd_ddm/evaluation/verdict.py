@@ -40,7 +40,11 @@ RULE = (
     "resolved: none of these could be shown. Selection spaces chose the checkpoint, so they are "
     "not counted."
 )
-_CLASSES = " KID is class KID, the mean over classes of the KID within a class."
+_CLASSES = (
+    " KID is class KID, the mean over classes of the KID within a class. Where the accuracy in a "
+    "held-out space is below the base's and below that of real images, both tested at 2.5 % over "
+    "all of them, a gain is none: it is gamed if an optimised space improves, else worse."
+)
 _SEVERAL = " Each held-out space counts at each of the numbers of steps."
 _POWER = 0.8  # with which the number of images that is proposed would resolve the difference
 
@@ -137,8 +141,13 @@ def verdict(results: dict[str, Any]) -> Verdict:
     optimised = [row for row in kid if row.role == "optimised"]
     samples = (results.get("protocol") or {}).get("samples")
     label, finding = _judge(held_out, optimised, samples, _changes if budgets else _gains)
+    lost = _lost(rows)
+    if lost and label in ("real gain", "not resolved"):
+        improved = any(_z(row.gain) > SIGNIFICANT for row in optimised)
+        label = "gamed" if improved else "worse"
+        finding += f"; but accuracy falls in {_told(lost)}"
     proven = _improve(held_out) if label != "not judged" else []
-    lacking = {row.steps for row in held_out if row not in proven}
+    lacking = {row.steps for row in held_out if row not in proven} | {row.steps for row in lost}
     return Verdict(
         label,
         f"{label.capitalize()}: {finding}.",
@@ -148,6 +157,27 @@ def verdict(results: dict[str, Any]) -> Verdict:
             for row in kid
         },
         sorted({row.steps for row in proven if row.steps} - lacking),
+    )
+
+
+def _lost(rows: Sequence[Row]) -> list[Row]:
+    """Where held-out accuracy fell, and is below that of real images, which is all one can ask."""
+    told = [row for row in rows if (row.metric, row.role) == ("accuracy", "held-out")]
+    found = []
+    for row in told:
+        falls = [row.gain]
+        if row.floor and row.finetuned:
+            falls.append(row.floor.above(row.finetuned))
+        if all(fall is not None and fall.beyond(len(told)) for fall in falls):
+            found.append(row)
+    return found
+
+
+def _told(rows: Sequence[Row]) -> str:
+    return ", ".join(
+        f"{row.space} ({format_score(row.base, 'accuracy')} to "
+        f"{format_score(row.finetuned, 'accuracy')})"
+        for row in rows
     )
 
 

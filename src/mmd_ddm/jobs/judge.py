@@ -97,9 +97,11 @@ def compare_to_base(
 
 
 def _above(one: Measured, other: Measured) -> dict[str, dict[str, float]]:
-    classes = above(one.class_kid, other.class_kid, "class_kid")
     found = above(one.kid, other.kid)
-    return {space: scores | classes.get(space, {}) for space, scores in found.items()}
+    for metric in ("class_kid", "accuracy"):
+        for space, less in above(getattr(one, metric), getattr(other, metric), metric).items():
+            found[space] |= less
+    return found
 
 
 def _times_fewer(speedup: Mapping[str, Any]) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from mmd_ddm.config import PretrainConfig
 from mmd_ddm.data.images import ImageSet, load_images, say_read
@@ -18,9 +19,10 @@ from mmd_ddm.jobs.build import (
 )
 from mmd_ddm.jobs.longer import note_longer
 from mmd_ddm.jobs.results import Results
-from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.export import export
-from mmd_ddm.models.families.unet2d import UNet2D
+from mmd_ddm.models.families.unet2d import CLASSES
+from mmd_ddm.models.find import shorten
+from mmd_ddm.models.load import denoiser_around
 from mmd_ddm.report import write_base_card
 from mmd_ddm.runs.files import check_space
 from mmd_ddm.runs.fingerprint import weights_sha256
@@ -32,6 +34,15 @@ from mmd_ddm.training.pretrain import pretrain as train_network
 from mmd_ddm.training.state import disk_bytes
 
 __all__ = ["base_images", "pretrain"]
+
+_BETAS = {"num_train_timesteps": 1000, "clip_sample": False}
+_SCHEDULERS: dict[str, dict[str, Any]] = {  # that say what is trained, by objective
+    "eps": {**_BETAS, "prediction_type": "epsilon"},
+    "v": {**_BETAS, "prediction_type": "v_prediction"},
+    "x_0": {**_BETAS, "prediction_type": "sample"},
+    "flow": {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000},
+    "edm": {"_class_name": "EDMEulerScheduler", "sigma_data": 0.5},
+}
 
 
 def base_images(config: PretrainConfig) -> ImageSet:
@@ -66,6 +77,7 @@ def pretrain(
     """
     check_folder(out, "pretrain", to_mapping(config))
     check_trackers(trackers)
+    scheduler = _scheduler_of(config.objective)
     limited = replace(config, minutes=minutes or config.minutes)
     device = build_device(config.device)
     images = base_images(config)
@@ -73,15 +85,13 @@ def pretrain(
     check_channels(channels, f"{images.source} holds")
     torch.manual_seed(config.seed)
     size, classes = (channels, height, width), images.classes
-    network = build_network(config.network, size, len(classes)).to(device)
-    denoiser = UNet2D(
-        network,
-        NoiseSchedule.linear(),
-        config.prediction,
-        shape=size,
-        autocast=precision_dtype(config.precision),
-    )
-    denoiser.classes, denoiser.null_label = classes, len(classes) if classes else None
+    network = build_network(config.network, size, len(classes))
+    if config.model:
+        _begin_with(network, config.model)
+    told = {CLASSES: {"names": classes, "null": len(classes)}} if classes else {}
+    denoiser = denoiser_around(network, {**scheduler, **told}, "the new model").to(device)
+    denoiser.autocast = precision_dtype(config.precision)
+    network = denoiser.network
     check_space(out, disk_bytes(network, config.keep))
     record = images.hashes("data")
     settings = to_mapping(replace(config, device=str(device)))
@@ -110,18 +120,42 @@ def pretrain(
                 limited, denoiser, images.store, checkpoint, on_event, images.labels
             ):
                 return Results({"finished": False}, out)
-        scheduler = {"num_train_timesteps": 1000, "prediction_type": config.prediction}
-        export(denoiser, {**scheduler, "clip_sample": False}, None, out / "model", half=True)
+        export(denoiser, scheduler, None, out / "model", half=True)
         _write_card(out / "model", config, images)
         saved = load_model(str(out / "model")).denoiser.network  # float16 has rounded it
         log.write(event="done", weights_sha256=weights_sha256(saved))
     return Results({"finished": True}, out)
 
 
+def _scheduler_of(objective: str) -> dict[str, Any]:
+    if objective not in _SCHEDULERS:
+        raise ValueError(
+            f"unknown objective {objective!r}; choose one of {', '.join(_SCHEDULERS)}"
+        )
+    return _SCHEDULERS[objective]
+
+
+def _begin_with(network: nn.Module, model: str) -> None:
+    """Take the weights of a model; classes that it does not have begin as none at all."""
+    base = load_model(model, "cpu").denoiser.network.state_dict()
+    embedding = getattr(network, "class_embedding", None)
+    if embedding is not None and "class_embedding.weight" not in base:
+        nn.init.zeros_(embedding.weight)
+        base["class_embedding.weight"] = embedding.weight.detach()
+    try:
+        network.load_state_dict(base)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the network cannot begin with the weights of {model}: {shorten(error)}; give "
+            "network the widths and layers of that model"
+        ) from error
+
+
 def _write_card(folder: Path, config: PretrainConfig, images: ImageSet) -> None:
     _, height, width = images.shape
-    keys = ("data", "prediction", "iterations", "batch_size", "lr", "ema_decay")
+    keys = ("data", "objective", "iterations", "batch_size", "lr", "ema_decay")
     about = {"images": f"{len(images):,} of {height}x{width}"}
     about |= {key: getattr(config, key) for key in keys}
+    about |= {"begins with": config.model} if config.model else {}
     about |= {"classes": ", ".join(images.classes)} if images.classes else {}
     write_base_card(folder, "Base model", about, images.source)

@@ -60,6 +60,11 @@ class FlowSchedule(Schedule):
         """See `Schedule`."""
         return 1 - times / self.T, times / self.T
 
+    def draw(self, n: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Uniform (Liu et al., 2023)."""
+        t = self.T * torch.rand(n, generator=draw, device=draw.device)
+        return t, *self.coefficients(t)
+
     def time_of(self, log_snr: float | np.ndarray) -> np.ndarray:
         """See `Schedule`."""
         return np.asarray(self.T * np.exp(-np.logaddexp(0, log_snr)))
@@ -121,6 +126,11 @@ class SigmaSchedule(Schedule):
     def coefficients(self, times: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
         """See `Schedule`."""
         return torch.ones_like(times), times
+
+    def draw(self, n: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """A normal log sigma, of mean -1.2 and deviation 1.2 (Karras et al., 2022, Table 1)."""
+        sigma = (1.2 * torch.randn(n, generator=draw, device=draw.device) - 1.2).exp()
+        return sigma, *self.coefficients(sigma)
 
     def time_of(self, log_snr: float | np.ndarray) -> np.ndarray:
         """See `Schedule`."""

@@ -32,7 +32,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["PREDICTIONS", "pair"]
+__all__ = ["PREDICTIONS", "pair", "target"]
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction", "edm", "edm_v")
 
@@ -70,14 +70,59 @@ def pair(
     if prediction == "flow_prediction":
         whole = alpha_t + sigma_t
         return (x_t - sigma_t * output) / whole, (x_t + alpha_t * output) / whole
-    if prediction in ("edm", "edm_v"):
-        above = sigma_t - sigma_min
-        variance = above**2 + sigma_data**2
-        c_out = above * sigma_data / (sigma_t**2 + sigma_data**2) ** 0.5
-        signed = c_out if prediction == "edm" else -c_out
-        x_0 = sigma_data**2 / variance * x_t + signed * output
-        # (x_t - x_0) / sigma_t, but for the cancellation.
-        return x_0, (above**2 / variance / sigma_t) * x_t - (signed / sigma_t) * output
-    raise ValueError(
-        f"unknown prediction type {prediction!r}; choose one of {', '.join(PREDICTIONS)}"
-    )
+    above, variance, signed = _edm(sigma_t, prediction, sigma_data, sigma_min)
+    x_0 = sigma_data**2 / variance * x_t + signed * output
+    # (x_t - x_0) / sigma_t, but for the cancellation.
+    return x_0, (above**2 / variance / sigma_t) * x_t - (signed / sigma_t) * output
+
+
+def target(
+    x_0: Float[Tensor, "n c h w"],
+    eps: Float[Tensor, "n c h w"],
+    alpha_t: Any,
+    sigma_t: Any,
+    prediction: str,
+    *,
+    sigma_data: float = 0.5,
+    sigma_min: float = 0.0,
+) -> Float[Tensor, "n c h w"]:
+    """F, of which `pair` makes this pair: what a network is trained to say of x_t.
+
+    Args:
+        x_0: images.
+        eps: the noise in x_t.
+        alpha_t: as in `pair`.
+        sigma_t: likewise.
+        prediction: likewise.
+        sigma_data: likewise.
+        sigma_min: likewise.
+
+    Raises:
+        ValueError: another prediction.
+    """
+    if prediction == "epsilon":
+        return eps
+    if prediction == "sample":
+        return x_0
+    if prediction == "v_prediction":
+        v: Tensor = alpha_t * eps - sigma_t * x_0
+        return v
+    if prediction == "flow_prediction":
+        return eps - x_0
+    above, variance, signed = _edm(sigma_t, prediction, sigma_data, sigma_min)
+    # (x_0 - c_skip x_t) / c_out, but for the cancellation.
+    f: Tensor = (above**2 * x_0 - sigma_data**2 * sigma_t * eps) / variance / signed
+    return f
+
+
+def _edm(
+    sigma_t: Any, prediction: str, sigma_data: float, sigma_min: float
+) -> tuple[Any, Any, Any]:
+    """``sigma_t - m``, the variance that c_skip divides by, and c_out with its sign."""
+    if prediction not in ("edm", "edm_v"):
+        raise ValueError(
+            f"unknown prediction type {prediction!r}; choose one of {', '.join(PREDICTIONS)}"
+        )
+    above = sigma_t - sigma_min
+    c_out = above * sigma_data / (sigma_t**2 + sigma_data**2) ** 0.5
+    return above, above**2 + sigma_data**2, c_out if prediction == "edm" else -c_out

@@ -74,6 +74,10 @@ class Schedule(ABC):
         """alpha_t and sigma_t of many times, [n] each; differentiable in them, from below."""
 
     @abstractmethod
+    def draw(self, n: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Times to train a network at, with alpha_t and sigma_t, [n] each, on draw's device."""
+
+    @abstractmethod
     def time_of(self, log_snr: float | np.ndarray) -> np.ndarray:
         """The t that has this lambda_t: the inverse of `log_snr`, fractional times included."""
 
@@ -227,6 +231,12 @@ class NoiseSchedule(Schedule):
         log_abar = torch.lerp(table[i], table[i + 1], times - (i - 1))
         alpha, sigma = (log_abar / 2).exp(), (-log_abar.expm1()).sqrt()
         return (alpha * (times < len(self) - 1) if self._ends_at_0 else alpha), sigma
+
+    def draw(self, n: int, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Uniform over 0 ... T-1 (Ho et al., 2020)."""
+        t = torch.randint(len(self), (n,), generator=draw, device=draw.device)
+        abar = self.alpha_bar.to(draw.device)[t].to(torch.float32)
+        return t, abar.sqrt(), (1 - abar).sqrt()
 
     def place(self, whole: Sequence[int]) -> tuple[float, ...]:
         """They are its times."""

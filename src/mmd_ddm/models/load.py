@@ -1,5 +1,6 @@
 """Which family reads a model."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from mmd_ddm.models.parts import config_of, quiet, read_scheduler_config
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.scheduler_config import SchedulerConfig
 
-__all__ = ["FAMILIES", "load_denoiser"]
+__all__ = ["FAMILIES", "denoiser_around", "load_denoiser"]
 
 FAMILIES: tuple[type[UNet2D], ...] = (UNet2D, FlowUNet2D, EDMUNet2D)
 
@@ -37,12 +38,28 @@ def load_denoiser(source: str | Path | Any) -> Denoiser:
         return family.from_pretrained(source) if named else family.from_pipeline(source)
 
 
+def denoiser_around(network: Any, scheduler: Mapping[str, Any], name: str) -> UNet2D:
+    """A copy of a network with the process of a scheduler's config, whose family reads it.
+
+    Args:
+        network: a `UNet2DModel`.
+        scheduler: the config.
+        name: of the model, for errors.
+    """
+    return _family_of(scheduler).around(network, scheduler, name)
+
+
+def _family_of(scheduler: Mapping[str, Any]) -> type[UNet2D]:
+    said = SchedulerConfig.read(scheduler).prediction
+    return next((one for one in FAMILIES if said in one.predictions), UNet2D)
+
+
 def _family(source: Any, named: bool) -> type[UNet2D]:
     """By what the network says; what has no scheduler, `UNet2D` refuses in its own words."""
     with suppress(ValueError, OSError, AttributeError):
-        config = read_scheduler_config(source)[0] if named else config_of(source.scheduler)
-        said = SchedulerConfig.read(config).prediction
-        return next((one for one in FAMILIES if said in one.predictions), UNet2D)
+        return _family_of(
+            read_scheduler_config(source)[0] if named else config_of(source.scheduler)
+        )
     return UNet2D
 
 

@@ -79,6 +79,16 @@ class Denoiser(nn.Module, ABC):
             condition: what `conditions` gave.
         """
 
+    def seen(
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor
+    ) -> tuple[Float[Tensor, "n c h w"], Tensor]:
+        """The images and times that the network is called with."""
+        told = self.schedule.network_time(t)
+        if isinstance(told, Tensor):
+            return x_t, told.to(x_t.device).expand(len(x_t))
+        # filled in on the device: a copy would wait for it
+        return x_t, torch.full((len(x_t),), told, device=x_t.device)
+
     def predict(
         self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: Condition | None = None
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:

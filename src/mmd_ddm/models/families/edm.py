@@ -12,7 +12,6 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.families.unet2d import UNet2D
 
 __all__ = ["EDMUNet2D"]
@@ -24,13 +23,13 @@ class EDMUNet2D(UNet2D):
     predictions = ("edm", "edm_v")
     pipelines = ("ConsistencyModelPipeline",)
 
-    def forward(
-        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: Condition | None = None
-    ) -> Float[Tensor, "n c h w"]:
-        """See `Denoiser.forward`."""
+    def seen(
+        self, x_t: Float[Tensor, "n c h w"], t: float | Tensor
+    ) -> tuple[Float[Tensor, "n c h w"], Tensor]:
+        """See `Denoiser.seen`."""
         sigma_t = self.coefficients(t.to(x_t).expand(len(x_t)))[1] if isinstance(t, Tensor) else t
         c_in = (sigma_t**2 + self.schedule.preconditioning["sigma_data"] ** 2) ** -0.5
-        return super().forward(c_in * x_t, t, condition)
+        return super().seen(c_in * x_t, t)
 
     def stock_scheduler(self, config: Mapping[str, Any], chain: Mapping[str, Any] | None) -> Any:
         """See `Denoiser`."""

@@ -205,13 +205,9 @@ class UNet2D(Denoiser):
         self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: Condition | None = None
     ) -> Float[Tensor, "n c h w"]:
         """See `Denoiser.forward`."""
-        told = self.schedule.network_time(t)
-        if isinstance(told, Tensor):
-            times = told.to(x_t.device).expand(len(x_t))
-        else:  # filled in on the device: a copy would wait for it
-            times = torch.full((len(x_t),), told, device=x_t.device)
+        seen = self.seen(x_t, t)
         with self.precision():
-            output = self.network(x_t, times, **(condition.tensors if condition else {}))
+            output = self.network(*seen, **(condition.tensors if condition else {}))
         answer: Tensor = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)
         return answer
 

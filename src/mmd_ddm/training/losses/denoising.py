@@ -1,15 +1,16 @@
 r"""The denoising loss (Eq. 5).
 
-    min_theta E || target - network(alpha_t x_0 + sigma_t eps, t) ||^2
+    min_theta E || F - network(alpha_t x_0 + sigma_t eps, t) ||^2
 
-with eps, v = alpha_t eps - sigma_t x_0 or x_0 as the target.
+with `mmd_ddm.maths.predictions.target` as F: eps, a flow's velocity eps - x_0 (Lipman et al.,
+2023), EDM's effective target (Karras et al., 2022, Eq. 8), weighted alike at every sigma.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmd_ddm.maths.schedules import betas_of
+from mmd_ddm.maths.predictions import target
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.protocol import Denoiser
 
@@ -23,7 +24,7 @@ def denoising_loss(
     draw: torch.Generator,
     condition: Condition | None = None,
 ) -> Float[Tensor, ""]:
-    """Eq. 5 on one batch, t uniform over 0 ... T-1.
+    """Eq. 5 on one batch, at the times that its schedule draws.
 
     Args:
         denoiser: says what is predicted, with which schedule and precision.
@@ -32,18 +33,17 @@ def denoising_loss(
         draw: of t and eps, on the device of x_0.
         condition: of the images, on the same device.
     """
-    t = torch.randint(len(denoiser.schedule), (len(x_0),), generator=draw, device=x_0.device)
+    t, *levels = denoiser.schedule.draw(len(x_0), draw)
     eps = torch.randn(x_0.shape, generator=draw, device=x_0.device)
-    schedule = betas_of(denoiser.schedule, "the denoising loss")
-    abar = schedule.alpha_bar.to(x_0.device)[t][:, None, None, None].to(x_0.dtype)
-    alpha_t, sigma_t = abar.sqrt(), (1 - abar).sqrt()
-    targets = {"epsilon": eps, "sample": x_0, "v_prediction": alpha_t * eps - sigma_t * x_0}
+    alpha_t, sigma_t = (level[:, None, None, None] for level in levels)
+    seen, told = denoiser.seen(alpha_t * x_0 + sigma_t * eps, t)
     with denoiser.precision():
-        output = network(
-            alpha_t * x_0 + sigma_t * eps, t, **(condition.tensors if condition else {})
-        )
-    prediction = getattr(output, "sample", output).to(x_0.dtype)
-    return nn.functional.mse_loss(prediction, targets[denoiser.prediction])
+        output = network(seen, told, **(condition.tensors if condition else {}))
+    said = getattr(output, "sample", output).to(x_0.dtype)
+    constants = denoiser.schedule.preconditioning
+    return nn.functional.mse_loss(
+        said, target(x_0, eps, alpha_t, sigma_t, denoiser.prediction, **constants)
+    )
 
 
 def mirrored_half(
