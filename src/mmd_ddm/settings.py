@@ -5,8 +5,10 @@
 An unknown key is an error that names the nearest one. No torch here.
 """
 
+import ast
 import dataclasses
 import difflib
+import importlib.util
 import math
 import re
 import sys
@@ -20,8 +22,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 __all__ = [
-    "comments", "from_mapping", "load", "numbers", "override", "to_mapping", "whole",
-    "whole_numbers", "with_most_steps", "words",
+    "comments", "from_mapping", "load", "names_in", "numbers", "override", "to_mapping",
+    "whole", "whole_numbers", "with_most_steps", "words",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -131,6 +133,18 @@ def _sources(module: str) -> dict[str, str]:
     text = Path(str(sys.modules[module].__file__)).read_text(encoding="utf-8")
     classes = re.split(r"^class (\w+)", text, flags=re.MULTILINE)[1:]
     return dict(zip(classes[::2], classes[1::2], strict=True))
+
+
+@cache
+def names_in(module: str, registry: str) -> tuple[str, ...]:
+    """The keys of a dictionary in a module, read from its source: importing may take torch."""
+    source = getattr(importlib.util.find_spec(module), "origin", None) or ""
+    for one in ast.parse(Path(source).read_text(encoding="utf-8")).body:
+        if isinstance(one, ast.Assign | ast.AnnAssign) and isinstance(one.value, ast.Dict):
+            (target, *_) = one.targets if isinstance(one, ast.Assign) else [one.target]
+            if isinstance(target, ast.Name) and target.id == registry:
+                return tuple(ast.literal_eval(key) for key in one.value.keys if key)
+    raise AssertionError(f"{module} has no dictionary {registry}")
 
 
 def _refuse_code(value: Any, path: Path) -> None:

@@ -17,11 +17,11 @@ from typing import Annotated, Any
 import typer
 
 from mmd_ddm import config
-from mmd_ddm.settings import comments, load, numbers, whole, whole_numbers
+from mmd_ddm.settings import comments, load, names_in, numbers, whole, whole_numbers
 
 __all__ = [
     "READING", "Data", "Device", "DryRun", "ForceNewRun", "Model", "OwnData", "Run", "Seed",
-    "Text", "Tracker", "Words", "chain_options", "opt", "read_integers",
+    "Text", "Tracker", "Words", "chain_options", "opt", "read_values",
     "reading_options", "settings_options",
 ]  # fmt: skip
 
@@ -51,6 +51,14 @@ READING = " ".join(field.name for field in dataclasses.fields(config.ReadConfig)
 _WORDS = {"model": "MODEL"}  # settings that are arguments
 _STEPS = {"budgets": "steps"}  # one number of them is chain.steps
 _REQUIRED = {"model", "data"}
+_SAMPLERS = (("mmd_ddm.samplers.registry", "SAMPLERS"),)
+_SPACINGS = tuple(("mmd_ddm.maths.times", name) for name in ("SPACINGS", "SCHEDULE_SPACINGS"))
+_SPACES = tuple(("mmd_ddm.features.registry", name) for name in ("FEATURES", "WITH_ARGUMENT"))
+_NAMES = {  # by option, the dictionaries whose keys it takes
+    "sampler": _SAMPLERS, "samplers": _SAMPLERS, "spacing": _SPACINGS, "features": _SPACES,
+    "space": _SPACES, "metrics": (("mmd_ddm.evaluation.metrics.registry", "METRICS"),),
+    "kernel": (("mmd_ddm.maths.kernels", "KERNELS"),),
+}  # fmt: skip
 
 
 def settings_options(kind: type, settings: str, *, file: bool = True) -> Callable[..., Any]:
@@ -176,13 +184,29 @@ def _given(kind: type, names: list[str], options: dict[str, Any]) -> dict[str, A
     return asked
 
 
-def read_integers(verb: Callable[..., None]) -> Callable[..., None]:
-    """Let whole numbers be written as 1e3, too; not those with bounds, which are few."""
+def read_values(verb: Callable[..., None]) -> Callable[..., None]:
+    """Let shells complete names, and whole numbers be written as 1e3, too.
+
+    Not those with bounds, which are few.
+    """
     for one in inspect.signature(verb).parameters.values():
         hint, about = (*typing.get_args(one.annotation), None)[:2]
         if hint in (int, int | None, list[int] | None) and getattr(about, "min", 0) is None:
             about.parser = _integer
+        if one.name in _NAMES:
+            about.autocompletion = _completion(_NAMES[one.name])
     return verb
+
+
+def _completion(places: Sequence[tuple[str, str]]) -> Callable[[str], list[str]]:
+    """Of the last word of a list, by the names that are there."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, word = incomplete.rpartition(",")
+        found = (name for place in places for name in names_in(*place))
+        return [f"{before}{comma}{name}" for name in found if name.startswith(word)]
+
+    return complete
 
 
 def _integer(text: Any) -> int:

@@ -26,8 +26,8 @@ __all__ = [
 
 # Settings that do not decide a number, or do so through the images, of which hashes are kept.
 _IDLE = {
-    "save_every", "keep", "compare_steps", "device", "recompute", "micro_batch", "background",
-    "skip_damaged", "recipe", "budgets",
+    "save_every", "keep", "keep_checkpoint", "compare_steps", "device", "recompute", "micro_batch",
+    "background", "skip_damaged", "recipe", "budgets",
 }  # fmt: skip
 # Plain network calls a step, where that is far from one: half of GENIE's carry derivatives.
 _CALLS = {"genie": 4}
