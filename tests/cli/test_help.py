@@ -31,6 +31,7 @@ VERBS = [
     "pretrain",
     "convert",
     "verify",
+    "runs",
     "cache",
 ]
 OPTIONS = {
@@ -49,6 +50,7 @@ OPTIONS = {
     "pretrain": ["--data", "--out", "--minutes", "--force-new-run"],
     "convert": ["CHECKPOINT", "--out", "--image-size", "--heads", "--noise-schedule"],
     "verify": ["RUN", "--device"],
+    "runs": ["FOLDER"],
     "cache": ["--prune"],
 }
 
