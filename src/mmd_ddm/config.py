@@ -147,6 +147,7 @@ class FinetuneConfig(ReadConfig):
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:1 ...
     recipe: str = "paper"  # of what is not set: paper; or auto, what did best at that many steps
     condition: ConditionConfig = field(default_factory=ConditionConfig)  # of a model with classes
+    keep_checkpoint: bool = False  # of a finished run, which can then be given more iterations
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,20 +5,25 @@
 An unknown key is an error that names the nearest one. No torch here.
 """
 
+import ast
 import dataclasses
 import difflib
+import importlib.util
 import math
+import re
+import sys
 import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 __all__ = [
-    "from_mapping", "load", "numbers", "override", "to_mapping", "whole", "whole_numbers",
-    "with_most_steps", "words",
+    "comments", "from_mapping", "load", "names_in", "numbers", "override", "to_mapping",
+    "whole", "whole_numbers", "with_most_steps", "words",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -108,6 +113,38 @@ def to_mapping(config: Any) -> dict[str, Any]:
         key: list(value) if isinstance(value, tuple) else value
         for key, value in dataclasses.asdict(config).items()
     }
+
+
+@cache
+def comments(kind: type) -> dict[str, str]:
+    """The comment behind every field of a config, by its dotted name: the help of its option."""
+    text = "".join(_sources(one.__module__).get(one.__name__, "") for one in kind.__mro__[:-1])
+    found = dict(re.findall(r"^    (\w+): .*?  # (.+)$", text, re.MULTILINE))
+    for field in dataclasses.fields(typing.cast(Any, kind)):
+        if dataclasses.is_dataclass(field.type):
+            inner = comments(typing.cast(type, field.type))
+            found |= {f"{field.name}.{key}": text for key, text in inner.items()}
+    return found
+
+
+@cache
+def _sources(module: str) -> dict[str, str]:
+    """Of every class of a module; `inspect.getsource` would parse the file for each."""
+    text = Path(str(sys.modules[module].__file__)).read_text(encoding="utf-8")
+    classes = re.split(r"^class (\w+)", text, flags=re.MULTILINE)[1:]
+    return dict(zip(classes[::2], classes[1::2], strict=True))
+
+
+@cache
+def names_in(module: str, registry: str) -> tuple[str, ...]:
+    """The keys of a dictionary in a module, read from its source: importing may take torch."""
+    source = getattr(importlib.util.find_spec(module), "origin", None) or ""
+    for one in ast.parse(Path(source).read_text(encoding="utf-8")).body:
+        if isinstance(one, ast.Assign | ast.AnnAssign) and isinstance(one.value, ast.Dict):
+            (target, *_) = one.targets if isinstance(one, ast.Assign) else [one.target]
+            if isinstance(target, ast.Name) and target.id == registry:
+                return tuple(ast.literal_eval(key) for key in one.value.keys if key)
+    raise AssertionError(f"{module} has no dictionary {registry}")
 
 
 def _refuse_code(value: Any, path: Path) -> None:

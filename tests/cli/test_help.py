@@ -1,5 +1,6 @@
 """What the command line says of itself: help with examples, version, completion."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -11,6 +12,8 @@ from commands import mmd_ddm
 
 import mmd_ddm as package
 from mmd_ddm.cli import app
+from mmd_ddm.cli.options import _NAMES
+from mmd_ddm.settings import names_in
 
 VERBS = [
     "demo",
@@ -28,6 +31,7 @@ VERBS = [
     "pretrain",
     "convert",
     "verify",
+    "runs",
     "cache",
 ]
 OPTIONS = {
@@ -46,6 +50,7 @@ OPTIONS = {
     "pretrain": ["--data", "--out", "--minutes", "--force-new-run"],
     "convert": ["CHECKPOINT", "--out", "--image-size", "--heads", "--noise-schedule"],
     "verify": ["RUN", "--device"],
+    "runs": ["FOLDER"],
     "cache": ["--prune"],
 }
 
@@ -121,6 +126,30 @@ def test_bash_completes_verbs_and_options():
     shell = {"_MMD_DDM_COMPLETE": "complete_bash"}
     assert complete(**shell, COMP_WORDS="mmd-ddm sa", COMP_CWORD="1") == ["sample"]
     assert complete(**shell, COMP_WORDS="mmd-ddm sample --se", COMP_CWORD="2") == ["--seed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("sample m --sampler dpm-solver++", {"dpm-solver++-2m", "dpm-solver++-3m"}),
+        ("bench m --samplers ddim,uni", {"ddim,unipc"}),
+        ("finetune m --spacing log", {"log-snr", "log-snr-open"}),
+        ("finetune m --features pix", {"pixels"}),
+        ("evaluate m --metrics k", {"kid"}),
+        ("finetune m --kernel cu", {"cubic"}),
+    ],
+)
+def test_bash_completes_values(words, found):
+    words = f"mmd-ddm {words}"
+    shell = {"_MMD_DDM_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    assert {*complete(**shell, COMP_CWORD=str(len(words.split()) - 1))} == found
+
+
+def test_what_is_completed_is_what_there_is():
+    for option, places in _NAMES.items():
+        for module, registry in places:
+            known = vars(importlib.import_module(module))[registry]
+            assert names_in(module, registry) == (*known,), option
 
 
 def test_completion_can_be_installed():

@@ -118,7 +118,7 @@ class TestFinetune:
     def test_leaves_all_that_a_reader_needs(self, folder):
         names = {path.name for path in (folder / "run").iterdir()}
         assert names == {
-            "run.json", "log.jsonl", "checkpoint.pt", "model", "results.json", "pairs.png",
+            "run.json", "log.jsonl", "model", "results.json", "pairs.png",
             "report.html",
             "before.png", "after.png", "trackers",
         }  # fmt: skip

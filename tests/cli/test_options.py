@@ -7,8 +7,8 @@ import typing
 import pytest
 from commands import mmd_ddm, save_place
 
-from mmd_ddm.cli.options import comments
 from mmd_ddm.config import FinetuneConfig, HeadConfig, PretrainConfig
+from mmd_ddm.settings import comments
 
 
 def fields(kind, prefix=""):

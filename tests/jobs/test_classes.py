@@ -11,7 +11,6 @@ from pipelines import load_pipeline
 from sklearn.datasets import load_digits
 
 import mmd_ddm as mmd
-from mmd_ddm.cli.options import comments
 from mmd_ddm.config import FinetuneConfig, NetworkConfig
 from mmd_ddm.jobs.build import build_network, load_model
 from mmd_ddm.jobs.verify import verify
@@ -19,6 +18,7 @@ from mmd_ddm.maths.schedules import NoiseSchedule
 from mmd_ddm.models.export import export
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.report.results import classes_table, results_table
+from mmd_ddm.settings import comments
 
 SMALL = {
     "iterations": 2, "batch_size": 8, "judge_samples": 16, "compare_steps": [4], "lr": 1e-3,

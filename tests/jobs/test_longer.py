@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from mmd_ddm.config import HeadConfig
 from mmd_ddm.jobs import sample as sample_job
+from mmd_ddm.jobs import train as train_job
 from mmd_ddm.jobs.genie_head import distil_head
 from mmd_ddm.runs.folder import read_events
 
@@ -20,7 +21,8 @@ SHORT = (
 STRETCHED = "instead of 1: goes on from the checkpoint; the learning rate followed a cosine over 1"
 
 
-def finetune(folder, iterations, out, *words):
+def finetune(folder, iterations, out, *words, keep=True):
+    words = (*words, *["--keep-checkpoint"] * keep)
     command = ("finetune", *SHORT, *words, "--iterations", iterations, "--out", out)
     done = mmd_ddm(folder, *command)
     assert done.code == 0, done.err
@@ -44,6 +46,7 @@ def test_a_longer_finetuning_is_that_of_one_command(workplace):
     assert record["settings"]["iterations"] == 3
     assert record["command"][-4:] == ["--iterations", "3", "--out", "run"]  # resumes it
     assert mmd_ddm(workplace, *record["command"][1:]).code == 0
+    assert (workplace / "run/checkpoint.pt").is_file()
     done = mmd_ddm(workplace, "finetune", *SHORT, "--iterations", 2, "--out", "run")
     assert done.code == 2
     assert "other settings (iterations: 3 -> 2)" in done.err
@@ -62,6 +65,25 @@ def test_a_stretched_cosine_is_said_and_recorded(workplace):
     assert "not those of one run of 3" in said
     assert read(workplace / "run/results.json")["protocol"]["cosine_stretched_from"] == [1]
     assert "cosine_stretched_from" in (workplace / "run/report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trained", ["all", "all+sampler", "lora"])
+def test_a_finished_run_is_read_and_not_trained_again(trained, workplace, monkeypatch):
+    words = ("--set", f"trained={trained}", "--set", "select.every=0")
+    finetune(workplace, 2, "run", *words, keep=False)
+    assert not [*Path("run").glob("checkpoint*")]
+    before, results = weights(workplace, "run"), read(workplace / "run/results.json")
+    monkeypatch.setattr(train_job, "finetune", None)  # whoever trains, fails
+    said = finetune(workplace, 2, "run", *words, keep=False)
+    assert "finished before: run/model is that of iteration 2" in said
+    assert all(torch.equal(before[key], found) for key, found in weights(workplace, "run").items())
+    assert read(workplace / "run/results.json") == results
+    assert mmd_ddm(workplace, "verify", "run").code == 0
+    done = mmd_ddm(workplace, "finetune", *SHORT, *words, "--iterations", 3, "--out", "run")
+    assert done.code == 2
+    assert "run is finished after 2 iterations, and its checkpoint is gone" in done.err
+    assert read(workplace / "run/run.json")["settings"]["iterations"] == 2
 
 
 def test_a_run_that_stopped_early_says_so_again(workplace):

@@ -13,7 +13,7 @@ import typer
 
 from mmd_ddm import __version__
 from mmd_ddm.cli.console import console
-from mmd_ddm.cli.options import read_integers
+from mmd_ddm.cli.options import read_values
 from mmd_ddm.runs.bars import replace_unprintable
 from mmd_ddm.runs.launch import check_launch, check_shared, is_first, rank, speaks
 from mmd_ddm.runs.signals import sigterm_as_interrupt
@@ -24,7 +24,7 @@ _INTERRUPTED = 130  # what typer makes of Ctrl-C
 # In the order of the help; each is a function of a module of its name.
 _VERBS = (
     "demo", "finetune", "sample", "evaluate", "bench", "neighbors", "interpolate", "gamma",
-    "genie-head", "plan", "report", "reproduce", "pretrain", "convert", "verify", "cache",
+    "genie-head", "plan", "report", "reproduce", "pretrain", "convert", "verify", "runs", "cache",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -56,7 +56,7 @@ def root(
 
 for verb in _VERBS:
     name = verb.replace("-", "_")
-    app.command(verb)(read_integers(getattr(import_module(f"mmd_ddm.cli.{name}"), name)))
+    app.command(verb)(read_values(getattr(import_module(f"mmd_ddm.cli.{name}"), name)))
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """``mmd-ddm cache``: what is remembered on this machine."""
 
-from datetime import datetime
 from math import isfinite
 from typing import Annotated
 
@@ -30,15 +29,8 @@ def cache(
     if prune is not None:
         console.print(f"removed {found.removed:,} entries, {size_text(found.freed)}")
     if found.kinds:
-        lines = []
-        for kind in found.kinds:
-            used = map(datetime.fromtimestamp, (kind.oldest, kind.newest))
-            days = (f"{time:%Y-%m-%d %H:%M}" for time in used)
-            lines.append([kind.name, f"{kind.count:,}", size_text(kind.size), *days])
         columns = ["kind", "entries", "size", "longest unused", "last used"]
-        print_table(Table(columns, {"": lines}))
-    total = size_text(sum(kind.size for kind in found.kinds))
-    limit = (
-        f"the limit is {size_text(found.limit)}" if isfinite(found.limit) else "there is no limit"
-    )
-    console.print(f"{total} in {found.folder}; {limit}")
+        print_table(Table(columns, {"": [kind.cells() for kind in found.kinds]}))
+    total, limit = size_text(sum(kind.size for kind in found.kinds)), size_text(found.limit)
+    ends = f"the limit is {limit}" if isfinite(found.limit) else "there is no limit"
+    console.print(f"{total} in {found.folder}; {ends}")

@@ -6,11 +6,10 @@ TOML file, or the dataclass, says.
 
 import dataclasses
 import inspect
-import re
 import types
 import typing
-from collections.abc import Callable
-from functools import cache, wraps
+from collections.abc import Callable, Sequence
+from functools import wraps
 from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,11 +17,11 @@ from typing import Annotated, Any
 import typer
 
 from mmd_ddm import config
-from mmd_ddm.settings import load, numbers, whole, whole_numbers
+from mmd_ddm.settings import comments, load, names_in, numbers, whole, whole_numbers
 
 __all__ = [
     "READING", "Data", "Device", "DryRun", "ForceNewRun", "Model", "OwnData", "Run", "Seed",
-    "Text", "Tracker", "Words", "chain_options", "comments", "opt", "read_integers",
+    "Text", "Tracker", "Words", "chain_options", "opt", "read_values",
     "reading_options", "settings_options",
 ]  # fmt: skip
 
@@ -52,6 +51,14 @@ READING = " ".join(field.name for field in dataclasses.fields(config.ReadConfig)
 _WORDS = {"model": "MODEL"}  # settings that are arguments
 _STEPS = {"budgets": "steps"}  # one number of them is chain.steps
 _REQUIRED = {"model", "data"}
+_SAMPLERS = (("mmd_ddm.samplers.registry", "SAMPLERS"),)
+_SPACINGS = tuple(("mmd_ddm.maths.times", name) for name in ("SPACINGS", "SCHEDULE_SPACINGS"))
+_SPACES = tuple(("mmd_ddm.features.registry", name) for name in ("FEATURES", "WITH_ARGUMENT"))
+_NAMES = {  # by option, the dictionaries whose keys it takes
+    "sampler": _SAMPLERS, "samplers": _SAMPLERS, "spacing": _SPACINGS, "features": _SPACES,
+    "space": _SPACES, "metrics": (("mmd_ddm.evaluation.metrics.registry", "METRICS"),),
+    "kernel": (("mmd_ddm.maths.kernels", "KERNELS"),),
+}  # fmt: skip
 
 
 def settings_options(kind: type, settings: str, *, file: bool = True) -> Callable[..., Any]:
@@ -63,18 +70,13 @@ def settings_options(kind: type, settings: str, *, file: bool = True) -> Callabl
             becomes ``--steps``, which sets chain.steps as well, to the most.
         file: take ``--config FILE`` as well.
     """
-    names = settings.split()
-    own = [_option(kind, name) for name in names]
-    if file:
-        own.append(_keyword("config_file", _Config, None))
-    own.append(_keyword("set_", _Set, None))
+    more = [_keyword("config_file", _Config, None)] if file else []
+    complete = _with_recipe if kind is config.FinetuneConfig else None
 
-    def build(given: dict[str, Any]) -> Any:
-        path, overrides = given.pop("config_file", None), given.pop("set_") or ()
-        complete = _with_recipe if kind is config.FinetuneConfig else None
-        return load(kind, path, overrides, _given(kind, names, given), complete)
+    def build(given: dict[str, Any], more: dict[str, Any]) -> Any:
+        return load(kind, more.get("config_file"), more["set_"] or (), given, complete)
 
-    return _with_options("config", own, build)
+    return _with_options("config", kind, settings, build, [*more, _keyword("set_", _Set, None)])
 
 
 def _with_recipe(settings: dict[str, Any]) -> dict[str, Any]:
@@ -88,28 +90,26 @@ def _with_recipe(settings: dict[str, Any]) -> dict[str, Any]:
 
 def chain_options(settings: str) -> Callable[..., Any]:
     """A verb that takes as ``given`` a mapping of settings of the chain that were given."""
-    kind, names = config.ChainConfig, settings.split()
-
-    def build(given: dict[str, Any]) -> dict[str, Any]:
-        return _given(kind, names, given)
-
-    return _with_options("given", [_option(kind, name) for name in names], build)
+    return _with_options("given", config.ChainConfig, settings, lambda given, more: given)
 
 
 def reading_options(verb: Callable[..., None]) -> Callable[..., None]:
     """A verb that takes as ``read`` how images are read."""
-    kind, names = config.ReadConfig, READING.split()
-
-    def build(given: dict[str, Any]) -> config.ReadConfig:
-        return kind(**_given(kind, names, given))
-
-    return _with_options("read", [_option(kind, name) for name in names], build)(verb)
+    kind = config.ReadConfig
+    made = _with_options("read", kind, READING, lambda given, more: kind(**given))
+    return typing.cast(Callable[..., None], made(verb))
 
 
 def _with_options(
-    name: str, options: list[Parameter], build: Callable[[dict[str, Any]], Any]
+    name: str,
+    kind: type,
+    settings: str,
+    build: Callable[[dict[str, Any], dict[str, Any]], Any],
+    more: Sequence[Parameter] = (),
 ) -> Callable[..., Any]:
-    """Give a verb these options, and what is built from them as the argument of that name."""
+    """Give a verb these settings, and more, as options; what is built of both is ``name``."""
+    names = settings.split()
+    options = [*(_option(kind, one) for one in names), *more]
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         others = dict(inspect.signature(verb).parameters)
@@ -119,7 +119,7 @@ def _with_options(
         @wraps(verb)
         def run(**given: Any) -> None:
             own = {p.name: given.pop(p.name) for p in options}
-            verb(**{name: build(own)}, **given)
+            verb(**{name: build(_given(kind, names, own), own)}, **given)
 
         run.__signature__ = inspect.Signature(merged)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in merged}
@@ -184,33 +184,29 @@ def _given(kind: type, names: list[str], options: dict[str, Any]) -> dict[str, A
     return asked
 
 
-@cache
-def comments(kind: type) -> dict[str, str]:
-    """The comment behind every field of a config, by its dotted name."""
-    text = "".join(_sources().get(one.__name__, "") for one in kind.__mro__)
-    found = dict(re.findall(r"^    (\w+): .*?  # (.+)$", text, re.MULTILINE))
-    for field in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(field.type):
-            inner = comments(typing.cast(type, field.type))
-            found |= {f"{field.name}.{key}": text for key, text in inner.items()}
-    return found
+def read_values(verb: Callable[..., None]) -> Callable[..., None]:
+    """Let shells complete names, and whole numbers be written as 1e3, too.
 
-
-@cache
-def _sources() -> dict[str, str]:
-    """Of every class of the settings; `inspect.getsource` would parse the file for each."""
-    text = Path(config.__file__).read_text(encoding="utf-8")
-    classes = re.split(r"^class (\w+)", text, flags=re.MULTILINE)[1:]
-    return dict(zip(classes[::2], classes[1::2], strict=True))
-
-
-def read_integers(verb: Callable[..., None]) -> Callable[..., None]:
-    """Let whole numbers be written as 1e3, too; not those with bounds, which are few."""
+    Not those with bounds, which are few.
+    """
     for one in inspect.signature(verb).parameters.values():
         hint, about = (*typing.get_args(one.annotation), None)[:2]
         if hint in (int, int | None, list[int] | None) and getattr(about, "min", 0) is None:
             about.parser = _integer
+        if one.name in _NAMES:
+            about.autocompletion = _completion(_NAMES[one.name])
     return verb
+
+
+def _completion(places: Sequence[tuple[str, str]]) -> Callable[[str], list[str]]:
+    """Of the last word of a list, by the names that are there."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, word = incomplete.rpartition(",")
+        found = (name for place in places for name in names_in(*place))
+        return [f"{before}{comma}{name}" for name in found if name.startswith(word)]
+
+    return complete
 
 
 def _integer(text: Any) -> int:

@@ -1,6 +1,5 @@
 """``mmd-ddm reproduce``: the paper's tables and figures."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -39,21 +38,10 @@ def reproduce(
     from mmd_ddm.paper.cells import Choice, describe
     from mmd_ddm.paper.presets import choose
 
-    if (data or heldout) and not model:
-        raise ValueError("--data and --heldout are for a model of yours: give --model as well")
-    if model and (bundled or not data):
-        raise ValueError("--model needs --data, and not --bundled")
-    own = [f"model={json.dumps(model)}", f"data={json.dumps(data)}"] if model else []
-    own += [f"heldout={json.dumps(heldout or '')}"] if model else []
-    choice = Choice(
-        bundled=bundled,
-        own=[*own, *(set_ or [])],
-        spaces=tuple(
-            (word, name) for word, name in (("inception", inception), ("clip", clip)) if name
-        ),
-        steps=tuple(whole_numbers(steps)),
-        seeds=seeds,
-    )
+    choice = Choice.of(
+        {"model": model, "data": data, "heldout": heldout}, set_ or (), bundled=bundled,
+        spaces={"inception": inception, "clip": clip}, steps=whole_numbers(steps), seeds=seeds,
+    )  # fmt: skip
     presets = choose(names)
     if dry_run:
         for line in describe(presets, choice, out):

@@ -1,10 +1,12 @@
 """What is remembered on this machine, and making it smaller: what ``mmd-ddm cache`` runs."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
 from mmd_ddm.runs.cache_folder import GIB, Entry, cache_dir, cache_limit, entries, prune
+from mmd_ddm.runs.files import size_text
 
 __all__ = ["Cache", "Kind", "tidy"]
 
@@ -26,6 +28,12 @@ class Kind:
     size: int
     oldest: float
     newest: float
+
+    def cells(self) -> list[str]:
+        """Of a line of a table: name, count, size, and both times."""
+        used = (datetime.fromtimestamp(time) for time in (self.oldest, self.newest))
+        days = (f"{time:%Y-%m-%d %H:%M}" for time in used)
+        return [self.name, f"{self.count:,}", size_text(self.size), *days]
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,10 @@ from mmd_ddm.jobs.judge import compare_to_base, judge_chain, judge_spaces, other
 from mmd_ddm.jobs.longer import longer_record
 from mmd_ddm.jobs.recipe import complete, words
 from mmd_ddm.jobs.results import FinetuneResult
-from mmd_ddm.jobs.train import Job, longer_chains, prepare, train_and_export
+from mmd_ddm.jobs.train import Job, finish, longer_chains, prepare, train_and_export
 from mmd_ddm.report import write_card, write_report
 from mmd_ddm.report.sheets import grid, pairs, save_png, save_sheet, sheet
 from mmd_ddm.runs.files import write_json
-from mmd_ddm.runs.fingerprint import weights_sha256
 from mmd_ddm.runs.launch import is_first
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.settings import from_mapping, to_mapping, with_most_steps
@@ -122,8 +121,6 @@ def _finetune_and_judge(job: Job) -> FinetuneResult:
     after = [
         judge_chain("finetuned", job.model, c, spaces, config, progress) for c in (chain, *others)
     ]
-    weights = weights_sha256(job.model.denoiser.network)
-    job.log.write(event="done", weights_sha256=weights, samples_sha256=after[0].images.sha256)
     results: dict[str, Any] = {
         "protocol": {
             **protocol(job.data.heldout, config.judge_samples, config.seed),
@@ -143,6 +140,7 @@ def _finetune_and_judge(job: Job) -> FinetuneResult:
             for found in (before, after)
         ]
         _write(job, results, *shown)
+    finish(job, kept, samples_sha256=after[0].images.sha256)
     model = replace(job.model, name=str(job.out), chain=chain, budgets=job.budgets)
     return FinetuneResult(job.out, config, model, results)
 

@@ -29,9 +29,10 @@ from mmd_ddm.jobs.build import (
     say_notes,
 )
 from mmd_ddm.jobs.learned import chain_tables, learned_chain, trainable_sampler
-from mmd_ddm.jobs.longer import note_longer
+from mmd_ddm.jobs.longer import check_longer, drop_checkpoint, finished_at, note_longer
 from mmd_ddm.jobs.plan import fit
 from mmd_ddm.jobs.roles import check_distinct, roles_of
+from mmd_ddm.models.chain_table import table_in
 from mmd_ddm.models.export import export
 from mmd_ddm.models.lora import adapt, check_trained, merge
 from mmd_ddm.runs.files import check_space
@@ -48,7 +49,7 @@ from mmd_ddm.training.memory_plan import Choice
 from mmd_ddm.training.objective import Objective, build_objectives
 from mmd_ddm.training.state import disk_bytes
 
-__all__ = ["Job", "longer_chains", "prepare", "train", "train_and_export"]
+__all__ = ["Job", "finish", "longer_chains", "prepare", "train", "train_and_export"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def prepare(
         ValueError: whatever cannot be.
     """
     check_folder(out, "finetune", to_mapping(config))
+    check_longer(out, config.iterations)
     check_trackers(trackers)
     check_trained(config.trained_weights)
     roles = roles_of(config)
@@ -171,16 +173,27 @@ def prepare(
 def train(config: FinetuneConfig, out: Path, progress: Progress = silent) -> None:
     """Finetune as configured, and judge nothing. To resume, call it again."""
     with prepare(config, out, progress=progress) as job:
-        train_and_export(job)
-        job.log.write(event="done", weights_sha256=weights_sha256(job.model.denoiser.network))
+        kept, _ = train_and_export(job)
+        finish(job, kept)
+
+
+def finish(job: Job, kept: int, **hashes: str) -> None:
+    """Write into the log what was made, and drop the checkpoint unless it is to be kept."""
+    weights = weights_sha256(job.model.denoiser.network)
+    job.log.write(event="done", kept=kept, weights_sha256=weights, **hashes)
+    if is_first() and not job.config.keep_checkpoint:
+        drop_checkpoint(job.out)
 
 
 def train_and_export(job: Job) -> tuple[int, ChainConfig]:
-    """Train with a progress bar, and write ``model/``.
+    """Train with a progress bar, and write ``model/``; if it is all that is left, read it.
 
     Returns:
         The iteration that was kept, and the chain, as it is now.
     """
+    if (kept := finished_at(job.out)) is not None:
+        job.progress.say(f"finished before: {job.out / 'model'} is that of iteration {kept}")
+        return kept, _finished_chain(job)
     denoiser, recompute = job.model.denoiser, job.choice.recompute
     sampler = trainable_sampler(
         job.chain, denoiser, job.config.trained_numbers, recompute=recompute
@@ -197,6 +210,16 @@ def train_and_export(job: Job) -> tuple[int, ChainConfig]:
         budgets = chain_tables(job.budgets, denoiser)
         export(denoiser, config, asdict(chain), folder, table=table, budgets=budgets)
     return kept, chain
+
+
+def _finished_chain(job: Job) -> ChainConfig:
+    """Put the weights of ``model/`` into the network of the job, in its layout in memory."""
+    finished, denoiser = load_model(str(job.out), job.device), job.model.denoiser
+    merge(job.adapter, None)
+    denoiser.network.load_state_dict(finished.denoiser.network.state_dict())
+    if job.config.trained_numbers and finished.chain and finished.chain.sampler == "learned":
+        denoiser.beside["table"] = table_in(finished.denoiser)
+    return finished.chain or job.chain
 
 
 def _train(job: Job, sampler: Sampler, budgets: Sequence[Sampler]) -> int:

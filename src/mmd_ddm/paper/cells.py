@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +26,8 @@ __all__ = [
 
 # Settings that do not decide a number, or do so through the images, of which hashes are kept.
 _IDLE = {
-    "save_every", "keep", "compare_steps", "device", "recompute", "micro_batch", "background",
-    "skip_damaged", "recipe", "budgets",
+    "save_every", "keep", "keep_checkpoint", "compare_steps", "device", "recompute", "micro_batch",
+    "background", "skip_damaged", "recipe", "budgets",
 }  # fmt: skip
 # Plain network calls a step, where that is far from one: half of GENIE's carry derivatives.
 _CALLS = {"genie": 4}
@@ -52,6 +52,39 @@ class Choice:
     spaces: tuple[tuple[str, str], ...] = ()
     steps: tuple[int, ...] = ()
     seeds: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        named: Mapping[str, str | None],
+        settings: Sequence[str],
+        *,
+        bundled: bool,
+        spaces: Mapping[str, str | None],
+        steps: Sequence[int],
+        seeds: int,
+    ) -> "Choice":
+        """As the words of a command line say.
+
+        Args:
+            named: model, data and heldout; None where nothing was said.
+            settings: ``key=value``, of a finetuning.
+            bundled: as in `Choice`.
+            spaces: in place of ``inception`` and ``clip``, by these names.
+            steps: as in `Choice`.
+            seeds: likewise.
+
+        Raises:
+            ValueError: images without a model, or a model without images.
+        """
+        model, data, heldout = (named[key] for key in ("model", "data", "heldout"))
+        if (data or heldout) and not model:
+            raise ValueError("--data and --heldout are for a model of yours: give --model as well")
+        if model and (bundled or not data):
+            raise ValueError("--model needs --data, and not --bundled")
+        own = [f"{key}={json.dumps(value or '')}" for key, value in named.items() if model]
+        chosen = tuple((word, name) for word, name in spaces.items() if name)
+        return cls(bundled, [*own, *settings], chosen, tuple(steps), seeds)
 
     @property
     def one_model(self) -> bool:

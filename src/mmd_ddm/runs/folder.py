@@ -35,7 +35,8 @@ _PACKAGES = ("mmd-ddm", "torch", "diffusers", "timm", "torch-fidelity", "numpy")
 # What a resumed run may change, since the weights do not depend on it, or only through the images,
 # whose hashes must be the same.
 _WITHOUT_EFFECT = {
-    "background", "compare_steps", "judge_samples", "keep", "save_every", "skip_damaged",
+    "background", "compare_steps", "judge_samples", "keep", "keep_checkpoint", "save_every",
+    "skip_damaged",
 }  # fmt: skip
 # What may become more: a run of fewer is a part of one of more, or is replaced as a whole.
 _GROWS = {"iterations", "n", "samples"}
