@@ -14,6 +14,7 @@ __all__ = [
 
 _WEIGHTS = ("all", "no-convolutions", "lora", "")
 _NUMBERS = ("", "times", "coefficients", "sampler", "ggdm", "ggdm+times")
+_METHODS = ("mmd",)
 _TRAINED = {f"{w}{'+' * bool(w and n)}{n}": (w, n) for w in _WEIGHTS for n in _NUMBERS if w or n}
 
 
@@ -148,6 +149,7 @@ class FinetuneConfig(ReadConfig):
     recipe: str = "paper"  # of what is not set: paper; or auto, what did best at that many steps
     condition: ConditionConfig = field(default_factory=ConditionConfig)  # of a model with classes
     keep_checkpoint: bool = False  # of a finished run, which can then be given more iterations
+    method: str = "mmd"  # what an iteration lowers, of docs/methods.md
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -159,6 +161,8 @@ class FinetuneConfig(ReadConfig):
                 f"trained = {self.trained} makes numbers of one call a step, not of guidance; "
                 "train weights alone, or set chain.guidance = 1"
             )
+        if self.method not in _METHODS:
+            raise ValueError(f"method is one of {', '.join(_METHODS)}; got {self.method!r}")
         if self.recipe not in ("paper", "auto"):
             raise ValueError(f"recipe is paper or auto; got {self.recipe!r}")
         if self.trained not in _TRAINED:
@@ -182,6 +186,11 @@ class FinetuneConfig(ReadConfig):
     def _in_full(self, space: str) -> str:
         own = re.match("denoiser(?=@|$)", space)
         return f"denoiser:{self.model}{space[own.end() :]}" if own else space
+
+    @property
+    def optimised(self) -> tuple[str, ...]:
+        """The feature spaces that are matched; only MMD matches any."""
+        return self.objective.features if self.method == "mmd" else ()
 
     @property
     def trained_guidance(self) -> float:

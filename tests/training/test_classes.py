@@ -15,7 +15,8 @@ from mmd_ddm.maths.random import generator
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.samplers.registry import make_sampler
-from mmd_ddm.training.finetune import drawn_labels, finetune, guidance_at
+from mmd_ddm.training.finetune import finetune, guidance_at
+from mmd_ddm.training.losses.base import drawn_labels
 from mmd_ddm.training.losses.mmd import mmd_step
 from mmd_ddm.training.objective import Objective
 

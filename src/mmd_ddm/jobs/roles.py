@@ -26,7 +26,7 @@ def roles_of(config: FinetuneConfig) -> dict[str, str]:
     """
     roles: dict[str, str] = {}
     for names, role in (
-        (config.objective.features, "optimised"),
+        (config.optimised, "optimised"),
         ((config.select.features,), "selection"),
         (config.judges, "held-out"),
     ):

@@ -43,8 +43,10 @@ from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.runs.trackers import check_trackers, tracked
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.settings import to_mapping
-from mmd_ddm.training.finetune import drawn_labels, finetune
+from mmd_ddm.training.finetune import finetune
 from mmd_ddm.training.keep_best import Selection, kept_words, selected_by, standing
+from mmd_ddm.training.losses.base import Loss, Source, drawn_labels
+from mmd_ddm.training.losses.registry import make_loss
 from mmd_ddm.training.memory_plan import Choice
 from mmd_ddm.training.objective import Objective, build_objectives
 from mmd_ddm.training.state import disk_bytes
@@ -66,6 +68,7 @@ class Job:
         data: matched, selected by, held out.
         phis: every space, by its name.
         objectives: what is matched.
+        loss: of an iteration.
         choice: how an iteration fits.
         adapter: of LoRA, if it is what is trained.
         log: of the run.
@@ -82,6 +85,7 @@ class Job:
     data: Split
     phis: dict[str, FeatureExtractor]
     objectives: list[Objective]
+    loss: Loss
     choice: Choice
     adapter: Any
     log: RunLog
@@ -142,7 +146,7 @@ def prepare(
     phis = {name: make_features(name, denoiser.shape[0]).to(device) for name in roles}
     check_distinct(phis, roles)
     spaces = {
-        "objective.features_sha256": config.objective.features,
+        "objective.features_sha256": config.optimised,
         "select.features_sha256": (config.select.features,),
         "judges_sha256": config.judges,
     }
@@ -154,9 +158,10 @@ def prepare(
         **{key: key_of([phis[n].sha256 for n in names]) for key, names in spaces.items()},
     }
     check_folder(out, "finetune", settings, inputs)
-    optimised = {name: phis[name] for name in config.objective.features}
+    optimised = {name: phis[name] for name in config.optimised}
     mix = config.condition.class_share if denoiser.classes else None
     objectives = build_objectives(config.objective, optimised, data.matched, device, progress, mix)
+    loss = make_loss(config, Source(objectives, labels))
     longest = build_sampler(
         replace((budgets or (chain,))[-1], guidance=config.chain.guidance), denoiser
     )
@@ -165,8 +170,8 @@ def prepare(
         note_longer(log, config.iterations, progress, cosine=config.cosine)
         log.write(event="plan", **asdict(choice))
         yield Job(
-            config, out, device, model, chain, budgets, data, phis, objectives, choice, adapter,
-            log, trackers, progress,
+            config, out, device, model, chain, budgets, data, phis, objectives, loss, choice,
+            adapter, log, trackers, progress,
         )  # fmt: skip
 
 
@@ -234,6 +239,7 @@ def _train(job: Job, sampler: Sampler, budgets: Sequence[Sampler]) -> int:
         job.progress.bar("finetuning", config.iterations) as bar,
     ):
         loss, distance = "", ""
+        named = "MMD²" if config.method == "mmd" else "loss"
 
         def on_event(**event: Any) -> None:
             nonlocal loss, distance
@@ -246,7 +252,7 @@ def _train(job: Job, sampler: Sampler, budgets: Sequence[Sampler]) -> int:
             else:
                 job.log.write(**event)
             if event["event"] == "train":
-                loss = f"MMD² {event['loss']:.2f}"
+                loss = f"{named} {event['loss']:.2f}"
             if "message" in event:
                 job.progress.say(event["message"])
             else:
@@ -256,8 +262,9 @@ def _train(job: Job, sampler: Sampler, budgets: Sequence[Sampler]) -> int:
         checkpoint = job.out / "checkpoint.pt"
         labels = job.data.matched.labels if sampler.denoiser.classes else None
         return finetune(
-            planned, sampler, job.objectives, checkpoint, on_event, watch, budgets, labels
-        )
+            planned, sampler, job.objectives, checkpoint, on_event, watch, budgets, labels,
+            job.loss,
+        )  # fmt: skip
 
 
 def longer_chains(config: FinetuneConfig, model: Model) -> list[ChainConfig]:

@@ -1,8 +1,8 @@
-r"""MMD finetuning: the paper's algorithm (Sec. III-B).
+r"""Finetuning: by MMD, the paper's algorithm (Sec. III-B), or by another method in its place.
 
-Each iteration draws a batch through the K-step chain with gradients, maps it by phi, and lowers
-the unbiased MMD^2 to the features of the data (Eq. 7) by backpropagating through the whole chain
-into the denoiser's weights.
+Each iteration of MMD draws a batch through the K-step chain with gradients, maps it by phi, and
+lowers the unbiased MMD^2 to the features of the data (Eq. 7) by backpropagating through the whole
+chain into the denoiser's weights.
 
 The cross term runs over a *bank*, the features of the whole reference set, where the paper draws
 as many fresh images as the batch holds: the same expectation, without the reals' share of the
@@ -11,6 +11,9 @@ noise. ``reference = "minibatch"`` takes the paper's way, on rows of the bank.
 One model may serve several numbers of steps, its *budgets*: K is drawn in each iteration with
 probability in proportion to 1 / K, so that each K gets its share of the network calls, and the
 batch walks the chain of that K.
+
+Other methods have other losses (`mmd_ddm.training.losses.registry`), and all else of this:
+averages, selection, resuming, faults, ranks.
 """
 
 import functools
@@ -20,25 +23,23 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Int64
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmd_ddm.config import ConditionConfig, FinetuneConfig, SelectConfig
-from mmd_ddm.data.images import batch
-from mmd_ddm.maths.pixels import clamp_hard, clamp_straight_through
+from mmd_ddm.config import FinetuneConfig, SelectConfig
 from mmd_ddm.maths.projections import Projections
 from mmd_ddm.maths.random import generator
-from mmd_ddm.models.conditions import Condition
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.launch import world
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.learned import Trainable
 from mmd_ddm.training.loop import Update, train
-from mmd_ddm.training.losses.mmd import mmd_step
+from mmd_ddm.training.losses.base import Loss, Source, draw_batch
+from mmd_ddm.training.losses.mmd import MMD
 from mmd_ddm.training.objective import Objective
-from mmd_ddm.training.state import TrainingState
+from mmd_ddm.training.state import BESIDE, TrainingState
 from mmd_ddm.training.vanished import vanished_words
 
-__all__ = ["drawn_labels", "drawn_steps", "finetune", "guidance_at", "trained_steps"]
+__all__ = ["drawn_steps", "finetune", "guidance_at", "trained_steps"]
 
 
 def finetune(
@@ -50,6 +51,7 @@ def finetune(
     evaluate: Callable[[], Projections] | None = None,
     budgets: Sequence[Sampler] = (),
     labels: Int64[Tensor, " m"] | None = None,
+    loss: Loss | None = None,
 ) -> int:
     """Finetune the sampler's denoiser in place; resumes from ``checkpoint_path`` if there.
 
@@ -70,6 +72,7 @@ def finetune(
         budgets: chains of the same denoiser, one of which is drawn an iteration; by default the
             one chain.
         labels: the classes of the images to match, for a class-conditional model.
+        loss: of another method than MMD.
 
     Returns:
         The iteration whose weights the network now holds.
@@ -79,9 +82,10 @@ def finetune(
         KeyboardInterrupt: Ctrl-C or SIGTERM, once the state is saved.
     """
     # Dropout off: the chain that is trained is the chain that is sampled.
-    network = sampler.denoiser.network.eval()
+    sampler.denoiser.network.eval()
     sampler.denoiser.use_fast_layout()
-    trained = sampler if isinstance(sampler, Trainable) else network
+    loss = loss or MMD(config, Source(objectives, labels))
+    trained = _trained(sampler, loss)
     state = TrainingState(config, trained, checkpoint_path, functools.partial(_rate_of, config))
     if state.stopped:
         on_event(event="stop", step=state.step, message=state.stopped)
@@ -89,22 +93,16 @@ def finetune(
         _evaluate(config.select, state, evaluate, on_event)
     micro_batch = config.micro_batch or -(-config.batch_size // world())
     blind = False  # which is said once
-    clamp = clamp_hard if config.objective.clamp == "hard" else clamp_straight_through
     chains = {len(one.times): one for one in budgets or [sampler]}
 
     def chain_at(step: int) -> Sampler:
         return chains[drawn_steps(config.seed, [*chains], step)]
 
     def loss_at(step: int) -> Tensor:
-        sampler = chain_at(step)
-        x_T, noise, condition = _draw(config, sampler, labels, step)
-        sampler.trained_steps = trained_steps(config, len(sampler.times), step)
-        sampler.guidance = guidance_at(config, step)
-        return mmd_step(
-            sampler, objectives, x_T, noise, condition,
-            rows=_reference_rows(config, len(objectives[0].bank), step),
-            micro_batch=micro_batch, clamp=clamp,
-        )  # fmt: skip
+        chain = chain_at(step)
+        chain.trained_steps = trained_steps(config, len(chain.times), step)
+        chain.guidance = guidance_at(config, step)
+        return loss(chain, step, micro_batch)
 
     def shrink() -> str:
         nonlocal micro_batch
@@ -121,10 +119,10 @@ def finetune(
             grad_norm=update.grad_norm,
             seconds=update.seconds,
         )
-        if update.grad_norm == 0 and config.lr > 0 and not blind:
+        if update.grad_norm == 0 and config.lr > 0 and config.method == "mmd" and not blind:
             blind = True
             sampler = chain_at(update.step - 1)
-            x_T, noise, condition = _draw(config, sampler, labels, update.step - 1)
+            x_T, noise, condition = draw_batch(config, sampler, labels, update.step - 1)
             some = None if noise is None else noise[:, :micro_batch]
             of_some = condition and condition[:micro_batch]
             words = vanished_words(sampler, objectives, x_T[:micro_batch], some, of_some)
@@ -167,6 +165,16 @@ def trained_steps(config: FinetuneConfig, steps: int, step: int) -> list[int] | 
         return list(range(steps - int(count), steps))
     draw = generator(config.seed, 0, step, "backward")
     return sorted(torch.randperm(steps, generator=draw)[: int(count)].tolist())
+
+
+def _trained(sampler: Sampler, loss: Loss) -> nn.Module:
+    """What the state is of: the network, with the sampler's own numbers or with a second one."""
+    if isinstance(sampler, Trainable):
+        return sampler
+    network = sampler.denoiser.network
+    if loss.beside is None:
+        return network
+    return nn.ModuleDict({"student": network, BESIDE: loss.beside})
 
 
 def _rate_of(config: FinetuneConfig, name: str) -> float:
@@ -229,62 +237,9 @@ def _has_waited(config: SelectConfig, state: TrainingState) -> bool:
     return 0 < config.patience * config.every <= waited and not state.finished
 
 
-def _draw(
-    config: FinetuneConfig, sampler: Sampler, labels: Tensor | None, step: int
-) -> tuple[Tensor, Tensor | None, Condition | None]:
-    """x_T, for stochastic samplers the noise of every step, and classes, named by (seed, step)."""
-    denoiser = sampler.denoiser
-    draw = generator(config.seed, 0, step, "finetune", denoiser.device)
-    shape = (sampler.draws, config.batch_size, *denoiser.shape)
-    z = torch.randn(shape, generator=draw, device=denoiser.device)
-    condition = None
-    if labels is not None:
-        found = drawn_labels(config.condition, labels, config.batch_size, config.seed, step)
-        condition = Condition.of_labels(found).to(denoiser.device)
-    return z[0], z[1:] if sampler.stochastic else None, condition
-
-
 def guidance_at(config: FinetuneConfig, step: int) -> float:
     """That of this iteration: constant or, where it is baked, down to 1 over the first third."""
     if not config.condition.bake_guidance:
         return config.chain.guidance
     left = max(0.0, 1 - 3 * step / max(config.iterations, 1))
     return 1 + left * (config.chain.guidance - 1)
-
-
-def drawn_labels(
-    config: ConditionConfig, labels: Int64[Tensor, " m"], n: int, seed: int, step: int
-) -> Int64[Tensor, " n"]:
-    """The classes that a batch is drawn under, named by (seed, step).
-
-    Where classes are matched, they are drawn with equal chance, as many as give each of them
-    ``config.each`` images, in turns; otherwise each image takes the class of an image to match.
-
-    Args:
-        config: whether classes are matched.
-        labels: of the images to match.
-        n: images of the batch.
-        seed: of the run.
-        step: the iteration.
-
-    Raises:
-        ValueError: a batch too small for two classes, where their pairs count.
-    """
-    draw = generator(seed, 0, step, "classes")
-    if config.match == "ignore":
-        return labels[torch.randint(len(labels), (n,), generator=draw)]
-    classes, most = labels.unique(), max(n // config.each, 1)
-    if config.match == "joint" and most == 1 < len(classes):
-        raise ValueError(
-            f"batch_size = {n} holds one class of condition.each = {config.each} images, and the "
-            f"joint MMD is of two at least: set batch_size to {2 * config.each}, or more"
-        )
-    some = classes[torch.randperm(len(classes), generator=draw)[:most]]
-    found: Tensor = some[torch.arange(n) % len(some)]
-    return found
-
-
-def _reference_rows(config: FinetuneConfig, size: int, step: int) -> Tensor | None:
-    if config.objective.reference == "minibatch":
-        return batch(size, config.batch_size, config.seed, step)
-    return None

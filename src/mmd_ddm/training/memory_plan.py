@@ -168,7 +168,7 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
 
     def extract(m: int) -> Tensor:
         images = x[:m].requires_grad_()
-        return torch.cat([phi(images) for phi in phis], 1)
+        return torch.cat([phi(images) for phi in phis] or [images.flatten(1)], 1)
 
     def walk(m: int) -> Tensor:
         z = x[:m].expand(sampler.draws, *x[:m].shape)[1:] if sampler.stochastic else None

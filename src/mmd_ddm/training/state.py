@@ -21,9 +21,10 @@ from mmd_ddm.runs import ranks
 from mmd_ddm.runs.files import atomic_write
 from mmd_ddm.runs.launch import is_first
 
-__all__ = ["BAD_STEPS", "TrainingState", "disk_bytes", "load_state", "save_state"]
+__all__ = ["BAD_STEPS", "BESIDE", "TrainingState", "disk_bytes", "load_state", "save_state"]
 
 BAD_STEPS = 3  # in a row, before the last checkpoint is loaded
+BESIDE = "beside"  # the part of a network that is saved whole, trained or not
 _SMALLER = 0.1
 
 
@@ -127,8 +128,12 @@ class TrainingState:
         self.ema.to(self.device)
 
     def _trained_state(self) -> dict[str, Tensor]:
-        """The network's state, without the weights that are not trained."""
-        frozen = {name for name, p in self.network.named_parameters() if not p.requires_grad}
+        """The network's state, without the weights that are not trained, but for `BESIDE`."""
+        frozen = {
+            name
+            for name, p in self.network.named_parameters()
+            if not (p.requires_grad or name.startswith(f"{BESIDE}."))
+        }
         return {k: v for k, v in self.network.state_dict().items() if k not in frozen}
 
     def differentiate(self, loss_of: Callable[[], Float[Tensor, ""]]) -> Float[Tensor, ""] | None:

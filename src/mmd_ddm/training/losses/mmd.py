@@ -16,16 +16,34 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmd_ddm.data.images import batch
 from mmd_ddm.maths.joint_mmd import joint_mmd2
 from mmd_ddm.maths.mmd import mmd2
-from mmd_ddm.maths.pixels import clamp_straight_through
+from mmd_ddm.maths.pixels import clamp_hard, clamp_straight_through
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.runs import ranks
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.recompute import recomputed
+from mmd_ddm.training.losses.base import Loss, draw_batch
 from mmd_ddm.training.objective import Objective
 
-__all__ = ["mmd_step"]
+__all__ = ["MMD", "mmd_step"]
+
+
+class MMD(Loss):
+    """Eq. 7 of the objectives, all together."""
+
+    def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:
+        """See `Loss`."""
+        config, spaces = self.config, self.source.objectives
+        x_T, noise, condition = draw_batch(config, chain, self.source.labels, step)
+        rows = None
+        if config.objective.reference == "minibatch":
+            rows = batch(len(spaces[0].bank), config.batch_size, config.seed, step)
+        clamp = clamp_hard if config.objective.clamp == "hard" else clamp_straight_through
+        return mmd_step(
+            chain, spaces, x_T, noise, condition, rows=rows, micro_batch=micro_batch, clamp=clamp
+        )
 
 
 def mmd_step(

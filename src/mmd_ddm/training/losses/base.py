@@ -1,0 +1,132 @@
+"""What one iteration of a finetuning lowers; the loop is the same for all methods.
+
+A `Loss` is made once and asked for each iteration's scalar. All that it draws is named by (seed,
+step), so that it depends on nothing else: a resumed run, a repeated iteration and several ranks
+get the same.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from mmd_ddm.config import ConditionConfig, FinetuneConfig
+from mmd_ddm.maths.random import generator
+from mmd_ddm.models.conditions import Condition
+from mmd_ddm.runs import ranks
+from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.training.objective import Objective
+
+__all__ = ["Loss", "Source", "draw_batch", "drawn_labels", "mean_of"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a method may learn from; None is what it has no use for.
+
+    Attributes:
+        objectives: the spaces to match.
+        labels: the classes of the images to match, for a class-conditional model.
+    """
+
+    objectives: Sequence[Objective] = ()
+    labels: Int64[Tensor, " m"] | None = None
+
+
+class Loss(ABC):
+    """The loss of a method.
+
+    Args:
+        config: the settings.
+        source: what it learns from.
+
+    Attributes:
+        beside: a network that the method changes beside the one that is finetuned; it is saved
+            with the state, and trained if its weights take a gradient.
+    """
+
+    beside: nn.Module | None = None
+
+    def __init__(self, config: FinetuneConfig, source: Source) -> None:
+        self.config, self.source = config, source
+
+    @abstractmethod
+    def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:
+        """Of iteration ``step``, to be differentiated.
+
+        Args:
+            chain: of the network that is finetuned.
+            step: the iteration.
+            micro_batch: images at once.
+        """
+
+
+def mean_of(
+    n: int, micro_batch: int, each: Callable[[slice], Float[Tensor, " m"]]
+) -> Float[Tensor, ""]:
+    """The mean over a batch of what is one number an image; of several ranks each does its share.
+
+    Args:
+        n: images of the batch.
+        micro_batch: images at once.
+        each: of the images of a slice.
+    """
+    of = ranks.shares(n)
+    mine = range(n)[ranks.own(of)]
+
+    def parts() -> list[Tensor]:
+        ends = [*mine[::micro_batch], mine.stop]
+        return [torch.cat([each(slice(*pair)) for pair in pairwise(ends)])]
+
+    return ranks.gather_all(parts, of)[0].mean()
+
+
+def draw_batch(
+    config: FinetuneConfig, sampler: Sampler, labels: Tensor | None, step: int
+) -> tuple[Tensor, Tensor | None, Condition | None]:
+    """x_T, for stochastic samplers the noise of every step, and classes, named by (seed, step)."""
+    denoiser = sampler.denoiser
+    draw = generator(config.seed, 0, step, "finetune", denoiser.device)
+    shape = (sampler.draws, config.batch_size, *denoiser.shape)
+    z = torch.randn(shape, generator=draw, device=denoiser.device)
+    condition = None
+    if labels is not None:
+        found = drawn_labels(config.condition, labels, config.batch_size, config.seed, step)
+        condition = Condition.of_labels(found).to(denoiser.device)
+    return z[0], z[1:] if sampler.stochastic else None, condition
+
+
+def drawn_labels(
+    config: ConditionConfig, labels: Int64[Tensor, " m"], n: int, seed: int, step: int
+) -> Int64[Tensor, " n"]:
+    """The classes that a batch is drawn under, named by (seed, step).
+
+    Where classes are matched, they are drawn with equal chance, as many as give each of them
+    ``config.each`` images, in turns; otherwise each image takes the class of an image to match.
+
+    Args:
+        config: whether classes are matched.
+        labels: of the images to match.
+        n: images of the batch.
+        seed: of the run.
+        step: the iteration.
+
+    Raises:
+        ValueError: a batch too small for two classes, where their pairs count.
+    """
+    draw = generator(seed, 0, step, "classes")
+    if config.match == "ignore":
+        return labels[torch.randint(len(labels), (n,), generator=draw)]
+    classes, most = labels.unique(), max(n // config.each, 1)
+    if config.match == "joint" and most == 1 < len(classes):
+        raise ValueError(
+            f"batch_size = {n} holds one class of condition.each = {config.each} images, and the "
+            f"joint MMD is of two at least: set batch_size to {2 * config.each}, or more"
+        )
+    some = classes[torch.randperm(len(classes), generator=draw)[:most]]
+    found: Tensor = some[torch.arange(n) % len(some)]
+    return found
