@@ -62,11 +62,12 @@ def export(
         half: write float16 weights.
     """
     pipeline = make_pipeline(denoiser, scheduler_config, chain, table, budgets)
-    network = pipeline.unet
+    network = denoiser.network
     if half:
-        network = pipeline.unet = copy.deepcopy(network).half()
+        network = copy.deepcopy(network).half()
+        pipeline.register_modules(**{denoiser.part: network})
     with atomic_folder(folder) as temporary:
-        pipeline.save_pretrained(temporary, max_shard_size=_MAX_SHARD)
+        denoiser.save(pipeline, temporary, max_shard_size=_MAX_SHARD)
         share_weights(temporary)
         if isinstance(pipeline.scheduler, scheduling_few_step.FewStepScheduler):
             _ship(temporary, "scheduler", scheduling_few_step, "FewStepScheduler")
