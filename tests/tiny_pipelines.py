@@ -1,4 +1,4 @@
-"""Tiny random pipelines of diffusers' stock classes, with text encoders, made without a network."""
+"""Tiny random pipelines of diffusers' stock classes, text encoders and all, made offline."""
 
 import torch
 import transformers

@@ -51,7 +51,7 @@ def _family(source: Any, named: bool) -> type[UNet2D]:
 
 def _check_pipeline(name: str, kind: str, family: type[UNet2D]) -> None:
     """Early models say no class, and a person may have one of their own."""
-    served = [pipeline for one in (*FAMILIES, Stock) for pipeline in one.pipelines]
+    served = [*(pipeline for one in FAMILIES for pipeline in one.pipelines), *Stock.pipelines]
     if kind not in served and hasattr(diffusers, kind):
         raise ValueError(
             f"{name} is a {kind}, which is not supported; supported are "

@@ -44,6 +44,7 @@ class Denoiser(nn.Module, ABC):
         classes: the names of the classes that it draws, by their labels; empty if it has none.
         null_label: the label that means no class; None if there is none.
         part: the name of the network in a pipeline.
+        guides: whether its pipeline does guidance, as ``guidance_scale`` of its call.
         holds_midpoints: whether its pipeline leaves a scheduler's offset as it is.
         beside: constants of the model as it was loaded, which finetuning leaves as they are:
             Gamma, GENIE's head.
@@ -51,6 +52,7 @@ class Denoiser(nn.Module, ABC):
 
     prediction = "epsilon"
     part = "unet"
+    guides = False
     holds_midpoints = True
 
     def __init__(
@@ -129,6 +131,14 @@ class Denoiser(nn.Module, ABC):
             options: of ``save_pretrained``.
         """
         pipeline.save_pretrained(folder, **options)
+
+    def save_lora(self, adapter: Any, folder: Path) -> None:
+        """Write low-rank additions so that diffusers loads them onto the base, if it does.
+
+        Args:
+            adapter: what `mmd_ddm.models.lora.adapt` returned; None has none.
+            folder: the file is called as diffusers wants it.
+        """
 
     def conditions(self, seeds: Sequence[int]) -> Condition | None:
         """What the images of these seeds are drawn under: their classes by turns, or nothing."""

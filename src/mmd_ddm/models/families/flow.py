@@ -41,8 +41,9 @@ class FlowUNet2D(UNet2D):
 
 
 def flow_scheduler(T: int, chain: Mapping[str, Any]) -> Any:
-    """diffusers' scheduler of a flow for this chain, whether its times fit or not; None if DDIM's
-    steps do not.
+    """Diffusers' scheduler of a flow for this chain, whether its times fit or not.
+
+    None where the steps are not DDIM's.
 
     Args:
         T: of the training.

@@ -23,6 +23,7 @@ from mmd_ddm.models.codec import Codec
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.families.flow import flow_scheduler
 from mmd_ddm.models.families.unet2d import CLASSES
+from mmd_ddm.models.lora import lora_layers
 from mmd_ddm.models.parts import config_of, quiet, read_scheduler_config
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.recorded import Call, network_of, record
@@ -71,7 +72,9 @@ class Stock(Denoiser):
             raise ValueError(f"{name} has no autoencoder ({' or '.join(_AUTOENCODERS)})")
         understood = SchedulerConfig.read(config_of(pipeline.scheduler))
         if understood.prediction not in _PREDICTIONS:
-            raise ValueError(f"{name} is not drawn here with a {type(pipeline.scheduler).__name__}")
+            raise ValueError(
+                f"{name} is not drawn here with a {type(pipeline.scheduler).__name__}"
+            )
         codec = Codec(getattr(pipeline, kind))
         network = (network or getattr(pipeline, part)).float().eval()
         asked = _asked(pipeline, codec)
@@ -87,8 +90,9 @@ class Stock(Denoiser):
         self.scheduler_config = understood.content
         self._plain = Condition(own.tensors) if own.tensors else None
         self._null = _null_of(guided, own) if guided else self._plain
-        self._live: Any = None
+        self._kind, self._live = type(pipeline), None
         # The pipeline of consistency models asks its scheduler for times in words of its own.
+        self.guides = guided is not None
         self._own_times = "original_inference_steps" in _known(pipeline)
         if "class_labels" in own.tensors:
             self._take_classes(pipeline)
@@ -221,6 +225,12 @@ class Stock(Denoiser):
         content["scheduler"] = ["diffusers", type(pipeline.scheduler).__name__]
         write_json(index, content)
 
+    def save_lora(self, adapter: Any, folder: Path) -> None:
+        """See `Denoiser`: for ``load_lora_weights``, where the pipeline has it."""
+        if adapter is not None and hasattr(self._kind, "save_lora_weights"):
+            layers = {f"{self.part}_lora_layers": lora_layers(adapter)}
+            self._kind.save_lora_weights(folder, **layers)
+
     @contextmanager
     def _pipeline(self) -> Iterator[Any]:
         """The whole pipeline, with the parts that are held here."""
@@ -231,7 +241,7 @@ class Stock(Denoiser):
             yield _load(self.source, **held)
 
     def _take_classes(self, pipeline: Any) -> None:
-        config = self.network.config
+        config: Any = self.network.config
         labels = config.get("num_embeds_ada_norm") or config.get("num_class_embeds") or 0
         told = self.scheduler_config.get(CLASSES) or {}
         known = getattr(pipeline, "labels", None) or {}  # of DiT: names to numbers
@@ -274,9 +284,7 @@ def _asked(pipeline: Any, codec: Codec) -> dict[str, Any]:
 
 def _null_of(guided: Call, own: Call) -> Condition:
     """What the network is told in the half of a guided call that is not the image's own."""
-    halves = [
-        {name: tensor[i : i + 1] for name, tensor in guided.tensors.items()} for i in (0, 1)
-    ]
+    halves = [{name: tensor[i : i + 1] for name, tensor in guided.tensors.items()} for i in (0, 1)]
     other = [
         half for half in halves
         if any(not torch.equal(half[name], own.tensors[name]) for name in half)
@@ -287,10 +295,8 @@ def _null_of(guided: Call, own: Call) -> Condition:
 def _with(pipeline: Any, parts: Mapping[str, Any]) -> Any:
     """A pipeline of the same class and parts, but for these."""
     given = {**pipeline.components, **{k: v for k, v in parts.items() if v is not None}}
-    known = inspect.signature(type(pipeline).__init__).parameters
-    kept = {key: pipeline.config[key] for key in known if key not in given and key in pipeline.config}
-    made = type(pipeline)(**given, **kept)
+    known = inspect.signature(type(pipeline).__init__).parameters.keys() & pipeline.config.keys()
+    made = type(pipeline)(**{key: pipeline.config[key] for key in known} | given)
     if hasattr(pipeline, "labels"):  # DiT's names of classes, which no part of it holds
         made.labels = pipeline.labels
     return made
-
