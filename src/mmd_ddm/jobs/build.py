@@ -149,8 +149,7 @@ def check_channels(channels: int, what: str) -> None:
     """
     if channels not in (1, 3):
         raise ValueError(
-            f"{what} images of {channels} channels; grey or colour images, of 1 or 3, are needed "
-            "(latent diffusion is not supported)"
+            f"{what} images of {channels} channels; grey or colour images, of 1 or 3, are needed"
         )
 
 
@@ -161,7 +160,8 @@ def resolve_chain(
 
     That is its times, their number, and whether it clips: if nothing is said, where diffusers'
     scheduler of that sampler does, with the config of this model. Without betas, ``midpoint``
-    times never begin in noise; ``trailing`` ones stand for them, which diffusers can hold.
+    times never begin in noise, and pipelines of latents write over them; ``trailing`` ones stand
+    for them, which diffusers can hold.
 
     Args:
         chain: by times or spacing.
@@ -172,7 +172,8 @@ def resolve_chain(
         ValueError: times or steps that cannot be walked, or begin too far from noise.
     """
     schedule = denoiser.schedule
-    if chain.spacing == "midpoint" and not isinstance(schedule, NoiseSchedule):
+    held = isinstance(schedule, NoiseSchedule) and denoiser.holds_midpoints
+    if chain.spacing == "midpoint" and not held:
         chain = replace(chain, spacing="trailing")
     if chain.clip is None:
         chain = replace(chain, clip=denoiser.clip and chain.sampler in _CLIPPING)

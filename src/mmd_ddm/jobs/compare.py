@@ -218,6 +218,6 @@ def _warm_up(entries: Sequence[Entry], batch_size: int) -> None:
     """One untimed call of every network, so that the first row's speed is that of the others."""
     for denoiser in dict.fromkeys(entry.sampler.denoiser for entry in entries):
         if denoiser.device.type == "cuda":
-            x_t = torch.zeros((batch_size or 512, *denoiser.shape), device=denoiser.device)
+            x_t = torch.zeros((batch_size or 512, *denoiser.latent_shape), device=denoiser.device)
             conditions = denoiser.conditions(range(len(x_t)))
             denoiser(x_t, denoiser.schedule.bounds[1], conditions)

@@ -208,6 +208,8 @@ def train_and_export(job: Job) -> tuple[int, ChainConfig]:
     words = kept_words(job.config, job.log.events(), kept)
     if words:
         job.progress.say(words)
+    if is_first():
+        denoiser.save_lora(job.adapter, job.out)
     merge(job.adapter, job.out / "adapter" if is_first() else None)
     chain, table = learned_chain(sampler, job.chain)
     if is_first():

@@ -38,7 +38,7 @@ def compile_checked(denoiser: Denoiser, batch_size: int) -> nn.Module:
     """
     compiled = cast(nn.Module, torch.compile(denoiser.network, dynamic=False))
     draw = torch.Generator(denoiser.device).manual_seed(0)
-    x_t = torch.randn((batch_size, *denoiser.shape), generator=draw, device=denoiser.device)
+    x_t = torch.randn((batch_size, *denoiser.latent_shape), generator=draw, device=denoiser.device)
     t = torch.randint(len(denoiser.schedule), (batch_size,), generator=draw, device=x_t.device)
     error = gradient_error(denoiser, compiled, x_t, t)
     if not error < _TOLERANCE:

@@ -62,11 +62,12 @@ def export(
         half: write float16 weights.
     """
     pipeline = make_pipeline(denoiser, scheduler_config, chain, table, budgets)
-    network = pipeline.unet
+    network = denoiser.network
     if half:
-        network = pipeline.unet = copy.deepcopy(network).half()
+        network = copy.deepcopy(network).half()
+        pipeline.register_modules(**{denoiser.part: network})
     with atomic_folder(folder) as temporary:
-        pipeline.save_pretrained(temporary, max_shard_size=_MAX_SHARD)
+        denoiser.save(pipeline, temporary, max_shard_size=_MAX_SHARD)
         share_weights(temporary)
         if isinstance(pipeline.scheduler, scheduling_few_step.FewStepScheduler):
             _ship(temporary, "scheduler", scheduling_few_step, "FewStepScheduler")
@@ -103,8 +104,7 @@ def make_pipeline(
         ValueError: a pipeline that would walk another chain.
     """
     base = scheduler_config.get("process") or scheduler_config
-    guided = chain is not None and chain.get("guidance", 1) != 1  # which no stock pipeline does
-    stock = None if budgets or guided else denoiser.stock_scheduler(base, chain)
+    stock = None if budgets or _guided(denoiser, chain) else denoiser.stock_scheduler(base, chain)
     if stock is not None and chain is not None and not _walks(stock, denoiser, chain):
         stock = None
     if stock is not None or chain is None:
@@ -124,6 +124,11 @@ def make_pipeline(
         held = {"budgets": [dict(one) for one, _ in budgets]} if budgets else {}
         pipeline.scheduler.register_to_config(_mmd_ddm={**chain, **held})
     return pipeline
+
+
+def _guided(denoiser: Denoiser, chain: Mapping[str, Any] | None) -> bool:
+    """Whether the chain takes guidance that its pipeline does not give."""
+    return chain is not None and chain.get("guidance", 1) != 1 and not denoiser.guides
 
 
 def _walks(scheduler: Any, denoiser: Denoiser, chain: Mapping[str, Any]) -> bool:
@@ -149,7 +154,7 @@ def _few_step_scheduler(
     held = [_held(denoiser, *walk) for walk in walks]
     calls: dict[str, Any] = {"budgets": held} if len(held) > 1 else held[0]
     calls["sampler"] = "ddim" if chain["eta"] == 0 else "stochastic ddim"
-    if chain.get("guidance", 1) != 1:  # which no pipeline of a `UNet2DModel` does
+    if _guided(denoiser, chain):
         calls = {**calls, "sampler": f"guided {chain['sampler']}"}
     elif chain["sampler"] != "ddim":
         calls["sampler"] = chain["sampler"]

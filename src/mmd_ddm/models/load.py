@@ -9,6 +9,7 @@ import diffusers
 
 from mmd_ddm.models.families.edm import EDMUNet2D
 from mmd_ddm.models.families.flow import FlowUNet2D
+from mmd_ddm.models.families.stock import Stock
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.models.find import read_index
 from mmd_ddm.models.parts import config_of, quiet, read_scheduler_config
@@ -33,6 +34,8 @@ def load_denoiser(source: str | Path | Any) -> Denoiser:
     named = isinstance(source, str | Path)
     with quiet():
         kind = str(read_index(source).get("_class_name")) if named else type(source).__name__
+        if kind in Stock.pipelines:
+            return Stock.from_pretrained(source) if named else Stock.from_pipeline(source)
         family = _family(source, named)
         _check_pipeline(str(source) if named else kind, kind, family)
         return family.from_pretrained(source) if named else family.from_pipeline(source)
@@ -65,7 +68,7 @@ def _family(source: Any, named: bool) -> type[UNet2D]:
 
 def _check_pipeline(name: str, kind: str, family: type[UNet2D]) -> None:
     """Early models say no class, and a person may have one of their own."""
-    served = [pipeline for one in FAMILIES for pipeline in one.pipelines]
+    served = [*(pipeline for one in FAMILIES for pipeline in one.pipelines), *Stock.pipelines]
     if kind not in served and hasattr(diffusers, kind):
         raise ValueError(
             f"{name} is a {kind}, which is not supported; supported are "

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmd_ddm.models.parts import share_weights
 from mmd_ddm.runs.files import atomic_folder
 
-__all__ = ["adapt", "check_trained", "merge"]
+__all__ = ["adapt", "check_trained", "lora_layers", "merge"]
 
 _TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "time_emb_proj"]
 
@@ -65,6 +65,14 @@ def adapt(network: nn.Module, trained: str, rank: int = 8, seed: int = 0) -> Any
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(network, config)
+
+
+def lora_layers(adapter: Any) -> dict[str, Tensor]:
+    """The additions by the names of the network's layers, as diffusers saves them."""
+    from peft import get_peft_model_state_dict
+
+    found = get_peft_model_state_dict(adapter)
+    return {k.removeprefix("base_model.model."): v.contiguous() for k, v in found.items()}
 
 
 def merge(adapter: Any, folder: Path | None) -> None:

@@ -7,6 +7,7 @@ one is meant.
 
 import math
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -182,12 +183,14 @@ def _around(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What goes wrong is raised: within, diffusers does not write about it as well."""
+    """What goes wrong is raised: within, diffusers neither writes about it nor warns of itself."""
     from diffusers.utils import logging
 
     before = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(before)

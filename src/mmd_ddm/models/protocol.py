@@ -9,6 +9,7 @@ It is a base class, no bare protocol: samplers move, hook and checkpoint a ``tor
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,10 +31,11 @@ class Denoiser(nn.Module, ABC):
     Args:
         network: whose weights are trained.
         schedule: the noise schedule of its training.
-        shape: of what the chain walks, (c, h, w): pixels.
+        shape: of the images, (c, h, w).
         autocast: the type that the network computes in (``torch.bfloat16``); None for float32.
 
     Attributes:
+        latent_shape: of what the chain walks: that of the images, or of their latents.
         prediction: what the network answers with, of `mmd_ddm.maths.predictions.PREDICTIONS`.
         source: the folder or hub id it was loaded from; empty if it was not.
         scheduler_config: of the model it was loaded from.
@@ -41,11 +43,17 @@ class Denoiser(nn.Module, ABC):
         notes: of what was loaded and what was not used of it, for a person.
         classes: the names of the classes that it draws, by their labels; empty if it has none.
         null_label: the label that means no class; None if there is none.
+        part: the name of the network in a pipeline.
+        guides: whether its pipeline does guidance, as ``guidance_scale`` of its call.
+        holds_midpoints: whether its pipeline leaves a scheduler's offset as it is.
         beside: constants of the model as it was loaded, which finetuning leaves as they are:
             Gamma, GENIE's head.
     """
 
     prediction = "epsilon"
+    part = "unet"
+    guides = False
+    holds_midpoints = True
 
     def __init__(
         self,
@@ -57,7 +65,7 @@ class Denoiser(nn.Module, ABC):
         super().__init__()
         self.network = network
         self.schedule = schedule
-        self.shape = shape
+        self.shape = self.latent_shape = shape
         self.autocast = autocast
         self.source = ""
         self.scheduler_config: dict[str, Any] = {}
@@ -124,6 +132,24 @@ class Denoiser(nn.Module, ABC):
         """The model as a pipeline of diffusers, with this scheduler."""
         raise NotImplementedError(f"{type(self).__name__} has no pipeline in diffusers")
 
+    def save(self, pipeline: Any, folder: Path, **options: Any) -> None:
+        """Write what `pipeline` gave, as a folder that ``DiffusionPipeline`` loads.
+
+        Args:
+            pipeline: with the network as it is to be written.
+            folder: an empty one.
+            options: of ``save_pretrained``.
+        """
+        pipeline.save_pretrained(folder, **options)
+
+    def save_lora(self, adapter: Any, folder: Path) -> None:
+        """Write low-rank additions so that diffusers loads them onto the base, if it does.
+
+        Args:
+            adapter: what `mmd_ddm.models.lora.adapt` returned; None has none.
+            folder: the file is called as diffusers wants it.
+        """
+
     def conditions(self, seeds: Sequence[int]) -> Condition | None:
         """What the images of these seeds are drawn under: their classes by turns, or nothing."""
         if not self.classes:
@@ -144,7 +170,7 @@ class Denoiser(nn.Module, ABC):
         return Condition.of_labels(torch.full((n,), self.null_label, device=self.device))
 
     def to_images(self, x_0: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Images in [-1, 1] from what the chain walks, differentiably: the same, for pixels."""
+        """Images in [-1, 1] from what the chain walks, differentiably: pixels are theirs."""
         return x_0
 
     @property

@@ -48,8 +48,8 @@ def draw(
         on_batch: told how many images each batch had.
     """
     denoiser = sampler.denoiser
-    device, shape = denoiser.device, denoiser.shape
-    images, seconds = [torch.empty((0, *shape), dtype=torch.uint8)], 0.0
+    device, shape = denoiser.device, denoiser.latent_shape
+    images, seconds = [torch.empty((0, *denoiser.shape), dtype=torch.uint8)], 0.0
     batch_size = batch_size or (64 if device.type == "cpu" else 512)
     of = ranks.shares(n, batch_size)
     mine = image_seeds(seed, purpose, n)[ranks.own(of)]
@@ -84,7 +84,7 @@ def draw_arc(sampler: Sampler, seed: int, frames: int) -> UInt8[Tensor, "frames 
         frames: how many; at least 2.
     """
     denoiser = sampler.denoiser
-    z = sample_noise((seed, seed + 1), denoiser.shape, sampler.draws).to(denoiser.device)
+    z = sample_noise((seed, seed + 1), denoiser.latent_shape, sampler.draws).to(denoiser.device)
     added = z[1:, :1].expand(-1, frames, -1, -1, -1)
     x_T = slerp(z[0, 0], z[0, 1], frames)
     condition = denoiser.conditions([seed] * frames)

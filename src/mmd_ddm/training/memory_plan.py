@@ -159,7 +159,7 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
     denoiser.use_fast_layout()
     draw = torch.Generator(device).manual_seed(0)
     n = 16 if device.type == "cpu" else 64
-    x = torch.randn((n, *denoiser.shape), generator=draw, device=device)
+    x = torch.randn((n, *denoiser.latent_shape), generator=draw, device=device)
     t = float(sampler.times[len(sampler.times) // 2])
     weights = [p for p in denoiser.network.parameters() if p.requires_grad]
 
@@ -167,7 +167,7 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
         return denoiser.eps(x[:m].requires_grad_(), t, denoiser.conditions(range(m)))
 
     def extract(m: int) -> Tensor:
-        images = x[:m].requires_grad_()
+        images = denoiser.to_images(x[:m].requires_grad_())
         return torch.cat([phi(images) for phi in phis] or [images.flatten(1)], 1)
 
     def walk(m: int) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mmd_ddm.models.families.unet2d import UNet2D
 
-__all__ = ["FlowUNet2D"]
+__all__ = ["FlowUNet2D", "flow_scheduler"]
 
 _PLAIN = {
     "use_dynamic_shifting": False, "use_karras_sigmas": False, "use_exponential_sigmas": False,
@@ -33,18 +33,31 @@ class FlowUNet2D(UNet2D):
         """See `Denoiser`."""
         import diffusers
 
-        T, euler = len(self.schedule), diffusers.FlowMatchEulerDiscreteScheduler
         if chain is None:
-            return getattr(diffusers, config.get("_class_name", euler.__name__)).from_config(
-                config
-            )
-        if chain["sampler"] != "ddim" or chain["eta"] != 0 or chain["clip"] or self.classes:
-            return None  # nor has this scheduler what `ConsistencyModelPipeline` asks for
-        sigmas = [t / T for t in chain["times"]]
-        held = {"num_train_timesteps": T, "shift": 1.0, **_PLAIN}
-        if len(sigmas) > 1:
-            held |= {"shift": _shift(sigmas, T), "shift_terminal": sigmas[-1]}
-        return euler.from_config(held)
+            name = config.get("_class_name", "FlowMatchEulerDiscreteScheduler")
+            return getattr(diffusers, name).from_config(config)
+        # With classes, this scheduler has not what `ConsistencyModelPipeline` asks for.
+        return None if self.classes else flow_scheduler(len(self.schedule), chain)
+
+
+def flow_scheduler(T: int, chain: Mapping[str, Any]) -> Any:
+    """Diffusers' scheduler of a flow for this chain, whether its times fit or not.
+
+    None where the steps are not DDIM's.
+
+    Args:
+        T: of the training.
+        chain: ``ChainConfig`` with its times.
+    """
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    if chain["sampler"] != "ddim" or chain["eta"] != 0 or chain["clip"]:
+        return None
+    sigmas = [t / T for t in chain["times"]]
+    held = {"num_train_timesteps": T, "shift": 1.0, **_PLAIN}
+    if len(sigmas) > 1:
+        held |= {"shift": _shift(sigmas, T), "shift_terminal": sigmas[-1]}
+    return FlowMatchEulerDiscreteScheduler.from_config(held)
 
 
 def _shift(sigmas: list[float], T: int) -> float:

@@ -104,9 +104,14 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         return self.chain.get("told") or self.chain["times"]
 
     def set_timesteps(
-        self, num_inference_steps: int, device: str | torch.device | None = None
+        self,
+        num_inference_steps: int,
+        device: str | torch.device | None = None,
+        original_inference_steps: int | None = None,
     ) -> None:
         """Accept a number of steps that this model was finetuned for.
+
+        What `LatentConsistencyModelPipeline` says beside it is of its own list of times.
 
         Raises:
             ValueError: any other number, or a model that was finetuned with another sampler.
@@ -180,7 +185,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         sample: torch.Tensor,
         generator: torch.Generator | list[torch.Generator] | None = None,
         return_dict: bool = True,
-    ) -> FewStepOutput | tuple[torch.Tensor]:
+    ) -> FewStepOutput | tuple[torch.Tensor, torch.Tensor]:
         """From the sample at this time to the sample at the next."""
         table = self.chain.get("table")
         if table is not None:
@@ -196,7 +201,7 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         else:
             self.known.append(x_0)
             x_s = sum(w * x for w, x in zip(table[i], self.known, strict=True))
-        return FewStepOutput(x_s, x_0) if return_dict else (x_s,)
+        return FewStepOutput(x_s, x_0) if return_dict else (x_s, x_0)
 
     def __len__(self) -> int:
         return int(self.config.num_train_timesteps)

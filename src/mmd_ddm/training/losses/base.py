@@ -91,10 +91,11 @@ def draw_batch(
     """x_T, for stochastic samplers the noise of every step, and classes, named by (seed, step)."""
     denoiser = sampler.denoiser
     draw = generator(config.seed, 0, step, "finetune", denoiser.device)
-    shape = (sampler.draws, config.batch_size, *denoiser.shape)
+    shape = (sampler.draws, config.batch_size, *denoiser.latent_shape)
     z = torch.randn(shape, generator=draw, device=denoiser.device)
-    condition = None
-    if labels is not None:
+    if labels is None:
+        condition = denoiser.conditions(range(config.batch_size))
+    else:
         found = drawn_labels(config.condition, labels, config.batch_size, config.seed, step)
         condition = Condition.of_labels(found).to(denoiser.device)
     return z[0], z[1:] if sampler.stochastic else None, condition

@@ -81,7 +81,8 @@ def mmd_step(
     of = ranks.shares(len(x_T))
     mine = ranks.own(of)
     x_T, noise = x_T[mine], None if noise is None else noise[:, mine]
-    labels, condition = (condition.labels, condition[mine]) if condition else (None, None)
+    labels = condition.tensors.get("class_labels") if condition else None
+    condition = condition and condition[mine]
     size = micro_batch or len(x_T)
 
     def features() -> list[Tensor]:

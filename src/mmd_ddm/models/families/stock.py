@@ -1,0 +1,302 @@
+"""Pipelines of diffusers whose networks are told more than x_t and t, or which draw latents.
+
+One recorded call (`mmd_ddm.models.recorded`) says how such a pipeline calls its network, with what
+conditions, and what it tells it where it is guided; its scheduler's config says the process, and
+its autoencoder's how latents become images. So there is no code of a family here: those of
+``PIPELINES`` are the ones that the tests compare with diffusers.
+"""
+
+import inspect
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmd_ddm.models.codec import Codec
+from mmd_ddm.models.conditions import Condition
+from mmd_ddm.models.families.flow import flow_scheduler
+from mmd_ddm.models.families.unet2d import CLASSES
+from mmd_ddm.models.lora import lora_layers
+from mmd_ddm.models.parts import config_of, quiet, read_scheduler_config
+from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.models.recorded import Call, network_of, record
+from mmd_ddm.models.scheduler_config import SchedulerConfig
+from mmd_ddm.models.shipped import scheduling_few_step
+from mmd_ddm.runs.files import read_json, write_json
+from mmd_ddm.runs.fingerprint import key_of, settings_of, weights_sha256
+
+__all__ = ["Stock"]
+
+_AUTOENCODERS = ("vae", "vqvae")
+_PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction")
+_AT_ONCE = 16  # prompts through the text encoders
+_FEW_STEP = scheduling_few_step.FewStepScheduler
+
+
+class Stock(Denoiser):
+    """The network of a pipeline, and its frozen autoencoder.
+
+    Args:
+        pipeline: of diffusers, whose autoencoder is taken as it is.
+        network: in place of the pipeline's own, which is taken as it is as well.
+
+    Attributes:
+        pipelines: the classes of diffusers that are read so.
+        part: the pipeline's name for the network.
+        codec: from latents to images.
+        latent_shape: of what the chain walks.
+
+    Raises:
+        ValueError: a pipeline without network or autoencoder, or of another process.
+    """
+
+    holds_midpoints = False
+    pipelines = (
+        "LDMPipeline", "DiTPipeline", "StableDiffusionPipeline", "LatentConsistencyModelPipeline",
+        "StableDiffusionXLPipeline", "PixArtAlphaPipeline", "PixArtSigmaPipeline",
+        "StableDiffusion3Pipeline", "SanaPipeline",
+    )  # fmt: skip
+
+    def __init__(self, pipeline: Any, network: Any = None) -> None:
+        name = type(pipeline).__name__
+        part = network_of(pipeline)
+        kind = next((one for one in _AUTOENCODERS if pipeline.components.get(one)), None)
+        if kind is None:
+            raise ValueError(f"{name} has no autoencoder ({' or '.join(_AUTOENCODERS)})")
+        understood = SchedulerConfig.read(config_of(pipeline.scheduler))
+        if understood.prediction not in _PREDICTIONS:
+            raise ValueError(
+                f"{name} is not drawn here with a {type(pipeline.scheduler).__name__}"
+            )
+        codec = Codec(getattr(pipeline, kind))
+        network = (network or getattr(pipeline, part)).float().eval()
+        asked = _asked(pipeline, codec)
+        call = record(pipeline, asked)
+        guided = call if call.rows > 1 else None
+        asked |= {"guidance_scale": 1.0} if guided else {}
+        own = record(pipeline, asked) if guided else call
+        shape = (own.x.shape[1], *own.x.shape[2:])
+        super().__init__(network, understood.schedule, codec.images_of(shape))
+        self.codec, self.latent_shape, self._asked = codec, shape, asked
+        self.part, self._codec_part, self._call = part, kind, own
+        self.prediction, self.clip = understood.prediction, understood.clip
+        self.scheduler_config = understood.content
+        self._plain = Condition(own.tensors) if own.tensors else None
+        self._null = _null_of(guided, own) if guided else self._plain
+        self._kind, self._live = type(pipeline), None
+        # The pipeline of consistency models asks its scheduler for times in words of its own.
+        self.guides = guided is not None
+        self._own_times = "original_inference_steps" in _known(pipeline)
+        if "class_labels" in own.tensors:
+            self._take_classes(pipeline)
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path) -> "Stock":
+        """Load a pipeline's folder, or a hub id; its text encoders are dropped again.
+
+        Raises:
+            ValueError: it is no pipeline that this package can finetune.
+            OSError: nothing there, or no network to fetch it with.
+        """
+        denoiser = cls(_load(model))
+        denoiser.source = str(model)
+        return denoiser
+
+    @classmethod
+    def from_pipeline(cls, pipeline: Any) -> "Stock":
+        """Take a live pipeline, which stays as it is."""
+        denoiser = cls(pipeline, deepcopy(getattr(pipeline, network_of(pipeline))))
+        denoiser._live = pipeline
+        return denoiser
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "n c h w"],
+        t: float | Tensor,
+        condition: Condition | None = None,
+    ) -> Float[Tensor, "n c h w"]:
+        """See `Denoiser.forward`."""
+        told = self._call.factor * self.schedule.network_time(t)
+        times = torch.as_tensor(told, dtype=torch.float32, device=x_t.device).expand(len(x_t))
+        named: dict[str, Any] = {self._call.sample: x_t, "timestep": times}
+        for name, tensor in (condition.tensors if condition else {}).items():
+            outer, _, inner = name.partition(".")
+            if inner:
+                named.setdefault(outer, {})[inner] = tensor
+            else:
+                named[outer] = tensor
+        with self.precision():
+            output = self.network(**named, return_dict=False)[0]
+        answer: Tensor = output[:, : x_t.shape[1]].to(x_t.dtype)
+        return answer
+
+    def to_images(self, x_0: Float[Tensor, "n d hz wz"]) -> Float[Tensor, "n c h w"]:
+        """See `Denoiser`."""
+        images: Tensor = self.codec(x_0)
+        return images
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """What the network is told of these prompts, by the pipeline's own text encoders.
+
+        Raises:
+            ValueError: a model that takes none.
+        """
+        if self.classes or self._plain is None:
+            raise ValueError(f"{self.source or 'this model'} takes no prompts")
+        parts = []
+        with quiet(), self._pipeline() as pipeline:
+            for i in range(0, len(prompts), _AT_ONCE):
+                asked = self._asked | {"prompt": list(prompts[i : i + _AT_ONCE])}
+                parts.append(record(pipeline, asked).tensors)
+        return Condition({name: torch.cat([one[name] for one in parts]) for name in parts[0]})
+
+    def conditions(self, seeds: Sequence[int]) -> Condition | None:
+        """See `Denoiser`; with prompts, the empty one."""
+        if self.classes or self._plain is None:
+            return super().conditions(seeds)
+        return self._plain.of_seeds([0] * len(seeds)).to(self.device)
+
+    def no_class(self, n: int) -> Condition:
+        """See `Denoiser`; with prompts, what the pipeline tells its network of none."""
+        if self.classes or self._null is None:
+            return super().no_class(n)
+        return self._null.of_seeds([0] * n).to(self.device)
+
+    @property
+    def sha256(self) -> str:
+        """See `Denoiser`; and of what makes latents images, and of what no prompt is."""
+        about = settings_of(self.codec), self._plain and settings_of(self._plain)
+        return key_of(super().sha256, weights_sha256(self.codec), about)
+
+    def stock_scheduler(self, config: Mapping[str, Any], chain: Mapping[str, Any] | None) -> Any:
+        """See `Denoiser`: DDIM on trailing times, flows on those of a shift."""
+        import diffusers
+
+        if chain is None:
+            kind = getattr(diffusers, str(config.get("_class_name")), diffusers.DDIMScheduler)
+            return kind.from_config(dict(config))
+        if self.prediction == "flow_prediction":
+            return flow_scheduler(len(self.schedule), chain)
+        if chain["sampler"] != "ddim" or chain["eta"] != 0 or self._own_times:
+            return None
+        # Offsets and clamping are what constructors of pipelines write over.
+        return diffusers.DDIMScheduler.from_config(
+            dict(config),
+            clip_sample=chain["clip"],
+            clip_sample_range=1.0,
+            timestep_spacing="trailing",
+            steps_offset=1,
+            set_alpha_to_one=True,
+            thresholding=False,
+        )
+
+    def pipeline(self, scheduler: Any) -> Any:
+        """See `Denoiser`."""
+        with quiet(), self._pipeline() as pipeline:
+            return _with(pipeline, {"scheduler": scheduler, self.part: self.network})
+
+    def save(self, pipeline: Any, folder: Path, **options: Any) -> None:
+        """See `Denoiser`: the base's folder as it is, but for network and scheduler.
+
+        Pipelines lose what they do not know when they are saved (names of classes, parts that are
+        none), and text encoders would be written anew.
+        """
+        if self._live is not None:
+            pipeline.save_pretrained(folder, **options)
+            return
+        from huggingface_hub import snapshot_download
+
+        source = Path(self.source)
+        if not source.is_dir():
+            source = Path(snapshot_download(self.source, local_files_only=True))
+        left_out = shutil.ignore_patterns(self.part, "scheduler", ".*")
+        shutil.copytree(source, folder, ignore=left_out, dirs_exist_ok=True)
+        getattr(pipeline, self.part).save_pretrained(folder / self.part, **options)
+        pipeline.scheduler.save_pretrained(folder / "scheduler")
+        index = folder / "model_index.json"
+        content = read_json(index)
+        content["scheduler"] = ["diffusers", type(pipeline.scheduler).__name__]
+        write_json(index, content)
+
+    def save_lora(self, adapter: Any, folder: Path) -> None:
+        """See `Denoiser`: for ``load_lora_weights``, where the pipeline has it."""
+        if adapter is not None and hasattr(self._kind, "save_lora_weights"):
+            layers = {f"{self.part}_lora_layers": lora_layers(adapter)}
+            self._kind.save_lora_weights(folder, **layers)
+
+    @contextmanager
+    def _pipeline(self) -> Iterator[Any]:
+        """The whole pipeline, with the parts that are held here."""
+        held = {self.part: self.network, self._codec_part: self.codec.autoencoder}
+        if self._live is not None:
+            yield _with(self._live, held)
+        else:
+            yield _load(self.source, **held)
+
+    def _take_classes(self, pipeline: Any) -> None:
+        config: Any = self.network.config
+        labels = config.get("num_embeds_ada_norm") or config.get("num_class_embeds") or 0
+        told = self.scheduler_config.get(CLASSES) or {}
+        known = getattr(pipeline, "labels", None) or {}  # of DiT: names to numbers
+        numbers = {number: name for name, number in known.items()}
+        named = [numbers.get(i, str(i)) for i in range(labels)]
+        self.classes = tuple(told.get("names") or named)
+        self.null_label = told.get("null", labels)
+
+
+def _load(model: str | Path, **parts: Any) -> Any:
+    """The pipeline of a folder or hub id, with these parts in place of its own.
+
+    Where it was finetuned and brings its scheduler along, that is the class of this package, and
+    not the file beside it, which would have to be trusted.
+    """
+    from diffusers import DiffusionPipeline
+
+    config, _ = read_scheduler_config(model)
+    if config.get("_class_name") == _FEW_STEP.__name__:
+        # diffusers looks up the class that the folder names, even of a part that it is given.
+        sys.modules.setdefault("scheduling_few_step", scheduling_few_step)
+        parts["scheduler"] = _FEW_STEP.from_config(config)
+    return DiffusionPipeline.from_pretrained(model, **parts)
+
+
+def _known(pipeline: Any) -> Mapping[str, Any]:
+    """The arguments of the pipeline's call."""
+    return inspect.signature(type(pipeline).__call__).parameters
+
+
+def _asked(pipeline: Any, codec: Codec) -> dict[str, Any]:
+    """What the pipeline is asked for in the call that is recorded: one image of no prompt."""
+    known = _known(pipeline)
+    if "prompt" in known:
+        size = getattr(pipeline, network_of(pipeline)).config.sample_size
+        _, height, width = codec.images_of((1, *((size, size) if isinstance(size, int) else size)))
+        return {"prompt": [""], "height": height, "width": width}
+    return {"class_labels": [0]} if "class_labels" in known else {"batch_size": 1}
+
+
+def _null_of(guided: Call, own: Call) -> Condition:
+    """What the network is told in the half of a guided call that is not the image's own."""
+    halves = [{name: tensor[i : i + 1] for name, tensor in guided.tensors.items()} for i in (0, 1)]
+    other = [
+        half for half in halves
+        if any(not torch.equal(half[name], own.tensors[name]) for name in half)
+    ]  # fmt: skip
+    return Condition((other or halves)[0])
+
+
+def _with(pipeline: Any, parts: Mapping[str, Any]) -> Any:
+    """A pipeline of the same class and parts, but for these."""
+    given = {**pipeline.components, **{k: v for k, v in parts.items() if v is not None}}
+    known = inspect.signature(type(pipeline).__init__).parameters.keys() & pipeline.config.keys()
+    made = type(pipeline)(**{key: pipeline.config[key] for key in known} | given)
+    if hasattr(pipeline, "labels"):  # DiT's names of classes, which no part of it holds
+        made.labels = pipeline.labels
+    return made

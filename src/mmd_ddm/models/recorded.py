@@ -1,0 +1,107 @@
+"""How a pipeline of diffusers calls its network, learned by watching it do so once.
+
+Every pipeline hands its network x_t, a time and conditions under names of its own, made from its
+prompts or labels by encoders of its own. A recorded call holds them all, so that a chain of ours
+can make the same call with another x_t and another time, and no family needs code for them.
+"""
+
+import inspect
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmd_ddm.models.shipped.scheduling_few_step import FewStepScheduler
+
+__all__ = ["Call", "network_of", "record"]
+
+_NETWORKS = ("transformer", "unet")
+_SAMPLES = ("hidden_states", "sample")
+# What would make a call depend on the size of the picture asked for.
+_PLAIN = {"use_resolution_binning": False}
+_TIME = 500.0  # of the call that is recorded; any would do
+
+
+class _Seen(Exception):
+    """What stops a pipeline once its network is called; no error."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a network.
+
+    Attributes:
+        sample: the name of x_t.
+        x: what it was.
+        factor: by which the network is told the scheduler's time.
+        tensors: all other tensors, by name; those within a mapping as ``mapping.name``.
+    """
+
+    sample: str
+    x: Tensor
+    factor: float
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def rows(self) -> int:
+        """Of x_t: twice the images where it was guided."""
+        return len(self.x)
+
+
+def network_of(pipeline: Any) -> str:
+    """The name of the part that denoises.
+
+    Raises:
+        ValueError: there is none that we know of.
+    """
+    for name in _NETWORKS:
+        if pipeline.components.get(name) is not None:
+            return name
+    raise ValueError(
+        f"{type(pipeline).__name__} has no {' or '.join(_NETWORKS)}: no network to finetune"
+    )
+
+
+@torch.no_grad()
+def record(pipeline: Any, asked: Mapping[str, Any]) -> Call:
+    """The first call of the network when the pipeline is asked for images.
+
+    The pipeline stops there, and is as it was before.
+
+    Args:
+        pipeline: of diffusers.
+        asked: of it: prompts or labels, a guidance scale.
+    """
+    network, scheduler = getattr(pipeline, network_of(pipeline)), pipeline.scheduler
+    known = inspect.signature(type(pipeline).__call__).parameters
+    plain = {key: value for key, value in _PLAIN.items() if key in known}
+    seen: dict[str, Any] = {}
+
+    def look(_: Any, args: Any, named: Any) -> None:
+        seen.update(inspect.signature(network.forward).bind(*args, **named).arguments)
+        raise _Seen
+
+    hook = network.register_forward_pre_hook(look, with_kwargs=True)
+    pipeline.scheduler = FewStepScheduler(times=[_TIME], alpha_bars=[0.25])
+    before = getattr(pipeline, "_progress_bar_config", {})
+    pipeline.set_progress_bar_config(disable=True)
+    try:
+        with suppress(_Seen), torch.random.fork_rng(devices=[]):
+            pipeline(**asked, **plain, num_inference_steps=1)
+    finally:
+        pipeline.scheduler = scheduler
+        pipeline.set_progress_bar_config(**before)
+        hook.remove()
+    name = next(one for one in _SAMPLES if one in seen)
+    x, told = seen.pop(name), seen.pop("timestep")
+    factor = float(torch.as_tensor(told).flatten()[0]) / _TIME
+    tensors: dict[str, Tensor] = {}
+    for key, value in seen.items():
+        within = value if isinstance(value, dict) else {"": value}
+        for inner, tensor in within.items():
+            if isinstance(tensor, Tensor):
+                tensors[f"{key}.{inner}" if inner else key] = tensor
+    return Call(name, x, factor, tensors)

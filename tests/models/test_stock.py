@@ -1,0 +1,112 @@
+"""Pipelines that are read by one recorded call: two iterations, K calls, the same pixels."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from pipelines import load_pipeline
+from tiny_pipelines import TINY, tiny_pipeline
+
+from mmd_ddm.config import (
+    ChainConfig,
+    ConditionConfig,
+    FinetuneConfig,
+    ObjectiveConfig,
+    SelectConfig,
+)
+from mmd_ddm.jobs.build import build_sampler, load_model, resolve_chain
+from mmd_ddm.jobs.train import train
+from mmd_ddm.models.export import export
+from mmd_ddm.samplers.draw import draw
+
+K = 4
+pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers and diffusers, of themselves
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def their_images(pipeline, n, steps, **options):
+    """As documented, image i from seed i; the values before they are rounded, and the calls."""
+    network, calls = getattr(pipeline, "transformer", None) or pipeline.unet, []
+    network.register_forward_hook(lambda *_: calls.append(1))
+    generators = [torch.Generator().manual_seed(seed) for seed in range(n)]
+    images = pipeline(
+        **options, num_inference_steps=steps, generator=generators, output_type="np"
+    ).images
+    return np.asarray(images).transpose(0, 3, 1, 2), len(calls)
+
+
+def asked(name, n, prompts=None, guidance=1.0):
+    if name == "LDM":
+        return {"batch_size": n}
+    scale = {} if name == "Latent Consistency Model" else {"guidance_scale": guidance}
+    if name == "DiT":
+        return {"class_labels": list(range(n)), **scale}
+    binned = {"use_resolution_binning": False} if name in ("PixArt", "Sana") else {}
+    return {"prompt": prompts or [""] * n, "height": 32, "width": 32, **scale, **binned}
+
+
+def finetune(name, tmp_path, **settings):
+    """Two iterations of the base, from which run/ comes."""
+    tiny_pipeline(name).save_pretrained("base")
+    size = load_model("base").denoiser.shape[1]
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, size, size, 3), dtype=np.uint8)
+    np.savez("data.npz", images=pixels, labels=np.arange(40) % 2)
+    config = FinetuneConfig(
+        "base", "data.npz", chain=ChainConfig(steps=K), batch_size=2,
+        objective=ObjectiveConfig(features=("pixels",)), judges=("random",), compare_steps=(),
+        select=SelectConfig(every=0, features="frequencies"),
+        condition=ConditionConfig(match="ignore"), **{"iterations": 2, "lr": 1e-3, **settings},
+    )  # fmt: skip
+    train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_what_is_finetuned_is_drawn_alike_by_diffusers(name, tmp_path):
+    finetune(name, tmp_path)
+    model = load_model("run")
+    pipeline = load_pipeline(tmp_path / "run/model", trust_remote_code=True)
+    assert type(pipeline) is type(tiny_pipeline(name))
+    theirs, calls = their_images(pipeline, 3, K, **asked(name, 3))
+    assert calls == K
+    ours = build_sampler(model.chain, model.denoiser).draw(3, seed=0).numpy()
+    assert np.abs((theirs * 255).round() - ours).max() <= 1
+    base = load_model("base").denoiser.network.state_dict()
+    assert any(not torch.equal(w, base[k]) for k, w in model.denoiser.network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if name != "LDM"])
+def test_prompts_and_guidance_are_those_of_the_pipeline(name, tmp_path):
+    tiny_pipeline(name).save_pretrained("base")
+    model = load_model("base").denoiser
+    prompts = ["a red cat", "two blue dogs, asleep", ""]
+    condition = model.conditions(range(3)) if model.classes else model.encode(prompts)
+    consistency = name == "Latent Consistency Model"  # it is told its guidance
+    chain = resolve_chain(ChainConfig(steps=K, guidance=1.0 if consistency else 3.0), model)
+    export(model, model.scheduler_config, asdict(chain), tmp_path / "model")
+    pipeline = load_pipeline(tmp_path / "model", trust_remote_code=True)
+    theirs, calls = their_images(pipeline, 3, K, **asked(name, 3, prompts, guidance=3.0))
+    assert calls == K
+    sampler = build_sampler(chain, model)
+    ours, _ = draw(sampler, 3, reference=condition, seed=0)
+    assert np.abs((theirs * 255).round() - ours.numpy()).max() <= 1
+    assert np.abs(theirs[0] - theirs[1]).max() > 0.05
+
+
+@pytest.mark.parametrize(
+    "name", ["Stable Diffusion", "Stable Diffusion XL", "Stable Diffusion 3", "Sana"]
+)
+def test_low_rank_additions_load_onto_the_base_in_diffusers(name, tmp_path):
+    finetune(name, tmp_path, trained="lora", lora_rank=2, iterations=3, lr=0.1)
+    merged = load_pipeline(tmp_path / "run/model")
+    base = load_pipeline("base", scheduler=merged.scheduler)
+    plain, _ = their_images(base, 2, K, **asked(name, 2))
+    base.load_lora_weights("run")
+    added, _ = their_images(base, 2, K, **asked(name, 2))
+    whole, _ = their_images(merged, 2, K, **asked(name, 2))
+    assert 100 * np.abs(added - whole).max() < np.abs(added - plain).max()
