@@ -77,7 +77,7 @@ def test_what_no_chain_can_walk_is_refused(chain, words):
 def test_how_k_is_drawn_and_which_times_are_others_is_said(made):
     folder, said = made
     words = (
-        "one an iteration, drawn in proportion to 1 / steps; 2 steps are trailing: midpoint would "
+        "one an iteration, drawn in proportion to the steps; 2 steps are trailing: midpoint would "
         "begin too far from noise"
     )
     assert f"finetuning base to 2, 3 and 5 unipc steps, {words}, on cpu" in said

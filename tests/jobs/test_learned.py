@@ -57,7 +57,7 @@ def test_diffusers_draws_what_was_learned(trained, workplace):
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(workplace):
-    settings = {"cosine": False, "save_every": 1, "ema_decay": 0.5}
+    settings = {"cosine": False, "save_every": 1, "ema_decay": 0.5, "keep_checkpoint": True}
     whole = finetune("whole", "all+sampler", **settings)
     finetune("parts", "all+sampler", **settings, iterations=2)
     parts = finetune("parts", "all+sampler", **settings)

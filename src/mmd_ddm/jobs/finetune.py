@@ -166,7 +166,7 @@ def _budgets_words(job: Job) -> str:
     """How K is drawn, and at which numbers of steps the spacing is another than asked for."""
     asked = job.config.chain.spacing
     others = [len(one.times) for one in job.budgets if one.spacing != asked]
-    drawn = "one an iteration, drawn in proportion to 1 / steps"
+    drawn = "one an iteration, drawn in proportion to the steps"
     if not others:
         return drawn
     return f"{drawn}; {listed(others)} steps are trailing: {asked} would begin too far from noise"

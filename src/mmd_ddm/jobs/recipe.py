@@ -24,30 +24,36 @@ _START, _SECOND = 0.04, 0.44  # alpha of the first time, and how late a second o
 _END = 0.17  # sigma of the last time, at least: gains at less noise do not reach the judge
 
 
-def recipe(steps: int, weights: int, schedule: Schedule) -> dict[str, Any]:
+def recipe(
+    steps: int, weights: int, schedule: Schedule, *, several: bool = False
+) -> dict[str, Any]:
     """Settings of `FinetuneConfig` for K steps of a network.
 
     Many iterations at a low rate: one step of Adam moves every weight by the rate, most of them by
     chance, and what moves by chance costs in spaces that were not optimised. The rate falls with
     the root of the number of weights, so that the weights as a whole move as far. One or two steps
     begin where x_t is just white noise, not at T - 1, where the error of eps counts 1 / alpha
-    times in x_0. Many steps end where x_t is still a little noisy: see docs/results-every-k.md.
+    times in x_0. Many steps end where x_t is still a little noisy. Where one model serves several
+    K, the last calls of a long chain are not enough: its first ones are changed by the short
+    chains. See docs/results-every-k.md.
 
     Args:
         steps: K.
         weights: of the network, how many.
         schedule: that it was trained with.
+        several: whether K is the most of several numbers of steps.
     """
     few = steps < _FEW
     rate, iterations = (2.5e-5, 100) if few else (8.3e-6, 300) if steps < _MANY else (5e-6, 180)
+    backward = "random-3" if several else "all" if few else "last-3"
     return {
         "chain": {
             "sampler": "unipc",
             "order": 3,
             **_times(steps, schedule),
-            "backward": "all" if few else "last-3",
+            "backward": backward,
         },
-        "iterations": iterations,
+        "iterations": 300 if several else iterations,
         "batch_size": 48,
         "lr": float(f"{rate * (_MEASURED_WITH / weights) ** 0.5:.1e}"),
         "cosine": True,
@@ -74,9 +80,10 @@ def complete(settings: Mapping[str, Any], model: Model | None = None) -> dict[st
     denoiser = load_model(model or checked.model, "cpu").denoiser
     weights = sum(weight.numel() for weight in denoiser.network.parameters())
     steps = len(checked.chain.times) or checked.chain.steps
-    found = recipe(steps, weights, denoiser.schedule)
+    several = bool(checked.budgets)
+    found = recipe(steps, weights, denoiser.schedule, several=several)
     taken = {"sampler", "order"} if "sampler" in chain else set()  # orders are of a sampler
-    if {"times", "spacing"} & {*chain} or checked.budgets:
+    if {"times", "spacing"} & {*chain} or several:
         taken |= {"times", "spacing"}
     for key in taken:
         found["chain"].pop(key, None)

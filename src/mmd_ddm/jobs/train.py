@@ -130,9 +130,7 @@ def prepare(
     say_notes(denoiser, progress)
     denoiser.use_fast_layout()  # before the base is timed, as the finetuned model will be
     chain, budgets = resolve_chains(config, denoiser)
-    trainable_sampler(chain, denoiser, config.trained_numbers)
-    for planned in (*budgets, *longer_chains(config, model)):
-        build_sampler(planned, denoiser)
+    _check_chains(config, model, chain, budgets)
     began_with = denoiser.sha256
     adapter = adapt(denoiser.network, config.trained_weights, config.lora_rank, config.seed)
     check_space(out, disk_bytes(denoiser.network, config.keep))
@@ -173,6 +171,15 @@ def prepare(
             config, out, device, model, chain, budgets, data, phis, objectives, loss, choice,
             adapter, log, trackers, progress,
         )  # fmt: skip
+
+
+def _check_chains(
+    config: FinetuneConfig, model: Model, chain: ChainConfig, budgets: Sequence[ChainConfig]
+) -> None:
+    """Whether each can be walked, before anything slow."""
+    trainable_sampler(chain, model.denoiser, config.trained_numbers)
+    for planned in (*budgets, *longer_chains(config, model)):
+        build_sampler(planned, model.denoiser)
 
 
 def train(config: FinetuneConfig, out: Path, progress: Progress = silent) -> None:

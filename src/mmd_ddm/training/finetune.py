@@ -9,8 +9,8 @@ as many fresh images as the batch holds: the same expectation, without the reals
 noise. ``reference = "minibatch"`` takes the paper's way, on rows of the bank.
 
 One model may serve several numbers of steps, its *budgets*: K is drawn in each iteration with
-probability in proportion to 1 / K, so that each K gets its share of the network calls, and the
-batch walks the chain of that K.
+probability in proportion to K, since a longer chain suffers more from what the others change, and
+the batch walks the chain of that K.
 
 Other methods have other losses (`mmd_ddm.training.losses.registry`), and all else of this:
 averages, selection, resuming, faults, ranks.
@@ -138,7 +138,7 @@ def finetune(
 
 
 def drawn_steps(seed: int, budgets: Sequence[int], step: int) -> int:
-    """K of this iteration, named by (seed, step): one of the budgets, in proportion to 1 / K.
+    """K of this iteration, named by (seed, step): one of the budgets, in proportion to K.
 
     Args:
         seed: of the run.
@@ -146,7 +146,7 @@ def drawn_steps(seed: int, budgets: Sequence[int], step: int) -> int:
         step: the iteration.
     """
     draw = generator(seed, 0, step, "budget")
-    shares = 1 / torch.tensor([*budgets], dtype=torch.float64)
+    shares = torch.tensor([*budgets], dtype=torch.float64)
     return budgets[int(torch.multinomial(shares, 1, generator=draw))]
 
 
