@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmd_ddm import config
+from mmd_ddm import config, methods
 from mmd_ddm.settings import load, numbers, whole, whole_numbers
 
 __all__ = [
@@ -199,7 +199,7 @@ def comments(kind: type) -> dict[str, str]:
 @cache
 def _sources() -> dict[str, str]:
     """Of every class of the settings; `inspect.getsource` would parse the file for each."""
-    text = Path(config.__file__).read_text(encoding="utf-8")
+    text = "".join(Path(str(one.__file__)).read_text("utf-8") for one in (config, methods))
     classes = re.split(r"^class (\w+)", text, flags=re.MULTILINE)[1:]
     return dict(zip(classes[::2], classes[1::2], strict=True))
 

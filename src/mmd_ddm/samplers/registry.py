@@ -6,6 +6,7 @@ A *step* is one of the K times; what it costs is the family's affair:
 name                       network calls at K steps    file
 =========================  ==========================  ========================================
 ddim                       K                           ddim.py; takes eta
+consistency                K                           consistency.py; adds noise
 ddpm-small, ddpm-large     K                           ddpm.py; adds noise
 analytic-dpm               K                           analytic.py; adds noise; needs Gamma
 analytic-ddim              K                           analytic.py; same; takes eta
@@ -34,6 +35,7 @@ from typing import Any
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.analytic import AnalyticDDIM, AnalyticDPM
 from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.consistency import Consistency
 from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.samplers.ddpm import DDPM
 from mmd_ddm.samplers.deis import DEIS
@@ -50,6 +52,7 @@ __all__ = ["PUBLISHED_SPACINGS", "SAMPLERS", "make_sampler", "orders_of", "regis
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "ddim": DDIM,
+    "consistency": Consistency,
     "ddpm-small": partial(DDPM, variance="fixed-small"),
     "ddpm-large": partial(DDPM, variance="fixed-large"),
     "analytic-dpm": AnalyticDPM,
@@ -87,6 +90,7 @@ PUBLISHED_SPACINGS = {
         "log-snr-open",
     ),
     "heun": "karras",
+    "consistency": "trailing",  # as diffusers' LCMScheduler
 }
 
 
