@@ -141,7 +141,8 @@ def _karras(k: int, schedule: Schedule) -> np.ndarray:
 
 def _arctan(k: int, schedule: Schedule) -> np.ndarray:
     first = schedule.bounds[1]
-    angles = np.arctan(2 * schedule.rho(first)) * np.arange(1, k) / k
+    widest, least = (np.arctan(2 * schedule.rho(t)) for t in (first, schedule.last))
+    angles = np.linspace(max(widest / k, least), widest, k)[:-1]
     return np.append(_rounded(schedule.time_of(-np.log(np.tan(angles) / 2)), schedule), first)
 
 
