@@ -46,15 +46,16 @@ from mmd_ddm.samplers.genie import GENIE, GENIEHead
 from mmd_ddm.samplers.learned import Learned
 from mmd_ddm.samplers.ode import Heun
 from mmd_ddm.samplers.pndm import FPNDM, IPNDM, SPNDM
+from mmd_ddm.samplers.rk45 import RK45
 from mmd_ddm.samplers.unipc import UniPC
 
 __all__ = ["PUBLISHED_SPACINGS", "SAMPLERS", "make_sampler", "orders_of", "register_sampler"]
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "ddim": DDIM,
-    "consistency": Consistency,
     "ddpm-small": partial(DDPM, variance="fixed-small"),
     "ddpm-large": partial(DDPM, variance="fixed-large"),
+    "consistency": Consistency,
     "analytic-dpm": AnalyticDPM,
     "analytic-ddim": AnalyticDDIM,
     "s-pndm": SPNDM,
@@ -128,7 +129,8 @@ def make_sampler(
     """A sampler by its name.
 
     Args:
-        name: a key of `SAMPLERS`; or ``learned``, of a model that brings its own.
+        name: a key of `SAMPLERS`; or ``learned``, of a model that brings its own; or ``rk45``,
+            which no number of steps is comparable with.
         denoiser: as in `Sampler`.
         times: as in `Sampler`.
         eta: for the samplers that take it; the others accept 0 only.
@@ -142,6 +144,8 @@ def make_sampler(
     """
     if name == "learned":
         return Learned(denoiser, times, clip=clip, recompute=recompute)
+    if name == "rk45":
+        return RK45(denoiser, times, clip=clip, recompute=recompute)
     if name not in SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}; choose one of {', '.join(SAMPLERS)}")
     options: dict[str, Any] = {"clip": clip, "recompute": recompute}
