@@ -37,6 +37,22 @@ class GaussianDenoiser(Denoiser):
         return x_t * (spread[1] / spread[0]) ** 0.5
 
 
+class PerTime(GaussianDenoiser):
+    """The same with a weight for each of some times, and for all in between the nearest one's."""
+
+    def __init__(self, times, schedule=None):
+        super().__init__(schedule)
+        self.times = torch.tensor(times, dtype=torch.float64)
+        self.network = torch.nn.Module()
+        self.network.weights = torch.nn.Parameter(torch.ones(len(times), dtype=torch.float64))
+
+    def forward(self, x_t, t, condition=None):
+        told = torch.as_tensor(t, dtype=torch.float64).expand(len(x_t))
+        nearest = (told[:, None] - self.times).abs().argmin(1)
+        exact = super().forward(x_t, t)
+        return (self.network.weights[nearest][:, None, None, None] * exact).to(x_t)
+
+
 class TimeDenoiser(Denoiser):
     """eps that depends on the time alone."""
 

@@ -35,6 +35,7 @@ _HOMES = {
     "mmd_ddm.jobs.interpolate": ("interpolate",),
     "mmd_ddm.jobs.verify": ("verify",),
     "mmd_ddm.jobs.plan": ("plan",),
+    "mmd_ddm.jobs.times": ("search_times",),
     "mmd_ddm.jobs.pretrain": ("pretrain",),
     "mmd_ddm.runs.bars": ("bars",),
     # What a person adds without touching the package.

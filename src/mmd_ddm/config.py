@@ -5,16 +5,25 @@
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any
+
+from mmd_ddm.methods import (
+    ConsistencyConfig,
+    ProgressiveConfig,
+    RewardConfig,
+    ScoreConfig,
+    TeacherConfig,
+    check_method,
+)
+from mmd_ddm.settings import at_least as _at_least
 
 __all__ = [
-    "ChainConfig", "ConditionConfig", "FinetuneConfig", "HeadConfig", "NetworkConfig",
-    "ObjectiveConfig", "PretrainConfig", "ReadConfig", "SelectConfig", "check_seed",
+    "ChainConfig", "ConditionConfig", "ConsistencyConfig", "FinetuneConfig", "HeadConfig",
+    "NetworkConfig", "ObjectiveConfig", "PretrainConfig", "ProgressiveConfig", "ReadConfig",
+    "RewardConfig", "ScoreConfig", "SelectConfig", "TeacherConfig", "check_seed",
 ]  # fmt: skip
 
 _WEIGHTS = ("all", "no-convolutions", "lora", "")
 _NUMBERS = ("", "times", "coefficients", "sampler", "ggdm", "ggdm+times")
-_METHODS = ("mmd",)
 _TRAINED = {f"{w}{'+' * bool(w and n)}{n}": (w, n) for w in _WEIGHTS for n in _NUMBERS if w or n}
 
 
@@ -149,7 +158,12 @@ class FinetuneConfig(ReadConfig):
     recipe: str = "paper"  # of what is not set: paper; or auto, what did best at that many steps
     condition: ConditionConfig = field(default_factory=ConditionConfig)  # of a model with classes
     keep_checkpoint: bool = False  # of a finished run, which can then be given more iterations
-    method: str = "mmd"  # what an iteration lowers, of docs/methods.md
+    method: str = "mmd"  # or endpoint, pairs, progressive, consistency, score, reward
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)  # of endpoint and pairs
+    progressive: ProgressiveConfig = field(default_factory=ProgressiveConfig)  # its rounds
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)  # its levels
+    score: ScoreConfig = field(default_factory=ScoreConfig)  # its critic
+    reward: RewardConfig = field(default_factory=RewardConfig)  # what it raises
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,8 +175,7 @@ class FinetuneConfig(ReadConfig):
                 f"trained = {self.trained} makes numbers of one call a step, not of guidance; "
                 "train weights alone, or set chain.guidance = 1"
             )
-        if self.method not in _METHODS:
-            raise ValueError(f"method is one of {', '.join(_METHODS)}; got {self.method!r}")
+        check_method(self)
         if self.recipe not in ("paper", "auto"):
             raise ValueError(f"recipe is paper or auto; got {self.recipe!r}")
         if self.trained not in _TRAINED:
@@ -191,6 +204,16 @@ class FinetuneConfig(ReadConfig):
     def optimised(self) -> tuple[str, ...]:
         """The feature spaces that are matched; only MMD matches any."""
         return self.objective.features if self.method == "mmd" else ()
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """What the method reward raises; empty for the others."""
+        return (self.reward.of,) if self.method == "reward" else ()
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """What the loss sees the images through."""
+        return self.optimised + self.rewards
 
     @property
     def trained_guidance(self) -> float:
@@ -319,10 +342,3 @@ def _check_training(config: FinetuneConfig | PretrainConfig | HeadConfig) -> Non
     check_seed(config.seed)
     if config.ema_decay >= 1:
         raise ValueError(f"ema_decay must be less than 1; got {config.ema_decay:g}")
-
-
-def _at_least(config: Any, prefix: str = "", **limits: float) -> None:
-    for name, least in limits.items():
-        value = getattr(config, name)
-        if not value >= least:
-            raise ValueError(f"{prefix}{name} must be at least {least}; got {value:g}")

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 __all__ = [
-    "comments", "from_mapping", "load", "names_in", "numbers", "override", "to_mapping",
-    "whole", "whole_numbers", "with_most_steps", "words",
+    "at_least", "comments", "from_mapping", "load", "names_in", "numbers", "override",
+    "to_mapping", "whole", "whole_numbers", "with_most_steps", "words",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -246,3 +246,20 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
     if type(value) is not hint:
         raise ValueError(f"{name} takes {hint.__name__}; got {value!r}")
     return value
+
+
+def at_least(config: Any, prefix: str = "", **limits: float) -> None:
+    """Whether settings have their least values.
+
+    Args:
+        config: that has them.
+        prefix: of their names, in the error.
+        limits: the least value of each.
+
+    Raises:
+        ValueError: one that is less.
+    """
+    for name, least in limits.items():
+        value = getattr(config, name)
+        if not value >= least:
+            raise ValueError(f"{prefix}{name} must be at least {least}; got {value:g}")

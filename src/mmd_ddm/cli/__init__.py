@@ -25,6 +25,7 @@ _INTERRUPTED = 130  # what typer makes of Ctrl-C
 _VERBS = (
     "demo", "finetune", "sample", "evaluate", "bench", "neighbors", "interpolate", "gamma",
     "genie-head", "plan", "report", "reproduce", "pretrain", "convert", "verify", "runs", "cache",
+    "times",
 )  # fmt: skip
 
 app = typer.Typer(

@@ -139,8 +139,9 @@ def verdict(results: dict[str, Any]) -> Verdict:
     kid = [row for row in rows if row.metric == ("class_kid" if by_class else "kid")]
     held_out = [row for row in kid if row.role == "held-out"]
     optimised = [row for row in kid if row.role == "optimised"]
-    samples = (results.get("protocol") or {}).get("samples")
-    label, finding = _judge(held_out, optimised, samples, _changes if budgets else _gains)
+    about = results.get("protocol") or {}
+    tell = _changes if budgets else _gains
+    label, finding = _judge(held_out, optimised, about.get("samples"), tell, about.get("method"))
     lost = _lost(rows)
     if lost and label in ("real gain", "not resolved"):
         improved = any(_z(row.gain) > SIGNIFICANT for row in optimised)
@@ -186,12 +187,16 @@ def _judge(
     optimised: Sequence[Row],
     samples: int | None,
     tell: Callable[[Sequence[Row]], str],
+    method: str | None,
 ) -> tuple[str, str]:
-    missing = _missing(held_out, "held-out") or _missing(optimised, "optimised")
+    missing = _missing(held_out, "held-out")
+    if not method:  # others than MMD optimise in no space
+        missing = missing or _missing(optimised, "optimised")
     if missing:
         return "not judged", missing
     if len(_improve(held_out)) == len(held_out):
-        return "real gain", f"{tell(held_out)}, against {tell(optimised)}"
+        against = f"against {tell(optimised)}" if optimised else f"by {method}, in no space"
+        return "real gain", f"{tell(held_out)}, {against}"
     beyond = _certain(held_out)
     # An accusation is of a number of steps at which something was gained where it was sought.
     gaining = {row.steps for row in optimised if _z(row.gain) > SIGNIFICANT}

@@ -127,6 +127,7 @@ def _finetune_and_judge(job: Job) -> FinetuneResult:
             "heldout_dropped": job.data.dropped,
             **selection_record(config, job.data.selection, job.log.events(), kept),
             **({"budgets": _budgets_words(job)} if job.budgets else {}),
+            **({"method": config.method} if config.method != "mmd" else {}),
             **longer_record(job.log.events()),
         },
         "spaces": about,

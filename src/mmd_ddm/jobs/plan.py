@@ -89,7 +89,7 @@ def plan(config: FinetuneConfig, progress: Progress = silent) -> Plan:
     name_null_label(denoiser, config.condition.null_label)
     say_notes(denoiser, progress)
     adapt(denoiser.network, config.trained_weights, config.lora_rank)
-    phis = [make_features(name, denoiser.shape[0]).to(device) for name in config.optimised]
+    phis = [make_features(name, denoiser.shape[0]).to(device) for name in config.losses]
     chain, budgets = resolve_chains(config, denoiser)
     longest = build_sampler((budgets or (chain,))[-1], denoiser)
     with progress.bar("one small step", 1) as bar:

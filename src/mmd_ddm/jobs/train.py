@@ -32,6 +32,7 @@ from mmd_ddm.jobs.learned import chain_tables, learned_chain, trainable_sampler
 from mmd_ddm.jobs.longer import check_longer, drop_checkpoint, finished_at, note_longer
 from mmd_ddm.jobs.plan import fit
 from mmd_ddm.jobs.roles import check_distinct, roles_of
+from mmd_ddm.jobs.teacher import teacher_of
 from mmd_ddm.models.chain_table import table_in
 from mmd_ddm.models.export import export
 from mmd_ddm.models.lora import adapt, check_trained, merge
@@ -141,12 +142,16 @@ def prepare(
     if labels is not None:  # or say now that a batch is too small
         drawn_labels(config.condition, labels, config.batch_size, config.seed, 0)
     say_read(progress, data.matched, data.heldout)
-    phis = {name: make_features(name, denoiser.shape[0]).to(device) for name in roles}
-    check_distinct(phis, roles)
+    phis = {
+        name: make_features(name, denoiser.shape[0]).to(device)
+        for name in (*roles, *config.rewards)
+    }
+    check_distinct(phis, roles | dict.fromkeys(config.rewards, "optimised"))
     spaces = {
         "objective.features_sha256": config.optimised,
         "select.features_sha256": (config.select.features,),
         "judges_sha256": config.judges,
+        **({"reward.of_sha256": config.rewards} if config.rewards else {}),
     }
     settings = to_mapping(replace(config, device=str(device)))
     inputs = {
@@ -159,11 +164,22 @@ def prepare(
     optimised = {name: phis[name] for name in config.optimised}
     mix = config.condition.class_share if denoiser.classes else None
     objectives = build_objectives(config.objective, optimised, data.matched, device, progress, mix)
-    loss = make_loss(config, Source(objectives, labels))
+    loss = make_loss(
+        config,
+        Source(
+            objectives,
+            labels,
+            data.matched.pixels,
+            teacher_of(config, chain, denoiser),
+            phis.get(config.reward.of),
+            progress,
+        ),
+        build_sampler(chain, denoiser),
+    )
     longest = build_sampler(
         replace((budgets or (chain,))[-1], guidance=config.chain.guidance), denoiser
     )
-    choice = fit(config, longest, [*optimised.values()], out, progress)
+    choice = fit(config, longest, [phis[name] for name in config.losses], out, progress)
     with RunLog(out, "finetune", settings, inputs) as log:
         note_longer(log, config.iterations, progress, cosine=config.cosine)
         log.write(event="plan", **asdict(choice))

@@ -16,6 +16,7 @@ linspace             round(linspace(0, T-1, K))            (diffusers)  999 749 
 log-snr              lambda_t equally spaced, T-1 ... 0              fractional, 999 ... 0
 log-snr-open         K + 1 of log-snr, without the last   (DPM-Solver)  fractional, 999 ... 17
 karras               rho_t^(1/7) equally spaced, T-1 ... 0     (EDM)  fractional, 999 ... 0
+arctan               arctan(2 rho_t) equally spaced, to data   (AYS)  fractional, 999 ... 46
 ===================  ==============================================  ======================
 
 with lambda_t = log(alpha_t / sigma_t) and rho_t = sigma_t / alpha_t of the model's own schedule.
@@ -42,6 +43,7 @@ References:
     Lu et al., "DPM-Solver", 2022 (log-snr-open).
     Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022,
     Eq. 5 (karras).
+    Sabour, Fidler, Kreis, "Align Your Steps", 2024 (arctan: the optimum for N(0, 1/4)).
 """
 
 from collections.abc import Callable, Sequence
@@ -58,6 +60,7 @@ __all__ = [
     "check_start",
     "check_times",
     "log_snr_times",
+    "nested_times",
     "select_times",
 ]
 
@@ -136,10 +139,18 @@ def _karras(k: int, schedule: Schedule) -> np.ndarray:
     return (times if finite == start else np.append(first, times[1:]))[::-1]
 
 
+def _arctan(k: int, schedule: Schedule) -> np.ndarray:
+    first = schedule.bounds[1]
+    widest, least = (np.arctan(2 * schedule.rho(t)) for t in (first, schedule.last))
+    angles = np.linspace(max(widest / k, least), widest, k)[:-1]
+    return np.append(_rounded(schedule.time_of(-np.log(np.tan(angles) / 2)), schedule), first)
+
+
 SCHEDULE_SPACINGS: dict[str, Callable[[int, Schedule], np.ndarray]] = {
     "log-snr": _log_snr,
     "log-snr-open": _log_snr_open,
     "karras": _karras,
+    "arctan": _arctan,
 }
 
 
@@ -187,6 +198,21 @@ def select_times(
     if schedule is not None and not truncated:
         check_start(times, schedule)
     return times
+
+
+def nested_times(
+    times: Sequence[float], between: int = 1, data: float = -1.0
+) -> tuple[float, ...]:
+    """These times, and equally spaced ones between each and the next, and the last and the data.
+
+    Args:
+        times: decreasing.
+        between: how many to add behind each.
+        data: the time that stands for the data (`Schedule.data`).
+    """
+    shares = np.arange(between + 1) / (between + 1)
+    pairs = pairwise([*times, data])
+    return tuple(float(round(t + share * (s - t), 6)) for t, s in pairs for share in shares)
 
 
 def check_start(times: Sequence[float], schedule: Schedule) -> None:

@@ -58,6 +58,8 @@ def write_card(folder: Path) -> None:
     walks = sorted((r["steps"], _joined(r["times"])) for r in rows)
     said = [escape(top.budgets)] if top.budgets else []
     trained = ("iterations", "batch_size", "lr", "ema_decay", "grad_clip")
+    method = settings.get("method", "mmd")
+    optimised = settings["objective"]["features"] if method == "mmd" else []
     picture = []
     if pairs := run.picture(_PICTURE):
         with atomic_write(folder / "model" / _PICTURE) as file:
@@ -69,7 +71,7 @@ def write_card(folder: Path) -> None:
         "steps (K)": steps,
         "chain": f"{row['sampler']}, eta {row['eta']:g}, times "
         + "; ".join(times for _, times in walks),
-        "optimised in": ", ".join(_public(space) for space in settings["objective"]["features"]),
+        "optimised in": ", ".join(map(_public, optimised)) or f"no space: {method}",
         "training": ", ".join(f"{key} {settings[key]:g}" for key in trained),
     }
     limits = [

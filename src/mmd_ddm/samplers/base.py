@@ -189,15 +189,22 @@ class Sampler(nn.Module, ABC):
         """
         if self.stochastic and noise is None:
             raise ValueError(f"{type(self).__name__} adds noise at every step: pass noise")
-        walk = Walk(self.denoiser, self.recompute, self.keep, condition, self.guidance)
-        start = self.schedule.start(self.times[0])
-        x_t = x_T if start == 1 else start * x_T
+        walk, x_t = self.walk(condition), self.begin(x_T)
         for i, (t, s) in enumerate(zip(self.times, (*self.times[1:], None), strict=True)):
             walk.trains = self.trained_steps is None or i in self.trained_steps
             z = noise[i] if self.stochastic and noise is not None else None
             x_t = self.step(x_t, t, s, walk, z)
         self.nfe, self.trained_calls = walk.nfe, walk.trained_calls
         return x_t
+
+    def walk(self, condition: Condition | None = None) -> Walk:
+        """One that asks as this sampler does, of calls that are no walk of it."""
+        return Walk(self.denoiser, self.recompute, self.keep, condition, self.guidance)
+
+    def begin(self, x_T: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """The state that a walk begins with, of the scale of the first time."""
+        start = self.schedule.start(self.times[0])
+        return x_T if start == 1 else start * x_T
 
     def diffuse(
         self, x_0: Float[Tensor, "n c h w"], z: Float[Tensor, "n c h w"]

@@ -6,6 +6,7 @@ A *step* is one of the K times; what it costs is the family's affair:
 name                       network calls at K steps    file
 =========================  ==========================  ========================================
 ddim                       K                           ddim.py; takes eta
+consistency                K                           consistency.py; adds noise
 ddpm-small, ddpm-large     K                           ddpm.py; adds noise
 analytic-dpm               K                           analytic.py; adds noise; needs Gamma
 analytic-ddim              K                           analytic.py; same; takes eta
@@ -34,6 +35,7 @@ from typing import Any
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.samplers.analytic import AnalyticDDIM, AnalyticDPM
 from mmd_ddm.samplers.base import Sampler
+from mmd_ddm.samplers.consistency import Consistency
 from mmd_ddm.samplers.ddim import DDIM
 from mmd_ddm.samplers.ddpm import DDPM
 from mmd_ddm.samplers.deis import DEIS
@@ -44,6 +46,7 @@ from mmd_ddm.samplers.genie import GENIE, GENIEHead
 from mmd_ddm.samplers.learned import Learned
 from mmd_ddm.samplers.ode import Heun
 from mmd_ddm.samplers.pndm import FPNDM, IPNDM, SPNDM
+from mmd_ddm.samplers.rk45 import RK45
 from mmd_ddm.samplers.unipc import UniPC
 
 __all__ = ["PUBLISHED_SPACINGS", "SAMPLERS", "make_sampler", "orders_of", "register_sampler"]
@@ -52,6 +55,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "ddim": DDIM,
     "ddpm-small": partial(DDPM, variance="fixed-small"),
     "ddpm-large": partial(DDPM, variance="fixed-large"),
+    "consistency": Consistency,
     "analytic-dpm": AnalyticDPM,
     "analytic-ddim": AnalyticDDIM,
     "s-pndm": SPNDM,
@@ -87,6 +91,7 @@ PUBLISHED_SPACINGS = {
         "log-snr-open",
     ),
     "heun": "karras",
+    "consistency": "trailing",  # as diffusers' LCMScheduler
 }
 
 
@@ -124,7 +129,8 @@ def make_sampler(
     """A sampler by its name.
 
     Args:
-        name: a key of `SAMPLERS`; or ``learned``, of a model that brings its own.
+        name: a key of `SAMPLERS`; or ``learned``, of a model that brings its own; or ``rk45``,
+            which no number of steps is comparable with.
         denoiser: as in `Sampler`.
         times: as in `Sampler`.
         eta: for the samplers that take it; the others accept 0 only.
@@ -138,6 +144,8 @@ def make_sampler(
     """
     if name == "learned":
         return Learned(denoiser, times, clip=clip, recompute=recompute)
+    if name == "rk45":
+        return RK45(denoiser, times, clip=clip, recompute=recompute)
     if name not in SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}; choose one of {', '.join(SAMPLERS)}")
     options: dict[str, Any] = {"clip": clip, "recompute": recompute}

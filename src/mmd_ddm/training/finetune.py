@@ -85,8 +85,9 @@ def finetune(
     sampler.denoiser.network.eval()
     sampler.denoiser.use_fast_layout()
     loss = loss or MMD(config, Source(objectives, labels))
-    trained = _trained(sampler, loss)
-    state = TrainingState(config, trained, checkpoint_path, functools.partial(_rate_of, config))
+    rates = functools.partial(_rate_of, config)
+    betas = (config.score.beta1 if config.method == "score" else 0.9, 0.999)
+    state = TrainingState(config, _trained(sampler, loss), checkpoint_path, rates, betas)
     if state.stopped:
         on_event(event="stop", step=state.step, message=state.stopped)
     if evaluate is not None and state.first_kid is None:
@@ -178,13 +179,17 @@ def _trained(sampler: Sampler, loss: Loss) -> nn.Module:
 
 
 def _rate_of(config: FinetuneConfig, name: str) -> float:
-    """Of a weight, in multiples of lr: the sampler's own numbers have a rate of their own."""
+    """Of a weight, in multiples of lr: a critic and the sampler's own numbers have their own."""
+    if name.startswith(f"{BESIDE}."):
+        return config.score.critic_rate
     return config.sampler_lr / (config.lr or math.inf) if name in Trainable.NUMBERS else 1.0
 
 
 def _learning_rate(config: FinetuneConfig, step: int) -> float:
-    """Constant, as in the paper, or a cosine from ``lr`` to 0."""
-    scale = 0.5 * (1 + math.cos(math.pi * step / config.iterations)) if config.cosine else 1.0
+    """Constant, as in the paper, or a cosine from ``lr`` to 0; of several rounds, in each."""
+    rounds = config.progressive.rounds if config.method == "progressive" else 1
+    length = config.iterations // rounds
+    scale = 0.5 * (1 + math.cos(math.pi * (step % length) / length)) if config.cosine else 1.0
     return config.lr * scale
 
 

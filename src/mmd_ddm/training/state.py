@@ -36,6 +36,7 @@ class TrainingState:
         network: on its device; those of its weights that take a gradient are trained.
         path: file of the newest state.
         rates: of a weight by its name, in multiples of the learning rate.
+        betas: of Adam.
 
     Attributes:
         step: iterations done.
@@ -57,6 +58,7 @@ class TrainingState:
         network: nn.Module,
         path: Path,
         rates: Callable[[str], float] = lambda name: 1.0,
+        betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         self.config = config
         self.network = network
@@ -69,7 +71,7 @@ class TrainingState:
         self.trained = [p for group in groups.values() for p in group]
         self.optimizer = torch.optim.Adam(
             [{"params": group, "rate": rate} for rate, group in groups.items()],
-            config.lr, betas=(0.9, 0.999), eps=1e-8, fused=fused,
+            config.lr, betas=betas, eps=1e-8, fused=fused,
         )  # fmt: skip
         self.ema = EMAModel(self.trained, decay=config.ema_decay, foreach=True)
         self.step = 0

@@ -166,12 +166,30 @@ class UNet2D(Denoiser):
         return denoiser
 
     def stock_scheduler(self, config: Mapping[str, Any], chain: Mapping[str, Any] | None) -> Any:
-        """See `Denoiser`: DDIM steps by T // K whatever its list says, from any lesser offset."""
-        from diffusers import DDIMScheduler
+        """See `Denoiser`: DDIM steps by T // K whatever its list says, from any lesser offset.
+
+        Consistency chains re-noise as `LCMScheduler` does, whose c_skip is 0 at so large a scaling
+        of the times, on trailing times where it has all T to choose from.
+        """
+        from diffusers import DDIMScheduler, LCMScheduler
 
         if chain is None:
             return DDIMScheduler.from_config(dict(config))
         betas = config.get("beta_schedule", "linear")
+        if chain["sampler"] == "consistency" and betas in _DDIM_BETAS:
+            T = len(self.schedule)
+            held = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": betas, **config}
+            return LCMScheduler.from_config(
+                held,
+                num_train_timesteps=T,
+                prediction_type=self.prediction,
+                original_inference_steps=T,
+                timestep_scaling=1e6,
+                clip_sample=chain["clip"],
+                clip_sample_range=1.0,
+                set_alpha_to_one=True,
+                thresholding=False,
+            )
         if chain["sampler"] != "ddim" or chain["eta"] != 0 or betas not in _DDIM_BETAS:
             return None
         times = list(chain["times"])

@@ -11,17 +11,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from mmd_ddm.config import ConditionConfig, FinetuneConfig
+from mmd_ddm.data.images import batch
+from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.runs import ranks
+from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.training.objective import Objective
 
-__all__ = ["Loss", "Source", "draw_batch", "drawn_labels", "mean_of"]
+__all__ = ["Loss", "Source", "draw_batch", "draw_images", "drawn_labels", "mean_of"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,18 @@ class Source:
     Attributes:
         objectives: the spaces to match.
         labels: the classes of the images to match, for a class-conditional model.
+        images: to learn from, uint8.
+        teacher: the base, as a chain of its own.
+        reward: of images; one number each.
+        progress: told what is drawn once.
     """
 
     objectives: Sequence[Objective] = ()
     labels: Int64[Tensor, " m"] | None = None
+    images: UInt8[Tensor, "m c h w"] | None = None
+    teacher: Sampler | None = None
+    reward: FeatureExtractor | None = None
+    progress: Progress = silent
 
 
 class Loss(ABC):
@@ -45,14 +57,22 @@ class Loss(ABC):
         source: what it learns from.
 
     Attributes:
+        of_noise: whether it can train chains that add noise.
         beside: a network that the method changes beside the one that is finetuned; it is saved
             with the state, and trained if its weights take a gradient.
     """
 
+    of_noise = True
     beside: nn.Module | None = None
 
     def __init__(self, config: FinetuneConfig, source: Source) -> None:
         self.config, self.source = config, source
+
+    @property
+    def teacher(self) -> Sampler:
+        """Of a method that has one."""
+        assert self.source.teacher is not None
+        return self.source.teacher
 
     @abstractmethod
     def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:
@@ -99,6 +119,21 @@ def draw_batch(
         found = drawn_labels(config.condition, labels, config.batch_size, config.seed, step)
         condition = Condition.of_labels(found).to(denoiser.device)
     return z[0], z[1:] if sampler.stochastic else None, condition
+
+
+def draw_images(
+    config: FinetuneConfig, sampler: Sampler, source: Source, step: int
+) -> tuple[Tensor, Tensor, Condition | None, torch.Generator]:
+    """A batch of images in [-1, 1], z, their classes, and what else to draw with, by its step."""
+    assert source.images is not None
+    device = sampler.denoiser.device
+    rows = batch(len(source.images), config.batch_size, config.seed, step)
+    x_0 = from_uint8(source.images[rows]).to(device)
+    draw = generator(config.seed, 0, step, "finetune", device)
+    condition = None
+    if source.labels is not None:
+        condition = Condition.of_labels(source.labels[rows]).to(device)
+    return x_0, torch.randn(x_0.shape, generator=draw, device=device), condition, draw
 
 
 def drawn_labels(
