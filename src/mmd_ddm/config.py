@@ -175,7 +175,6 @@ class FinetuneConfig(ReadConfig):
                 f"trained = {self.trained} makes numbers of one call a step, not of guidance; "
                 "train weights alone, or set chain.guidance = 1"
             )
-        check_method(self)
         if self.recipe not in ("paper", "auto"):
             raise ValueError(f"recipe is paper or auto; got {self.recipe!r}")
         if self.trained not in _TRAINED:
@@ -185,6 +184,7 @@ class FinetuneConfig(ReadConfig):
                 f"got {self.trained!r}"
             )
         object.__setattr__(self, "budgets", _check_budgets(self))
+        check_method(self)
         # The space of the model itself is recorded under its full name, which holds elsewhere too.
         named = {
             "objective": replace(
