@@ -13,7 +13,7 @@ from pathlib import Path
 
 from record import median, timed, write
 from start_up import SOURCE, interval
-from work import options, prepare
+from work import Work, options, prepare
 
 from mmd_ddm.training.losses.mmd import mmd_step
 
@@ -66,9 +66,8 @@ def main() -> None:
     write("trees", settings.out, settings, [row])
 
 
-def _iterate(work) -> None:
-    loss = mmd_step(work.sampler, [work.objective], work.x_T, work.noise)
-    loss.backward()
+def _iterate(work: Work) -> None:
+    mmd_step(work.sampler, [work.objective], work.x_T, work.noise).backward()
 
 
 if __name__ == "__main__":
