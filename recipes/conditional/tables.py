@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def table(base: str, jobs: Sequence[dict[str, Any]]) -> Table:
     """All that was drawn with a base and from it; below a finetuned row its gain."""
-    spaces = sorted(jobs[0]["spaces"], key=lambda name: jobs[0]["spaces"][name]["role"])
+    roles = {name: about["role"] for name, about in jobs[0]["spaces"].items()}
+    spaces = [s for role in ("held-out", "optimised") for s in roles if roles[s] == role]
     drawn: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}  # by seed
     for job in jobs:
         finetuned, like = contest(job)
