@@ -96,6 +96,14 @@ def test_start_up_is_compared_with_another_tree(monkeypatch, tmp_path):
     assert start_up.interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
 
 
+@pytest.mark.slow
+def test_an_iteration_is_compared_with_that_of_another_tree(bench):
+    _, [trees] = bench("trees", f"--against={FOLDER.parent / 'src'}")
+    [row] = trees["rows"]
+    assert 0.2 < row["ratio"] < 5
+    assert row["all"] == [pytest.approx(row["ours"] / row["theirs"], rel=1e-3)]
+
+
 def test_the_papers_network_has_its_size(monkeypatch):
     """As google/ddpm-cifar10-32, which the benchmark does not need to download."""
     monkeypatch.syspath_prepend(str(FOLDER))

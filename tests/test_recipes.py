@@ -170,3 +170,53 @@ class TestEveryK:
         assert "| 5 | 80 ± 10 | 40 ± 10 |" in text
         assert "| **\N{MINUS SIGN}40 ± 10** |" in text
         assert (tmp_path / "every-k.png").stat().st_size > 5000
+
+
+class TestConditional:
+    """recipes/conditional: every job can be built, and its rows become a table a base."""
+
+    def test_every_job_can_be_built(self):
+        run = script("conditional/run")
+        for method in run.METHODS:
+            base, settings = run.job(method)
+            config = from_mapping(FinetuneConfig, {"model": base, "data": run.DATA, **settings})
+            assert (config.chain.sampler, config.chain.steps) == ("unipc", 5)
+            assert config.condition.bake_guidance == (config.chain.guidance != 1)
+
+    def job(self, method, seed, told, gain):
+        def row(name, steps, accuracy, **more):
+            scores = {"kid": 0.1, "kid_se": 0.01, "accuracy": accuracy, "accuracy_se": 0.02}
+            return {
+                "name": name,
+                "steps": steps,
+                "nfe": steps,
+                "spaces": {"judge": scores},
+                **more,
+            }
+
+        above = {"judge": {"kid": 0.05, "kid_se": 0.03, "accuracy": -gain, "accuracy_se": 0.01}}
+        rows = [row("base", 5, 0.6, above_finetuned=above), row("base", 20, 0.63)]
+        floor = {"kid": -0.001, "kid_se": 0.001, "accuracy": 0.86, "accuracy_se": 0.01}
+        return {
+            "method": method, "seed": seed, "samples": 99, "base": "classes",
+            "verdict": "real gain",
+            "rows": [*rows, row("finetuned", 5, told)],
+            "spaces": {"judge": {"role": "held-out", "floor": floor}},
+        }  # fmt: skip
+
+    def test_a_table_has_the_mean_over_seeds_and_the_paired_gain(self, tmp_path):
+        jobs = [
+            self.job("marginal", 0, 0.61, 0.01),
+            self.job("joint", 0, 0.70, 0.10), self.job("joint", 1, 0.72, 0.12),
+        ]  # fmt: skip
+        (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, jobs)))
+        tables = script("conditional/tables")
+        tables.main(["--rows", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path)])
+        text = (tmp_path / "tables.md").read_text()
+        assert text.count("base, 5 steps") == 1
+        assert "| base, 20 steps | 20 | 100 ± 7 | 0.630 ± 0.014 |" in text
+        assert "| marginal, 5 steps | 5 | 100 ± 10 | 0.61 ± 0.02 | real gain |" in text
+        assert "|  | 50 ± 30 | 0.010 ± 0.010 |" in text
+        assert "| joint, 5 steps | 5 | 100 ± 7 | 0.710 ± 0.014 | real gain |" in text
+        assert "| **0.110 ± 0.010** |" in text
+        assert "| real images |  | \N{MINUS SIGN}1.0 ± 1.0 | 0.860 ± 0.010 |" in text
