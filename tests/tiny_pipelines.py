@@ -11,6 +11,8 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     LatentConsistencyModelPipeline,
     LCMScheduler,
     LDMPipeline,
@@ -179,6 +181,24 @@ def sd3():
     )  # fmt: skip
 
 
+def flux():
+    network = FluxTransformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32,
+        guidance_embeds=True, axes_dims_rope=(4, 4, 8),
+    ).eval()  # fmt: skip
+    decoder = vae(
+        4, shift_factor=0.1159, scaling_factor=0.3611, use_quant_conv=False,
+        use_post_quant_conv=False,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15
+    )
+    return FluxPipeline(
+        scheduler, decoder, clip_text(), clip_tokenizer(), t5_text(), t5_tokenizer(), network
+    )
+
+
 def sana():
     letters = [chr(i) for i in range(32, 127)] + ["\u2581"]
     words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *letters]
@@ -220,5 +240,6 @@ TINY = {
     "Stable Diffusion XL": sdxl,
     "PixArt": pixart,
     "Stable Diffusion 3": sd3,
+    "Flux": flux,
     "Sana": sana,
 }

@@ -1,10 +1,12 @@
 """Pipelines that are read by one recorded call: two iterations, K calls, the same pixels."""
 
+import functools
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
+from diffusers import FluxPipeline
 from pipelines import load_pipeline
 from tiny_pipelines import TINY, tiny_pipeline
 
@@ -21,12 +23,21 @@ from mmd_ddm.models.export import export
 from mmd_ddm.samplers.draw import draw
 
 K = 4
+TOLD = ("Latent Consistency Model", "Flux")  # their networks are told the scale of guidance
 pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers and diffusers, of themselves
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    made = FluxPipeline.__init__
+
+    @functools.wraps(made)
+    def small(self, *args, **parts):
+        made(self, *args, **parts)
+        self.default_sample_size = 16  # which no config holds
+
+    monkeypatch.setattr(FluxPipeline, "__init__", small)
 
 
 def their_images(pipeline, n, steps, **options):
@@ -43,11 +54,12 @@ def their_images(pipeline, n, steps, **options):
 def asked(name, n, prompts=None, guidance=1.0):
     if name == "LDM":
         return {"batch_size": n}
-    scale = {} if name == "Latent Consistency Model" else {"guidance_scale": guidance}
+    scale = {} if name in TOLD else {"guidance_scale": guidance}
     if name == "DiT":
         return {"class_labels": list(range(n)), **scale}
     binned = {"use_resolution_binning": False} if name in ("PixArt", "Sana") else {}
-    return {"prompt": prompts or [""] * n, "height": 32, "width": 32, **scale, **binned}
+    size = {} if name == "Flux" else {"height": 32, "width": 32}  # its network has no size
+    return {"prompt": prompts or [""] * n, **size, **scale, **binned}
 
 
 def finetune(name, tmp_path, **settings):
@@ -86,8 +98,7 @@ def test_prompts_and_guidance_are_those_of_the_pipeline(name, tmp_path):
     model = load_model("base").denoiser
     prompts = ["a red cat", "two blue dogs, asleep", ""]
     condition = model.conditions(range(3)) if model.classes else model.encode(prompts)
-    consistency = name == "Latent Consistency Model"  # it is told its guidance
-    chain = resolve_chain(ChainConfig(steps=K, guidance=1.0 if consistency else 3.0), model)
+    chain = resolve_chain(ChainConfig(steps=K, guidance=1.0 if name in TOLD else 3.0), model)
     export(model, model.scheduler_config, asdict(chain), tmp_path / "model")
     pipeline = load_pipeline(tmp_path / "model", trust_remote_code=True)
     theirs, calls = their_images(pipeline, 3, K, **asked(name, 3, prompts, guidance=3.0))

@@ -128,6 +128,10 @@ class Denoiser(nn.Module, ABC):
         """
         return None
 
+    def set_steps(self, scheduler: Any, steps: int) -> None:
+        """Let a scheduler choose its times, as the pipeline does."""
+        scheduler.set_timesteps(steps)
+
     def pipeline(self, scheduler: Any) -> Any:
         """The model as a pipeline of diffusers, with this scheduler."""
         raise NotImplementedError(f"{type(self).__name__} has no pipeline in diffusers")

@@ -20,6 +20,7 @@ __all__ = ["Call", "network_of", "record"]
 
 _NETWORKS = ("transformer", "unet")
 _SAMPLES = ("hidden_states", "sample")
+_SHARED = ("txt_ids", "img_ids")
 # What would make a call depend on the size of the picture asked for.
 _PLAIN = {"use_resolution_binning": False}
 _TIME = 500.0  # of the call that is recorded; any would do
@@ -27,6 +28,16 @@ _TIME = 500.0  # of the call that is recorded; any would do
 
 class _Seen(Exception):
     """What stops a pipeline once its network is called; no error."""
+
+
+class _OneStep(FewStepScheduler):
+    """Whatever a pipeline asks for, at one time."""
+
+    given = False  # whether the pipeline gave a list of levels
+
+    def set_timesteps(self, *_: Any, sigmas: Any = None, **__: Any) -> None:
+        """See `FewStepScheduler`; pipelines of flows look whether it takes ``sigmas``."""
+        self.given = sigmas is not None
 
 
 @dataclass(frozen=True)
@@ -37,13 +48,19 @@ class Call:
         sample: the name of x_t.
         x: what it was.
         factor: by which the network is told the scheduler's time.
-        tensors: all other tensors, by name; those within a mapping as ``mapping.name``.
+        tensors: all other tensors of the images, by name; those within a mapping as
+            ``mapping.name``.
+        shared: tensors that are the same for all images.
+        gives_levels: whether the pipeline tells its scheduler 1, 1 - 1/K ... 1/K, to be shifted,
+            and not K.
     """
 
     sample: str
     x: Tensor
     factor: float
     tensors: Mapping[str, Tensor]
+    shared: Mapping[str, Tensor]
+    gives_levels: bool
 
     @property
     def rows(self) -> int:
@@ -85,7 +102,7 @@ def record(pipeline: Any, asked: Mapping[str, Any]) -> Call:
         raise _Seen
 
     hook = network.register_forward_pre_hook(look, with_kwargs=True)
-    pipeline.scheduler = FewStepScheduler(times=[_TIME], alpha_bars=[0.25])
+    one = pipeline.scheduler = _OneStep(times=[_TIME], alpha_bars=[0.25])
     before = getattr(pipeline, "_progress_bar_config", {})
     pipeline.set_progress_bar_config(disable=True)
     try:
@@ -104,4 +121,5 @@ def record(pipeline: Any, asked: Mapping[str, Any]) -> Call:
         for inner, tensor in within.items():
             if isinstance(tensor, Tensor):
                 tensors[f"{key}.{inner}" if inner else key] = tensor
-    return Call(name, x, factor, tensors)
+    shared = {key: tensors.pop(key) for key in _SHARED if key in tensors}
+    return Call(name, x, factor, tensors, shared, one.given)

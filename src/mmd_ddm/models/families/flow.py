@@ -40,7 +40,7 @@ class FlowUNet2D(UNet2D):
         return None if self.classes else flow_scheduler(len(self.schedule), chain)
 
 
-def flow_scheduler(T: int, chain: Mapping[str, Any]) -> Any:
+def flow_scheduler(T: int, chain: Mapping[str, Any], shift: float | None = None) -> Any:
     """Diffusers' scheduler of a flow for this chain, whether its times fit or not.
 
     None where the steps are not DDIM's.
@@ -48,6 +48,8 @@ def flow_scheduler(T: int, chain: Mapping[str, Any]) -> Any:
     Args:
         T: of the training.
         chain: ``ChainConfig`` with its times.
+        shift: of a pipeline that gives its scheduler the levels to shift; None for all others,
+            whose scheduler has levels of its own to be stretched.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler
 
@@ -55,7 +57,9 @@ def flow_scheduler(T: int, chain: Mapping[str, Any]) -> Any:
         return None
     sigmas = [t / T for t in chain["times"]]
     held = {"num_train_timesteps": T, "shift": 1.0, **_PLAIN}
-    if len(sigmas) > 1:
+    if shift is not None:
+        held["shift"] = shift
+    elif len(sigmas) > 1:
         held |= {"shift": _shift(sigmas, T), "shift_terminal": sigmas[-1]}
     return FlowMatchEulerDiscreteScheduler.from_config(held)
 

@@ -15,10 +15,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmd_ddm.maths.continuous import dynamic_shift
 from mmd_ddm.models.codec import Codec
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.families.flow import flow_scheduler
@@ -61,7 +63,7 @@ class Stock(Denoiser):
     pipelines = (
         "LDMPipeline", "DiTPipeline", "StableDiffusionPipeline", "LatentConsistencyModelPipeline",
         "StableDiffusionXLPipeline", "PixArtAlphaPipeline", "PixArtSigmaPipeline",
-        "StableDiffusion3Pipeline", "SanaPipeline",
+        "StableDiffusion3Pipeline", "FluxPipeline", "SanaPipeline",
     )  # fmt: skip
 
     def __init__(self, pipeline: Any, network: Any = None) -> None:
@@ -70,24 +72,25 @@ class Stock(Denoiser):
         kind = next((one for one in _AUTOENCODERS if pipeline.components.get(one)), None)
         if kind is None:
             raise ValueError(f"{name} has no autoencoder ({' or '.join(_AUTOENCODERS)})")
-        understood = SchedulerConfig.read(config_of(pipeline.scheduler))
-        if understood.prediction not in _PREDICTIONS:
-            raise ValueError(
-                f"{name} is not drawn here with a {type(pipeline.scheduler).__name__}"
-            )
         codec = Codec(getattr(pipeline, kind))
-        network = (network or getattr(pipeline, part)).float().eval()
         asked = _asked(pipeline, codec)
         call = record(pipeline, asked)
         guided = call if call.rows > 1 else None
         asked |= {"guidance_scale": 1.0} if guided else {}
         own = record(pipeline, asked) if guided else call
-        shape = (own.x.shape[1], *own.x.shape[2:])
+        understood = SchedulerConfig.read(_of_one_size(config_of(pipeline.scheduler), own.x))
+        if understood.prediction not in _PREDICTIONS:
+            raise ValueError(
+                f"{name} is not drawn here with a {type(pipeline.scheduler).__name__}"
+            )
+        network = (network or getattr(pipeline, part)).float().eval()
+        shape = _latent_shape(own.x, asked, codec)
         super().__init__(network, understood.schedule, codec.images_of(shape))
         self.codec, self.latent_shape, self._asked = codec, shape, asked
         self.part, self._codec_part, self._call = part, kind, own
         self.prediction, self.clip = understood.prediction, understood.clip
         self.scheduler_config = understood.content
+        self._shift = getattr(understood.schedule, "shift", None) if own.gives_levels else None
         self._plain = Condition(own.tensors) if own.tensors else None
         self._null = _null_of(guided, own) if guided else self._plain
         self._kind, self._live = type(pipeline), None
@@ -125,7 +128,10 @@ class Stock(Denoiser):
         """See `Denoiser.forward`."""
         told = self._call.factor * self.schedule.network_time(t)
         times = torch.as_tensor(told, dtype=torch.float32, device=x_t.device).expand(len(x_t))
-        named: dict[str, Any] = {self._call.sample: x_t, "timestep": times}
+        packed = self._call.x.dim() == 3
+        sample = _pack(x_t) if packed else x_t
+        named: dict[str, Any] = {self._call.sample: sample, "timestep": times}
+        named |= {name: tensor.to(x_t.device) for name, tensor in self._call.shared.items()}
         for name, tensor in (condition.tensors if condition else {}).items():
             outer, _, inner = name.partition(".")
             if inner:
@@ -134,8 +140,8 @@ class Stock(Denoiser):
                 named[outer] = tensor
         with self.precision():
             output = self.network(**named, return_dict=False)[0]
-        answer: Tensor = output[:, : x_t.shape[1]].to(x_t.dtype)
-        return answer
+        answer: Tensor = _unpack(output, x_t.shape[2:]) if packed else output[:, : x_t.shape[1]]
+        return answer.to(x_t.dtype)
 
     def to_images(self, x_0: Float[Tensor, "n d hz wz"]) -> Float[Tensor, "n c h w"]:
         """See `Denoiser`."""
@@ -183,7 +189,7 @@ class Stock(Denoiser):
             kind = getattr(diffusers, str(config.get("_class_name")), diffusers.DDIMScheduler)
             return kind.from_config(dict(config))
         if self.prediction == "flow_prediction":
-            return flow_scheduler(len(self.schedule), chain)
+            return flow_scheduler(len(self.schedule), chain, self._shift)
         if chain["sampler"] != "ddim" or chain["eta"] != 0 or self._own_times:
             return None
         # Offsets and clamping are what constructors of pipelines write over.
@@ -196,6 +202,13 @@ class Stock(Denoiser):
             set_alpha_to_one=True,
             thresholding=False,
         )
+
+    def set_steps(self, scheduler: Any, steps: int) -> None:
+        """See `Denoiser`."""
+        if self._call.gives_levels:
+            scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))
+        else:
+            scheduler.set_timesteps(steps)
 
     def pipeline(self, scheduler: Any) -> Any:
         """See `Denoiser`."""
@@ -276,10 +289,38 @@ def _asked(pipeline: Any, codec: Codec) -> dict[str, Any]:
     """What the pipeline is asked for in the call that is recorded: one image of no prompt."""
     known = _known(pipeline)
     if "prompt" in known:
-        size = getattr(pipeline, network_of(pipeline)).config.sample_size
+        config = getattr(pipeline, network_of(pipeline)).config
+        size = config.get("sample_size") or pipeline.default_sample_size
         _, height, width = codec.images_of((1, *((size, size) if isinstance(size, int) else size)))
         return {"prompt": [""], "height": height, "width": width}
     return {"class_labels": [0]} if "class_labels" in known else {"batch_size": 1}
+
+
+def _latent_shape(x: Tensor, asked: Mapping[str, Any], codec: Codec) -> tuple[int, int, int]:
+    """Of what the chain walks, which a network may be handed in patches of 2 x 2."""
+    if x.dim() == 4:
+        return x.shape[1], x.shape[2], x.shape[3]
+    _, height, width = codec.images_of((1, 2, 2))  # of one patch
+    return x.shape[2] // 4, 2 * asked["height"] // height, 2 * asked["width"] // width
+
+
+def _pack(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n patches values"]:
+    return nn.functional.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2)
+
+
+def _unpack(x: Float[Tensor, "n patches values"], size: Sequence[int]) -> Tensor:
+    patches = x.transpose(1, 2).unflatten(2, (size[0] // 2, size[1] // 2))
+    return nn.functional.pixel_shuffle(patches, 2)
+
+
+def _of_one_size(config: dict[str, Any], x: Tensor) -> dict[str, Any]:
+    """The config of a scheduler that shifts by the number of patches, for this many."""
+    if not config.get("use_dynamic_shifting"):
+        return config
+    least = int(config.get("base_image_seq_len", 256)), float(config.get("base_shift", 0.5))
+    most = int(config.get("max_image_seq_len", 4096)), float(config.get("max_shift", 1.15))
+    shift = dynamic_shift(x.shape[1], least=least, most=most)
+    return {**config, "use_dynamic_shifting": False, "shift": shift}
 
 
 def _null_of(guided: Call, own: Call) -> Condition:

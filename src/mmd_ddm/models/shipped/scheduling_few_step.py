@@ -105,17 +105,22 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
 
     def set_timesteps(
         self,
-        num_inference_steps: int,
+        num_inference_steps: int | None = None,
         device: str | torch.device | None = None,
         original_inference_steps: int | None = None,
+        sigmas: list[float] | None = None,
+        mu: float | None = None,
     ) -> None:
         """Accept a number of steps that this model was finetuned for.
 
-        What `LatentConsistencyModelPipeline` says beside it is of its own list of times.
+        What `LatentConsistencyModelPipeline` and `FluxPipeline` say beside it is of lists of their
+        own; of those, the number is meant.
 
         Raises:
             ValueError: any other number, or a model that was finetuned with another sampler.
         """
+        if num_inference_steps is None:
+            num_inference_steps = len(sigmas or ())
         chain = self.chains.get(num_inference_steps, self.chain)
         if self.config.sampler != "ddim" and chain.get("table") is None:
             raise ValueError(
@@ -132,6 +137,9 @@ class FewStepScheduler(SchedulerMixin, ConfigMixin):
         self.chain = chain
         self.timesteps = torch.tensor(self.told, device=device)
         self.known = []
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Pipelines of flows say where to begin; a chain begins where its list does."""
 
     def scale_model_input(
         self, sample: torch.Tensor, timestep: float | torch.Tensor
