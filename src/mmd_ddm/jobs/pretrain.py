@@ -34,11 +34,11 @@ from mmd_ddm.training.state import disk_bytes
 __all__ = ["base_images", "pretrain"]
 
 
-def base_images(config: PretrainConfig) -> ImageSet:
+def base_images(config: PretrainConfig, progress: Progress = silent) -> ImageSet:
     """The images to train on."""
     size = config.image_size
     shape = (3, size, size) if size else None
-    return load_images(config.data, shape, config, labels=config.labels)
+    return load_images(config.data, shape, config, labels=config.labels, progress=progress)
 
 
 def pretrain(
@@ -68,7 +68,7 @@ def pretrain(
     check_trackers(trackers)
     limited = replace(config, minutes=minutes or config.minutes)
     device = build_device(config.device)
-    images = base_images(config)
+    images = base_images(config, progress)
     channels, height, width = images.shape
     check_channels(channels, f"{images.source} holds")
     torch.manual_seed(config.seed)

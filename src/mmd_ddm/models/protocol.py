@@ -41,11 +41,13 @@ class Denoiser(nn.Module, ABC):
         notes: of what was loaded and what was not used of it, for a person.
         classes: the names of the classes that it draws, by their labels; empty if it has none.
         null_label: the label that means no class; None if there is none.
+        of_captions: whether it draws images under captions, which `encode` knows how.
         beside: constants of the model as it was loaded, which finetuning leaves as they are:
             Gamma, GENIE's head.
     """
 
     prediction = "epsilon"
+    of_captions = False
 
     def __init__(
         self,
@@ -119,6 +121,20 @@ class Denoiser(nn.Module, ABC):
         if not self.classes:
             return None
         return Condition.of_labels(range(len(self.classes))).of_seeds(seeds).to(self.device)
+
+    def encode(self, captions: Sequence[str]) -> Condition:
+        """What images of these captions are drawn under; ``labels`` number the different ones.
+
+        Raises:
+            ValueError: the model knows none.
+        """
+        raise ValueError(f"{type(self).__name__} draws no captions")
+
+    def under(self, labels: Tensor | None, captions: Sequence[str]) -> Condition | None:
+        """What images like those of these labels, or captions, are drawn under; or nothing."""
+        if self.of_captions:
+            return self.encode(captions)
+        return Condition.of_labels(labels) if self.classes and labels is not None else None
 
     def no_class(self, n: int) -> Condition:
         """What n images are drawn under that are of no class.

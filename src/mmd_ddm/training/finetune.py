@@ -50,6 +50,7 @@ def finetune(
     evaluate: Callable[[], Projections] | None = None,
     budgets: Sequence[Sampler] = (),
     labels: Int64[Tensor, " m"] | None = None,
+    conditions: Condition | None = None,
 ) -> int:
     """Finetune the sampler's denoiser in place; resumes from ``checkpoint_path`` if there.
 
@@ -69,7 +70,9 @@ def finetune(
             ``config.select.every`` iterations with the averaged weights in place.
         budgets: chains of the same denoiser, one of which is drawn an iteration; by default the
             one chain.
-        labels: the classes of the images to match, for a class-conditional model.
+        labels: which condition each image to match has, of a conditional model: its class, or the
+            number of its caption.
+        conditions: all of them by these numbers; by default they are classes.
 
     Returns:
         The iteration whose weights the network now holds.
@@ -97,7 +100,7 @@ def finetune(
 
     def loss_at(step: int) -> Tensor:
         sampler = chain_at(step)
-        x_T, noise, condition = _draw(config, sampler, labels, step)
+        x_T, noise, condition = _draw(config, sampler, labels, conditions, step)
         sampler.trained_steps = trained_steps(config, len(sampler.times), step)
         sampler.guidance = guidance_at(config, step)
         return mmd_step(
@@ -124,7 +127,7 @@ def finetune(
         if update.grad_norm == 0 and config.lr > 0 and not blind:
             blind = True
             sampler = chain_at(update.step - 1)
-            x_T, noise, condition = _draw(config, sampler, labels, update.step - 1)
+            x_T, noise, condition = _draw(config, sampler, labels, conditions, update.step - 1)
             some = None if noise is None else noise[:, :micro_batch]
             of_some = condition and condition[:micro_batch]
             words = vanished_words(sampler, objectives, x_T[:micro_batch], some, of_some)
@@ -230,9 +233,13 @@ def _has_waited(config: SelectConfig, state: TrainingState) -> bool:
 
 
 def _draw(
-    config: FinetuneConfig, sampler: Sampler, labels: Tensor | None, step: int
+    config: FinetuneConfig,
+    sampler: Sampler,
+    labels: Tensor | None,
+    conditions: Condition | None,
+    step: int,
 ) -> tuple[Tensor, Tensor | None, Condition | None]:
-    """x_T, for stochastic samplers the noise of every step, and classes, named by (seed, step)."""
+    """x_T, for stochastic samplers the noise of every step, and conditions: of (seed, step)."""
     denoiser = sampler.denoiser
     draw = generator(config.seed, 0, step, "finetune", denoiser.device)
     shape = (sampler.draws, config.batch_size, *denoiser.shape)
@@ -240,7 +247,8 @@ def _draw(
     condition = None
     if labels is not None:
         found = drawn_labels(config.condition, labels, config.batch_size, config.seed, step)
-        condition = Condition.of_labels(found).to(denoiser.device)
+        condition = conditions[found] if conditions else Condition.of_labels(found)
+        condition = condition.to(denoiser.device)
     return z[0], z[1:] if sampler.stochastic else None, condition
 
 
