@@ -104,13 +104,14 @@ class SelectConfig:
 
 @dataclass(frozen=True)
 class ConditionConfig:
-    """How classes are matched, of a class-conditional model."""
+    """How classes or captions are matched, of a conditional model."""
 
     match: str = "joint"  # images with their class; class: each class alone; ignore: no classes
     mix: float = 0.25  # of the per-class term in the joint MMD: 0 sees no classes, 1 is class
     each: int = 4  # images of a class in a batch, as long as there are classes for all
     bake_guidance: bool = False  # train one call a step, which needs no chain.guidance afterwards
     null_label: int = -1  # the label that means none, for guidance; -1 is what the model says
+    text: str = "clip"  # whose embeddings say how alike captions are: clip, or clip:MODEL
 
     def __post_init__(self) -> None:
         if self.match not in ("joint", "class", "ignore"):

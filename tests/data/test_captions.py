@@ -48,6 +48,7 @@ def test_each_picture_has_its_own(layout, inner, zipped, tmp_path):
         labelled = load_images(source, labels=True)
         assert labelled.labels.tolist() == [value % 2 for value in shades]
         assert labelled.classes == ("0", "1")
+    assert images.skipped == ()
     assert load_images(source).captions == ()
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
+from PIL import Image
 from pipelines import load_pipeline
 from tiny_pipelines import TINY, tiny_pipeline
 
@@ -68,9 +69,13 @@ def finetune(name, tmp_path, **settings):
     size = load_model("base").denoiser.shape[1]
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (40, size, size, 3), dtype=np.uint8)
-    np.savez("data.npz", images=pixels, labels=np.arange(40) % 2)
+    for i, picture in enumerate(pixels):
+        folder = tmp_path / "data" / f"{i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(("a red cat", "two blue dogs")[i % 2])
     config = FinetuneConfig(
-        "base", "data.npz", chain=ChainConfig(steps=K), batch_size=2,
+        "base", "data", chain=ChainConfig(steps=K), batch_size=2,
         objective=ObjectiveConfig(features=("pixels",)), judges=("random",), compare_steps=(),
         select=SelectConfig(every=0, features="frequencies"),
         condition=ConditionConfig(match="ignore"), **{"iterations": 2, "lr": 1e-3, **settings},

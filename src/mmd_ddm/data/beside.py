@@ -19,7 +19,7 @@ from typing import Any
 
 from mmd_ddm.data.kinds import damage
 
-__all__ = ["column_beside", "edm_labels", "texts_beside"]
+__all__ = ["column_beside", "edm_labels", "files_beside", "texts_beside"]
 
 _EDM = "dataset.json"
 _SHEETS = ("metadata.jsonl", "metadata.csv")
@@ -41,16 +41,31 @@ def column_beside(path: Path, names: Sequence[str], columns: Sequence[str]) -> l
     Raises:
         ValueError: lines that cannot be read.
     """
-    folders = {folder for name in names for folder in PurePosixPath(name).parents}
     rows = dict[str, dict[str, Any]]()
     with _files(path) as read:
-        for folder in sorted(folders, key=lambda one: len(one.parts)):
+        for folder in _folders(names):
             for sheet in (str(folder / name) for name in _SHEETS):
                 for row in _rows(path, sheet, read):
                     rows[str(folder / str(row["file_name"]))] = row
     said = {column for row in rows.values() for column in row}
     column = next((name for name in columns if name in said), None)
     return [rows.get(name, {}).get(column) for name in names] if column else None
+
+
+def files_beside(names: Sequence[str]) -> set[str]:
+    """The names of all files that are looked for beside these pictures."""
+    sheets = {str(folder / name) for folder in _folders(names) for name in _SHEETS}
+    return {_EDM, *sheets, *map(_text_of, names)}
+
+
+def _folders(names: Sequence[str]) -> list[PurePosixPath]:
+    """All that the pictures are in, the outer ones first."""
+    found = {folder for name in names for folder in PurePosixPath(name).parents}
+    return sorted(found, key=lambda folder: (len(folder.parts), folder))
+
+
+def _text_of(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(".txt"))
 
 
 def _rows(path: Path, sheet: str, read: _Read) -> list[dict[str, Any]]:
@@ -73,7 +88,7 @@ def _rows(path: Path, sheet: str, read: _Read) -> list[dict[str, Any]]:
 def texts_beside(path: Path, names: Sequence[str]) -> list[str | None]:
     """The text beside each picture, or None."""
     with _files(path) as read:
-        found = [read(str(PurePosixPath(name).with_suffix(".txt"))) for name in names]
+        found = [read(_text_of(name)) for name in names]
     return [None if text is None else text.decode("utf-8", "replace") for text in found]
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmd_ddm.config import ReadConfig
 from mmd_ddm.data.arrays import fit_array, read_array, read_labels
+from mmd_ddm.data.beside import files_beside
 from mmd_ddm.data.choose import SUFFIXES, TABLES
 from mmd_ddm.data.decode import WHOLE, Cut, Files
 from mmd_ddm.data.labels import (
@@ -141,7 +142,7 @@ def _open(
         if path.is_dir() or path.suffix.lower() == ".zip":
             names, tables = find_pictures(path, asked, notes)
             if not tables:
-                return _of_pictures(path, names, asked, wanted)
+                return _of_pictures(path, names, asked, wanted, notes)
         elif path.suffix.lower() not in TABLES:
             return _of_array(path, asked, wanted)
     name = str(path) if len(place.paths) == 1 else source
@@ -178,12 +179,17 @@ def _of_rows(about: Any, files: Callable[[], Files], source: str, wanted: Wanted
     return _Opened([about, wanted], files, beside)
 
 
-def _of_pictures(path: Path, names: Sequence[str], asked: list[str], wanted: Wanted) -> _Opened:
+def _of_pictures(
+    path: Path, names: Sequence[str], asked: list[str], wanted: Wanted, notes: Notes
+) -> _Opened:
     """Whose labels and captions are read first, so that their lack is said at once."""
     if asked and names:
         raise ValueError(f"{path} holds no {asked[0]!r} that could be chosen")
     labels = labels_of_pictures(path, names) if wanted.labels and names else None
     captions = captions_of_pictures(path, names) if wanted.captions and names else ()
+    if any(wanted):
+        used = files_beside(names)
+        notes.skipped = [name for name in notes.skipped if name not in used]
     prefix, number = prefix_of(path), {name: i for i, name in enumerate(names)}
 
     def beside(kept: Stored) -> tuple[Labels | None, tuple[str, ...]]:

@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
 from mmd_ddm.config import ChainConfig
 from mmd_ddm.data.images import ImageSet
@@ -29,7 +27,6 @@ from mmd_ddm.evaluation.scores import Score, without_errors
 from mmd_ddm.evaluation.space import Space
 from mmd_ddm.maths.projections import Projections
 from mmd_ddm.maths.random import JUDGE, image_seeds
-from mmd_ddm.models.conditions import Condition
 from mmd_ddm.runs.fingerprint import key_of
 from mmd_ddm.runs.progress import Update
 from mmd_ddm.runs.store import remembered_arrays
@@ -99,7 +96,7 @@ def measure(
 ) -> Measured:
     """A row of ``results.json``, with what it is of.
 
-    A class-conditional model draws each image under the class of a real one.
+    A conditional model draws each image under the class or caption of a real one.
 
     Args:
         entry: what to draw with.
@@ -110,8 +107,7 @@ def measure(
         batch_size: images at once; 0 is what is fast.
     """
     chain, sampler = entry.chain, entry.sampler
-    labels = spaces[0].real.labels if sampler.denoiser.classes else None
-    images, images_per_second = drawn(entry, n, seed, bar, batch_size, labels)
+    images, images_per_second = drawn(entry, n, seed, bar, batch_size, spaces[0].real)
     bar(note="judging")
     row = {
         "name": entry.name,
@@ -147,15 +143,15 @@ def drawn(
     seed: int,
     bar: Update,
     batch_size: int = 0,
-    labels: Int64[Tensor, " m"] | None = None,
+    like: ImageSet | None = None,
 ) -> tuple[ImageSet, float]:
     """The images of this seed, and how many a second were drawn, now or when they were.
 
     The sampler then knows its network calls, whichever it was. The arguments are those of
-    `measure`, and the classes of reference images to draw under, as `draw` takes them.
+    `measure`, and the reference images whose classes or captions to draw under.
     """
-    sampler = entry.sampler
-    reference = None if labels is None else Condition.of_labels(labels)
+    sampler, denoiser = entry.sampler, entry.sampler.denoiser
+    reference = denoiser.under(like.labels, like.captions) if like else None
 
     def compute() -> dict[str, np.ndarray]:
         pixels, speed = draw(
@@ -165,11 +161,13 @@ def drawn(
         calls = np.array(sampler.nfe)
         return {"pixels": pixels.numpy(), "images_per_second": np.array(speed), "nfe": calls}
 
-    under = [] if labels is None else [labels.tolist()]
+    under = [[*like.captions] or reference.labels.tolist()] if like and reference else []
     key = key_of(sampler.fingerprint, sampler.denoiser.device.type, n, seed, *under)
     kept = remembered_arrays("samples", key, compute)
     sampler.nfe = int(kept["nfe"])
-    of = None if reference is None else reference.of_seeds(image_seeds(seed, JUDGE, n)).labels
+    of = None
+    if denoiser.classes and reference:
+        of = reference.of_seeds(image_seeds(seed, JUDGE, n)).labels
     images = ImageSet(torch.from_numpy(kept["pixels"]), f"the images of {entry.model}", labels=of)
     return images, float(kept["images_per_second"])
 

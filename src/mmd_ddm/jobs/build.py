@@ -19,7 +19,7 @@ from mmd_ddm.models.find import find_model, shorten, typed
 from mmd_ddm.models.load import load_denoiser
 from mmd_ddm.models.parts import check_room
 from mmd_ddm.models.protocol import Denoiser
-from mmd_ddm.runs.progress import Progress
+from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.registry import make_sampler
 from mmd_ddm.settings import from_mapping
@@ -243,7 +243,12 @@ def build_sampler(
 
 
 def build_data(
-    config: FinetuneConfig, shape: tuple[int, int, int], *, labels: bool = False
+    config: FinetuneConfig,
+    shape: tuple[int, int, int],
+    *,
+    labels: bool = False,
+    captions: bool = False,
+    progress: Progress = silent,
 ) -> Split:
     """The images to match, those that only evaluation sees, those to select by: `split_images`.
 
@@ -251,13 +256,16 @@ def build_data(
         config: names them.
         shape: (c, h, w) of each.
         labels: read which class each is of, as a class-conditional model needs.
+        captions: likewise.
+        progress: told how far decoding is.
 
     Raises:
         ValueError: whatever `load_images` or `split_images` refuses.
     """
-    images, heldout = load_images(config.data, shape, config, labels=labels), None
+    load = partial(load_images, labels=labels, captions=captions, progress=progress)
+    images, heldout = load(config.data, shape, config), None
     if config.heldout:
-        heldout = load_images(config.heldout, shape, config, labels=labels)
+        heldout = load(config.heldout, shape, config)
     return split_images(images, heldout, seed=config.seed, select=config.select.every > 0)
 
 
@@ -282,15 +290,21 @@ def name_null_label(denoiser: Denoiser, label: int) -> None:
 
 
 def check_classes(models: Sequence[Model], *sets: ImageSet) -> None:
-    """Whether class-conditional models have the classes of these images; others need none.
+    """Whether models have the classes or captions of these images that they draw under.
 
     Args:
         models: of any kind.
         sets: the images.
 
     Raises:
-        ValueError: images without labels, or of a class that the model does not have.
+        ValueError: images without labels or captions, or of a class that the model does not have.
     """
+    for model, images in product((one for one in models if one.denoiser.of_captions), sets):
+        if not images.captions:
+            raise ValueError(
+                f"{images.source} has no captions, and {model.name} draws under them: read it "
+                "with captions=True"
+            )
     for model, images in product((one for one in models if one.denoiser.classes), sets):
         if images.labels is None:
             raise ValueError(

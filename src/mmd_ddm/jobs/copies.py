@@ -89,8 +89,11 @@ def find_copies(
     space = space or [*config.judges, *config.objective.features][0]
     settings = {"data": data, "space": space, "n": n, "k": k, "seed": seed}
     check_folder(out, "neighbors", settings)
-    labels = named is not None and named.labelled and data == config.data
-    split = build_data(replace(config, data=data), shape, labels=labels)
+    own = named if data == config.data else None
+    split = build_data(
+        replace(config, data=data), shape, labels=bool(own and own.labelled),
+        captions=bool(own and own.captioned), progress=progress,
+    )  # fmt: skip
     train = split.matched
     held = leave_out_seen(split.heldout, runs, shape, progress)
     real = held.images.subset(n)

@@ -63,7 +63,7 @@ def estimate_gamma(
     check_writable(path)
     if denoiser.classes:
         raise ValueError(f"{denoiser.source} is class-conditional: Gamma is of models without")
-    images = load_images(data, denoiser.shape, read)
+    images = load_images(data, denoiser.shape, read, progress=progress)
     say_read(progress, images)
     weights, of = weights_sha256(denoiser.network), denoiser.sha256
     wanted = Gamma(weights, data, images.sha256, n, seed, model=of)

@@ -40,7 +40,7 @@ def distil_head(model: str | Model, config: HeadConfig, *, progress: Progress = 
     say_notes(denoiser, progress)
     folder, weights = head_folder(denoiser.source), weights_sha256(denoiser.network)
     check_writable(folder)
-    images = load_images(config.data, denoiser.shape, config)
+    images = load_images(config.data, denoiser.shape, config, progress=progress)
     say_read(progress, images)
     inputs = {"data_sha256": images.sha256, "model_sha256": denoiser.sha256}
     layer: Any = denoiser.network.conv_norm_out

@@ -62,7 +62,7 @@ class Origin:
         Raises:
             ValueError: they cannot be loaded any more, or are others now.
         """
-        split = build_data(self.config, shape, labels=self.labelled)
+        split = build_data(self.config, shape, labels=self.labelled, captions=self.captioned)
         if any(self.inputs.get(key, found) != found for key, found in split.hashes.items()):
             raise ValueError(f"{split.matched.source} holds other images now")
         return split
@@ -71,6 +71,11 @@ class Origin:
     def labelled(self) -> bool:
         """Whether it knew which class each image is of."""
         return "data_labels_sha256" in self.inputs
+
+    @property
+    def captioned(self) -> bool:
+        """Likewise its caption."""
+        return "data_captions_sha256" in self.inputs
 
     def features(self, name: str, channels: int) -> FeatureExtractor:
         """A space of that run: `make_recorded`."""

@@ -45,11 +45,11 @@ _SCHEDULERS: dict[str, dict[str, Any]] = {  # that say what is trained, by objec
 }
 
 
-def base_images(config: PretrainConfig) -> ImageSet:
+def base_images(config: PretrainConfig, progress: Progress = silent) -> ImageSet:
     """The images to train on."""
     size = config.image_size
     shape = (3, size, size) if size else None
-    return load_images(config.data, shape, config, labels=config.labels)
+    return load_images(config.data, shape, config, labels=config.labels, progress=progress)
 
 
 def pretrain(
@@ -80,7 +80,7 @@ def pretrain(
     scheduler = _scheduler_of(config.objective)
     limited = replace(config, minutes=minutes or config.minutes)
     device = build_device(config.device)
-    images = base_images(config)
+    images = base_images(config, progress)
     channels, height, width = images.shape
     check_channels(channels, f"{images.source} holds")
     torch.manual_seed(config.seed)

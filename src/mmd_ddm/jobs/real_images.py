@@ -51,7 +51,7 @@ def choose_real(
         shape: (c, h, w) of what is judged.
         read: how images that are named are read.
         progress: told what is left out.
-        models: that are judged by them; if one is class-conditional, their classes are read.
+        models: that are judged by them; if one is conditional, classes or captions are read.
 
     Raises:
         ValueError: no images and no run, images of another shape, none that are left, or classes
@@ -61,7 +61,8 @@ def choose_real(
         data = _heldout(runs, shape)
     elif isinstance(data, str):
         labels = any(model.denoiser.classes for model in models)
-        data = load_images(data, shape, read, labels=labels)
+        captions = any(model.denoiser.of_captions for model in models)
+        data = load_images(data, shape, read, labels=labels, captions=captions, progress=progress)
     if data.shape != shape:
         got, asked = ("x".join(map(str, size)) for size in (data.shape, shape))
         raise ValueError(f"{data.source} holds images of {got}; those to judge are {asked}")

@@ -179,7 +179,7 @@ def _drafts(
     """Where the walks of these seeds begin, and the hash of what they begin with."""
     if not source:
         return None, {}
-    images = load_images(source, shape, read)
+    images = load_images(source, shape, read, progress=progress)
     say_read(progress, images)
     if len(images) < n:
         raise ValueError(f"{source} holds {len(images)} images; -n {n} takes as many")

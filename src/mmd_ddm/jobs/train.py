@@ -33,6 +33,7 @@ from mmd_ddm.jobs.longer import check_longer, drop_checkpoint, finished_at, note
 from mmd_ddm.jobs.plan import fit
 from mmd_ddm.jobs.roles import check_distinct, roles_of
 from mmd_ddm.jobs.teacher import teacher_of
+from mmd_ddm.jobs.under import Under, conditions_of
 from mmd_ddm.models.chain_table import table_in
 from mmd_ddm.models.export import export
 from mmd_ddm.models.lora import adapt, check_trained, merge
@@ -75,6 +76,7 @@ class Job:
         log: of the run.
         trackers: where curves go besides.
         progress: told what is done.
+        under: what its images are drawn under.
     """
 
     config: FinetuneConfig
@@ -92,6 +94,7 @@ class Job:
     log: RunLog
     trackers: Sequence[str]
     progress: Progress
+    under: Under
 
 
 @contextmanager
@@ -135,12 +138,18 @@ def prepare(
     began_with = denoiser.sha256
     adapter = adapt(denoiser.network, config.trained_weights, config.lora_rank, config.seed)
     check_space(out, disk_bytes(denoiser.network, config.keep))
-    data = data or build_data(config, denoiser.shape, labels=bool(denoiser.classes))
+    data = data or build_data(
+        config,
+        denoiser.shape,
+        labels=bool(denoiser.classes),
+        captions=denoiser.of_captions,
+        progress=progress,
+    )
     parts = [part for part in (data.matched, data.heldout, data.selection) if part]
     check_classes([model], *parts)
-    labels = data.matched.labels if denoiser.classes else None
-    if labels is not None:  # or say now that a batch is too small
-        drawn_labels(config.condition, labels, config.batch_size, config.seed, 0)
+    under = conditions_of(config.condition, denoiser, data.matched, device)
+    if under.labels is not None:  # or say now that a batch is too small
+        drawn_labels(config.condition, under.labels, config.batch_size, config.seed, 0)
     say_read(progress, data.matched, data.heldout)
     phis = {
         name: make_features(name, denoiser.shape[0]).to(device)
@@ -162,17 +171,18 @@ def prepare(
     }
     check_folder(out, "finetune", settings, inputs)
     optimised = {name: phis[name] for name in config.optimised}
-    mix = config.condition.class_share if denoiser.classes else None
-    objectives = build_objectives(config.objective, optimised, data.matched, device, progress, mix)
+    matched = data.matched, device, progress
+    objectives = build_objectives(config.objective, optimised, *matched, **under.to_match)
     loss = make_loss(
         config,
         Source(
             objectives,
-            labels,
-            data.matched.pixels,
+            under.labels,
+            data.matched.store,
             teacher_of(config, chain, denoiser),
             phis.get(config.reward.of),
             progress,
+            under.conditions,
         ),
         build_sampler(chain, denoiser),
     )
@@ -185,7 +195,7 @@ def prepare(
         log.write(event="plan", **asdict(choice))
         yield Job(
             config, out, device, model, chain, budgets, data, phis, objectives, loss, choice,
-            adapter, log, trackers, progress,
+            adapter, log, trackers, progress, under,
         )  # fmt: skip
 
 
@@ -285,10 +295,9 @@ def _train(job: Job, sampler: Sampler, budgets: Sequence[Sampler]) -> int:
 
         planned = replace(config, micro_batch=job.choice.micro_batch)
         checkpoint = job.out / "checkpoint.pt"
-        labels = job.data.matched.labels if sampler.denoiser.classes else None
         return finetune(
-            planned, sampler, job.objectives, checkpoint, on_event, watch, budgets, labels,
-            job.loss,
+            planned, sampler, job.objectives, checkpoint, on_event, watch, budgets,
+            job.under.labels, job.loss, job.under.conditions,
         )  # fmt: skip
 
 

@@ -128,8 +128,8 @@ def _finetune(
 
 
 def _of_images(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """The hashes of images and of their labels, by name."""
-    named = r"(data|heldout|selection)(_labels)?_sha256"
+    """The hashes of images and of what is said of them, by name."""
+    named = r"(data|heldout|selection)(_labels|_captions)?_sha256"
     return {name: recorded[name] for name in sorted(recorded) if re.fullmatch(named, name)}
 
 
@@ -157,7 +157,9 @@ class _Finetuned:
     @cached_property
     def split(self) -> Split:
         shape = self.model.denoiser.shape
-        return build_data(self.config, shape, labels=self.origin.labelled)
+        return build_data(
+            self.config, shape, labels=self.origin.labelled, captions=self.origin.captioned
+        )
 
     @cached_property
     def spaces(self) -> list[Space]:

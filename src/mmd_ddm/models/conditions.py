@@ -1,6 +1,6 @@
-"""What images are drawn under: class labels, of a class-conditional model."""
+"""What images are drawn under: classes, captions, or whatever a network is told of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,6 @@ from torch import Tensor
 
 __all__ = ["Condition"]
 
-_LABELS = "class_labels"
-
 
 @dataclass(frozen=True)
 class Condition:
@@ -18,26 +16,25 @@ class Condition:
 
     Attributes:
         tensors: by the names that the network calls them by.
+        labels: int64, [n], which of the data's conditions each is: its class, or the number of
+            its caption.
     """
 
     tensors: Mapping[str, Tensor]
+    labels: Tensor
 
     @classmethod
     def of_labels(cls, labels: Tensor | Sequence[int]) -> "Condition":
         """The classes of images, [n]."""
-        return cls({_LABELS: torch.as_tensor(labels)})
-
-    @property
-    def labels(self) -> Tensor:
-        """The classes, int64, [n]."""
-        return self.tensors[_LABELS]
+        classes = torch.as_tensor(labels)
+        return cls({"class_labels": classes}, classes)
 
     def __len__(self) -> int:
-        return len(next(iter(self.tensors.values())))
+        return len(self.labels)
 
     def __getitem__(self, rows: Any) -> "Condition":
         """That of these images: a slice, indices or a mask."""
-        return Condition({name: tensor[rows] for name, tensor in self.tensors.items()})
+        return self._each(lambda tensor: tensor[rows])
 
     def of_seeds(self, seeds: Sequence[int]) -> "Condition":
         """One for each seed, named by it: that of image number seed modulo how many there are."""
@@ -45,4 +42,8 @@ class Condition:
 
     def to(self, device: torch.device) -> "Condition":
         """On this device."""
-        return Condition({name: tensor.to(device) for name, tensor in self.tensors.items()})
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Condition":
+        tensors = {name: change(tensor) for name, tensor in self.tensors.items()}
+        return Condition(tensors, change(self.labels))

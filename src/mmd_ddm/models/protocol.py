@@ -46,6 +46,7 @@ class Denoiser(nn.Module, ABC):
         part: the name of the network in a pipeline.
         guides: whether its pipeline does guidance, as ``guidance_scale`` of its call.
         holds_midpoints: whether its pipeline leaves a scheduler's offset as it is.
+        of_captions: whether it draws images under captions, which `encode` knows how.
         beside: constants of the model as it was loaded, which finetuning leaves as they are:
             Gamma, GENIE's head.
     """
@@ -54,6 +55,7 @@ class Denoiser(nn.Module, ABC):
     part = "unet"
     guides = False
     holds_midpoints = True
+    of_captions = False
 
     def __init__(
         self,
@@ -159,6 +161,20 @@ class Denoiser(nn.Module, ABC):
         if not self.classes:
             return None
         return Condition.of_labels(range(len(self.classes))).of_seeds(seeds).to(self.device)
+
+    def encode(self, captions: Sequence[str]) -> Condition:
+        """What images of these captions are drawn under; ``labels`` number the different ones.
+
+        Raises:
+            ValueError: the model knows none.
+        """
+        raise ValueError(f"{type(self).__name__} draws no captions")
+
+    def under(self, labels: Tensor | None, captions: Sequence[str]) -> Condition | None:
+        """What images like those of these labels, or captions, are drawn under; or nothing."""
+        if self.of_captions:
+            return self.encode(captions)
+        return Condition.of_labels(labels) if self.classes and labels is not None else None
 
     def no_class(self, n: int) -> Condition:
         """What n images are drawn under that are of no class.

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from mmd_ddm.config import FinetuneConfig, SelectConfig
 from mmd_ddm.maths.projections import Projections
 from mmd_ddm.maths.random import generator
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.runs import ranks
 from mmd_ddm.runs.launch import world
 from mmd_ddm.samplers.base import Sampler
@@ -52,6 +53,7 @@ def finetune(
     budgets: Sequence[Sampler] = (),
     labels: Int64[Tensor, " m"] | None = None,
     loss: Loss | None = None,
+    conditions: Condition | None = None,
 ) -> int:
     """Finetune the sampler's denoiser in place; resumes from ``checkpoint_path`` if there.
 
@@ -71,8 +73,10 @@ def finetune(
             ``config.select.every`` iterations with the averaged weights in place.
         budgets: chains of the same denoiser, one of which is drawn an iteration; by default the
             one chain.
-        labels: the classes of the images to match, for a class-conditional model.
+        labels: which condition each image to match has, of a conditional model: its class, or the
+            number of its caption.
         loss: of another method than MMD.
+        conditions: all of them by these numbers; by default they are classes.
 
     Returns:
         The iteration whose weights the network now holds.
@@ -84,10 +88,16 @@ def finetune(
     # Dropout off: the chain that is trained is the chain that is sampled.
     sampler.denoiser.network.eval()
     sampler.denoiser.use_fast_layout()
-    loss = loss or MMD(config, Source(objectives, labels))
-    rates = functools.partial(_rate_of, config)
+    source = Source(objectives, labels, conditions=conditions)
+    loss = loss or MMD(config, source)
     betas = (config.score.beta1 if config.method == "score" else 0.9, 0.999)
-    state = TrainingState(config, _trained(sampler, loss), checkpoint_path, rates, betas)
+    state = TrainingState(
+        config,
+        _trained(sampler, loss),
+        checkpoint_path,
+        functools.partial(_rate_of, config),
+        betas,
+    )
     if state.stopped:
         on_event(event="stop", step=state.step, message=state.stopped)
     if evaluate is not None and state.first_kid is None:
@@ -123,7 +133,7 @@ def finetune(
         if update.grad_norm == 0 and config.lr > 0 and config.method == "mmd" and not blind:
             blind = True
             sampler = chain_at(update.step - 1)
-            x_T, noise, condition = draw_batch(config, sampler, labels, update.step - 1)
+            x_T, noise, condition = draw_batch(config, sampler, source, update.step - 1)
             some = None if noise is None else noise[:, :micro_batch]
             of_some = condition and condition[:micro_batch]
             words = vanished_words(sampler, objectives, x_T[:micro_batch], some, of_some)

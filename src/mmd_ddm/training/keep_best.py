@@ -20,7 +20,6 @@ from mmd_ddm.features.bank import cached_features, extract
 from mmd_ddm.features.registry import FeatureExtractor
 from mmd_ddm.maths.projections import Projections
 from mmd_ddm.maths.random import SELECT
-from mmd_ddm.models.conditions import Condition
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.draw import draw
 
@@ -54,9 +53,7 @@ class Selection:
         self._n, self._seed = max(config.select.samples // len(samplers), 2), config.seed
         self._samplers, self._phi = samplers, phi
         self._guidance = config.trained_guidance
-        self._reference: Condition | None = None
-        if sampler.denoiser.classes and reals.labels is not None:
-            self._reference = Condition.of_labels(reals.labels)
+        self._reference = sampler.denoiser.under(reals.labels, reals.captions)
         self._bank = cached_features(reals, phi, device=sampler.denoiser.device)
         self._bank_sums = kid_sums(self._bank)
         self.kids: dict[int, float] = {}

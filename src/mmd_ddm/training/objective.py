@@ -11,7 +11,7 @@ from mmd_ddm.config import ObjectiveConfig
 from mmd_ddm.data.images import ImageSet
 from mmd_ddm.features.bank import cached_features
 from mmd_ddm.features.base import FeatureExtractor
-from mmd_ddm.maths.joint_mmd import LabelKernel, joint_constant
+from mmd_ddm.maths.joint_mmd import LabelKernel, TextKernel, joint_constant
 from mmd_ddm.maths.kernels import Kernel, make_kernel
 from mmd_ddm.maths.mmd import landmark_weights, within
 from mmd_ddm.maths.random import generator
@@ -37,8 +37,9 @@ class Objective:
         mean: [d], subtracted from every vector.
         std: [d], by which every vector is divided then.
         bank_weights: [m], of the bank in the cross term; None is 1/m each.
-        labels: [m], the classes of the bank; None where they are not matched.
-        label_kernel: of the classes; None where they are not matched.
+        labels: [m], the conditions of the bank by their numbers: classes, or captions; None where
+            they are not matched.
+        label_kernel: of the conditions; None where they are not matched.
     """
 
     phi: FeatureExtractor
@@ -65,6 +66,7 @@ class Objective:
         device: torch.device | str | None = None,
         labels: Int64[Tensor, " m"] | None = None,
         mix: float = 0.0,
+        vectors: Float[Tensor, "c e"] | None = None,
     ) -> "Objective":
         """An objective over these features of the data.
 
@@ -78,8 +80,9 @@ class Objective:
             landmarks: so many of the features, weighted, stand for all of them (Nystroem); the
                 others are read once, block by block, and not held. 0 holds all.
             device: of the bank; None is that of the features.
-            labels: [m], the classes of the reference set, to match them as well.
+            labels: [m], the conditions of the reference set by number, to match them as well.
             mix: of `LabelKernel`.
+            vectors: text embeddings of the conditions, which are captions; None of classes.
 
         Raises:
             ValueError: a class of one image, or landmarks, which have no classes.
@@ -102,6 +105,8 @@ class Objective:
                 )
             bank, labels = held(features), labels.to(device)
             k_c = LabelKernel.of(labels, mix)
+            if vectors is not None:
+                k_c = TextKernel.over(labels, mix, vectors.to(device))
             c = joint_constant(bank, labels, kernel, k_c)
             return cls(phi, bank, kernel, c, weight, mean, std, None, labels, k_c)
         if not 0 < landmarks < len(features):
@@ -125,7 +130,9 @@ def build_objectives(
     reference: ImageSet,
     device: torch.device,
     progress: Progress,
-    mix: float | None = None,
+    labels: Int64[Tensor, " m"] | None = None,
+    mix: float = 0.0,
+    vectors: Float[Tensor, "c e"] | None = None,
 ) -> list[Objective]:
     """An objective for each of these spaces, in their order.
 
@@ -135,7 +142,10 @@ def build_objectives(
         reference: the images to match.
         device: of the banks.
         progress: told what is done.
-        mix: of the per-class term, to match the classes of ``reference`` as well; None does not.
+        labels: of ``reference``, to match them as well; with ``mix`` and ``vectors`` as
+            `Objective.over` takes them.
+        mix: of the per-class term.
+        vectors: of captions.
 
     Raises:
         ValueError: as many weights as there are no spaces, an unknown kernel or reference, or
@@ -160,7 +170,7 @@ def build_objectives(
             objective = Objective.over(
                 phi, features, kernel, weight,
                 standardise=config.standardise, landmarks=config.landmarks, device=device,
-                labels=None if mix is None else reference.labels, mix=mix or 0.0,
+                labels=labels, mix=mix, vectors=vectors,
             )  # fmt: skip
             objectives.append(objective)
             bar(done=done * len(reference))

@@ -91,7 +91,8 @@ class Stock(Denoiser):
         self.prediction, self.clip = understood.prediction, understood.clip
         self.scheduler_config = understood.content
         self._shift = getattr(understood.schedule, "shift", None) if own.gives_levels else None
-        self._plain = Condition(own.tensors) if own.tensors else None
+        self._plain = _told(own.tensors) if own.tensors else None
+        self.of_captions = "prompt" in asked
         self._null = _null_of(guided, own) if guided else self._plain
         self._kind, self._live = type(pipeline), None
         # The pipeline of consistency models asks its scheduler for times in words of its own.
@@ -161,7 +162,9 @@ class Stock(Denoiser):
             for i in range(0, len(prompts), _AT_ONCE):
                 asked = self._asked | {"prompt": list(prompts[i : i + _AT_ONCE])}
                 parts.append(record(pipeline, asked).tensors)
-        return Condition({name: torch.cat([one[name] for one in parts]) for name in parts[0]})
+        tensors = {name: torch.cat([one[name] for one in parts]) for name in parts[0]}
+        number = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+        return Condition(tensors, torch.tensor([number[prompt] for prompt in prompts]))
 
     def conditions(self, seeds: Sequence[int]) -> Condition | None:
         """See `Denoiser`; with prompts, the empty one."""
@@ -330,7 +333,12 @@ def _null_of(guided: Call, own: Call) -> Condition:
         half for half in halves
         if any(not torch.equal(half[name], own.tensors[name]) for name in half)
     ]  # fmt: skip
-    return Condition((other or halves)[0])
+    return _told((other or halves)[0])
+
+
+def _told(tensors: Mapping[str, Tensor]) -> Condition:
+    """What one image is told, of which there is no other."""
+    return Condition(tensors, torch.zeros(1, dtype=torch.long))
 
 
 def _with(pipeline: Any, parts: Mapping[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmd_ddm.config import ConditionConfig, FinetuneConfig
 from mmd_ddm.data.images import batch
+from mmd_ddm.data.stored import Stored
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.maths.pixels import from_uint8
 from mmd_ddm.maths.random import generator
@@ -34,19 +35,26 @@ class Source:
 
     Attributes:
         objectives: the spaces to match.
-        labels: the classes of the images to match, for a class-conditional model.
+        labels: which condition each image to match has, of a conditional model: its class, or the
+            number of its caption.
         images: to learn from, uint8.
         teacher: the base, as a chain of its own.
         reward: of images; one number each.
         progress: told what is drawn once.
+        conditions: all of them by the numbers in ``labels``; by default they are classes.
     """
 
     objectives: Sequence[Objective] = ()
     labels: Int64[Tensor, " m"] | None = None
-    images: UInt8[Tensor, "m c h w"] | None = None
+    images: UInt8[Tensor, "m c h w"] | Stored | None = None
     teacher: Sampler | None = None
     reward: FeatureExtractor | None = None
     progress: Progress = silent
+    conditions: Condition | None = None
+
+    def condition(self, labels: Int64[Tensor, " n"]) -> Condition:
+        """What the network is told of these classes or captions."""
+        return self.conditions[labels] if self.conditions else Condition.of_labels(labels)
 
 
 class Loss(ABC):
@@ -106,18 +114,18 @@ def mean_of(
 
 
 def draw_batch(
-    config: FinetuneConfig, sampler: Sampler, labels: Tensor | None, step: int
+    config: FinetuneConfig, sampler: Sampler, source: Source, step: int
 ) -> tuple[Tensor, Tensor | None, Condition | None]:
-    """x_T, for stochastic samplers the noise of every step, and classes, named by (seed, step)."""
+    """x_T, for stochastic samplers the noise of every step, and conditions: of (seed, step)."""
     denoiser = sampler.denoiser
     draw = generator(config.seed, 0, step, "finetune", denoiser.device)
     shape = (sampler.draws, config.batch_size, *denoiser.latent_shape)
     z = torch.randn(shape, generator=draw, device=denoiser.device)
-    if labels is None:
+    if source.labels is None:
         condition = denoiser.conditions(range(config.batch_size))
     else:
-        found = drawn_labels(config.condition, labels, config.batch_size, config.seed, step)
-        condition = Condition.of_labels(found).to(denoiser.device)
+        found = drawn_labels(config.condition, source.labels, config.batch_size, config.seed, step)
+        condition = source.condition(found).to(denoiser.device)
     return z[0], z[1:] if sampler.stochastic else None, condition
 
 
@@ -132,7 +140,7 @@ def draw_images(
     draw = generator(config.seed, 0, step, "finetune", device)
     condition = None
     if source.labels is not None:
-        condition = Condition.of_labels(source.labels[rows]).to(device)
+        condition = source.condition(source.labels[rows]).to(device)
     return x_0, torch.randn(x_0.shape, generator=draw, device=device), condition, draw
 
 

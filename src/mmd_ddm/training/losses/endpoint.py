@@ -80,7 +80,7 @@ class EndPoint(Loss):
 
     def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:
         """See `Loss`."""
-        x_T, _, condition = draw_batch(self.config, chain, self.source.labels, step)
+        x_T, _, condition = draw_batch(self.config, chain, self.source, step)
 
         def each(rows: slice) -> Tensor:
             z, c = x_T[rows], condition and condition[rows]

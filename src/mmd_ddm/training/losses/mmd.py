@@ -36,7 +36,7 @@ class MMD(Loss):
     def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:
         """See `Loss`."""
         config, spaces = self.config, self.source.objectives
-        x_T, noise, condition = draw_batch(config, chain, self.source.labels, step)
+        x_T, noise, condition = draw_batch(config, chain, self.source, step)
         rows = None
         if config.objective.reference == "minibatch":
             rows = batch(len(spaces[0].bank), config.batch_size, config.seed, step)
@@ -81,8 +81,7 @@ def mmd_step(
     of = ranks.shares(len(x_T))
     mine = ranks.own(of)
     x_T, noise = x_T[mine], None if noise is None else noise[:, mine]
-    labels = condition.tensors.get("class_labels") if condition else None
-    condition = condition and condition[mine]
+    labels, condition = (condition.labels, condition[mine]) if condition else (None, None)
     size = micro_batch or len(x_T)
 
     def features() -> list[Tensor]:

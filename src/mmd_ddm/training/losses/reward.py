@@ -62,7 +62,7 @@ class Reward(Loss):
             ValueError: a reward that is not one number an image.
         """
         config, repeats = self.config, self.config.reward.repeats
-        x_T, noise, condition = draw_batch(config, chain, self.source.labels, step)
+        x_T, noise, condition = draw_batch(config, chain, self.source, step)
         draw = generator(config.seed, 0, step, "reward", x_T.device)
         z = torch.randn((repeats, *x_T.shape), generator=draw, device=x_T.device)
 

@@ -90,7 +90,7 @@ class Score(Loss):
         """See `Loss`."""
         config, critic, updates = self.config, self._critic, self.config.score.updates
         critic.recompute, critic.keep = chain.recompute, chain.keep
-        x_T, noise, condition = draw_batch(config, chain, self.source.labels, step)
+        x_T, noise, condition = draw_batch(config, chain, self.source, step)
         draw, T = generator(config.seed, 0, step, "score", x_T.device), len(chain.schedule)
         low, high = (int(share * T) for share in _ENDS)
         whole = torch.randint(low, high, (len(x_T),), generator=draw, device=x_T.device)
