@@ -3,7 +3,7 @@
 A folder of made-up JPEG pictures in classes is read, each way in a process of its own: by
 torchvision, picture by picture; by us, decoded into the cache; and again by us from the cache,
 with all that a finetuning does before its first iteration: split, held-out copies looked for,
-hashed, and seen by a feature space. Seconds are the processor's. Pages of the cache count as
+hashed, and seen by a feature space of few dimensions, whose vectors are all that is held. Seconds are the processor's. Pages of the cache count as
 memory while they are this process's, though the system may take them back at any time.
 
     python benchmarks/data.py
@@ -81,7 +81,7 @@ def by_us_again(folder: Path, size: int) -> None:
     images = load_images(folder, (3, size, size), labels=True)
     parts = split_images(images, None, seed=0, select=True)
     assert len(parts.hashes) == 6
-    cached_features(parts.matched, make_features("pixels", 3))
+    cached_features(parts.matched, make_features("frequencies", 3))
 
 
 WAYS = {"torchvision": by_torchvision, "decoded": by_us, "from the cache": by_us_again}

@@ -145,9 +145,10 @@ class TestEveryK:
             assert mmd.build_sampler(run.free_chain(k), model.denoiser).nfe == 0
             assert len(mmd.build_sampler(run.free_chain(k), model.denoiser).times) == k
         for own in run.METHODS.values():
-            settings = {**run.JOB, **own, "chain": {"steps": 10, **own.get("chain", {})}}
+            steps = max(own.get("budgets", [10]))
+            settings = {**run.JOB, **own, "chain": {"steps": steps, **own.get("chain", {})}}
             config = from_mapping(FinetuneConfig, complete(settings))
-            assert (config.recipe, config.chain.steps) == ("auto", 10)
+            assert (config.recipe, config.chain.steps) == ("auto", steps)
 
     def rows(self):
         def kid(value, se):

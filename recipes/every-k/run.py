@@ -32,7 +32,8 @@ from mmd_ddm.settings import from_mapping
 
 ROWS = Path(__file__).parents[2] / "docs/every-k/rows.jsonl"
 SPACES = {"efficientnet-lite0": "held-out", "encoder": "optimised", "denoiser": "optimised"}
-ALL_K = (1, 2, 3, 4, 5, 8, 10, 15, 20)
+ALL_K = (1, 2, 3, 4, 5, 8, 10, 12, 15, 20)
+MANY = (3, 5, 8, 12)  # that one model serves
 MODEL = "fashion-mnist"
 JOB = {
     "model": MODEL, "data": MODEL, "heldout": f"{MODEL}-heldout", "recipe": "auto",
@@ -48,12 +49,15 @@ FREE: dict[int, dict[str, Any]] = {
     5: {"sampler": "unipc", "order": 3},
     8: {"sampler": "unipc", "order": 3},
     10: {"sampler": "dpm-solver++-3m"},
+    12: {"sampler": "unipc", "order": 3},
     15: {"sampler": "unipc", "order": 3},
     20: {"sampler": "unipc", "order": 2},
 }
 # What is trained, over the recipe.
 METHODS: dict[str, dict[str, Any]] = {
-    "times": {"trained": "times"},
+    "times": {
+        "trained": "times", "iterations": 60, "ema_decay": 0.9, "chain": {"backward": "all"}
+    },
     "ddim": {"chain": {"sampler": "ddim"}},
     "solver": {},
     # From five steps on a third of the recipe's iterations at three times its rate.
@@ -61,7 +65,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "solver, 60 iterations": {"iterations": 60, "lr": 1.5e-5, "ema_decay": 0.9},
     "solver, full gradient": {"chain": {"backward": "all"}},
     "joint": {"trained": "all+times"},
-}
+    "many": {"budgets": list(MANY)},
+}  # fmt: skip
 
 
 def main() -> None:
@@ -78,8 +83,11 @@ def main() -> None:
     for seed in range(asked.seeds):
         for k in asked.steps:
             for method in asked.methods:
-                if k == 1 and "times" in METHODS.get(method, {}).get("trained", ""):
+                own = METHODS.get(method, {})
+                if k == 1 and "times" in own.get("trained", ""):
                     continue  # one time is where it begins, which stays
+                if k not in own.get("budgets", [k]):
+                    continue
                 key = {"steps": k, "method": method, "seed": seed, "samples": asked.n}
                 if not any(key.items() <= row.items() for row in rows):
                     rows.append(key | make(k, method, seed, asked.n, asked.runs))
@@ -92,13 +100,15 @@ def make(k: int, method: str, seed: int, n: int, runs: Path) -> dict[str, Any]:
     free = judged(MODEL, free_chain(k), n, seed)
     if method == "free":
         return about(free, seconds=0, less={})
-    run = runs / f"{k}-{method.replace(', ', '-').replace(' ', '-')}-{seed}"
     own = METHODS[method]
-    settings = {**JOB, **own, "seed": seed, "chain": {"steps": k, **own.get("chain", {})}}
+    budgets = own.get("budgets", [k])  # of which the most are told, and named in the folder
+    run = runs / f"{max(budgets)}-{method.replace(', ', '-').replace(' ', '-')}-{seed}"
+    chain = {"steps": max(budgets), **own.get("chain", {})}
+    settings = {**JOB, **own, "seed": seed, "chain": chain}
     train(from_mapping(FinetuneConfig, complete(settings)), run, bars)
     # Of all iterations, whatever stopped the run between them.
     seconds = sum(event["seconds"] for event in read_events(run) if event["event"] == "train")
-    found = judged(str(run), None, n, seed)
+    found = judged(str(run), k, n, seed)
     return about(found, seconds=round(seconds), less=above(found.kid, free.kid))
 
 
@@ -107,10 +117,13 @@ def free_chain(k: int) -> ChainConfig:
     return from_mapping(ChainConfig, {"steps": k, **FREE[k]})
 
 
-def judged(model: str, chain: ChainConfig | None, n: int, seed: int) -> Measured:
-    """A chain, by default that of the run, in all the spaces."""
+def judged(model: str, chain: ChainConfig | int, n: int, seed: int) -> Measured:
+    """A chain, or that of a run for so many steps, in all the spaces."""
     loaded = load_model(model, "cpu")
-    chain = resolve_chain(chain or loaded.chain or ChainConfig(), loaded.denoiser)
+    if isinstance(chain, int):
+        own = [one for one in (loaded.chain, *loaded.budgets) if one and one.steps == chain]
+        chain = own[0]
+    chain = resolve_chain(chain, loaded.denoiser)
     entry = Entry(model, model, chain, mmd.build_sampler(chain, loaded.denoiser))
     with bars.bar(f"{Path(model).name}, {len(chain.times)} steps", n) as bar:
         return measure(entry, spaces(), n, seed, bar)

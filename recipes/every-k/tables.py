@@ -19,6 +19,10 @@ from mmd_ddm.report.axes import draw_curve, scale_axes
 from mmd_ddm.report.tables import Strong, Table
 from mmd_ddm.runs.files import write_text
 
+ORDER = (
+    "free", "times", "ddim", "solver, 60 iterations", "solver, 100 iterations",
+    "solver, full gradient", "solver", "joint", "many",
+)  # fmt: skip
 ROWS = Path(__file__).parents[2] / "docs/every-k/rows.jsonl"
 Row = dict[str, Any]
 
@@ -42,12 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def table(cells: dict[tuple[int, str], list[Row]], space: str) -> Table:
-    """KID x1000 of every method at every K; below it the paired difference from training-free."""
-    methods = list(dict.fromkeys(method for _, method in cells))
-    lines = []
+    """KID x1000 of every method at every K; below it the paired difference from training-free.
+
+    In brackets how many seeds a mean is of, where others are of more.
+    """
+    methods = sorted({method for _, method in cells}, key=[*ORDER].index)
+    most, lines = max(map(len, cells.values())), []
     for k in sorted({k for k, _ in cells}):
         found = [cells.get((k, method), []) for method in methods]
-        lines.append([str(k), *(format_score(over(rows, space), "kid") for rows in found)])
+        seeds = [f" ({len(rows)})" if 0 < len(rows) < most else "" for rows in found]
+        kids = [format_score(over(rows, space), "kid") for rows in found]
+        lines.append([str(k), *map("".join, zip(kids, seeds, strict=True))])
         lines.append(["", *(_difference(rows, space) for rows in found)])
     return Table([f"{space}: K", *methods], {"": lines})
 
@@ -85,7 +94,7 @@ def chart(cells: dict[tuple[int, str], list[Row]], space: str) -> Figure:
     """A line a method."""
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes, every = figure.subplots(), []
-    for method in dict.fromkeys(method for _, method in cells):
+    for method in sorted({method for _, method in cells}, key=[*ORDER].index):
         points = [
             (float(rows[0]["nfe"]), 1000 * found.value, 1000 * found.se)
             for (_, of), rows in sorted(cells.items())

@@ -5,12 +5,14 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import tiny_pipelines
 import torch
 from diffusers import FluxPipeline
 from PIL import Image
 from pipelines import load_pipeline
 from tiny_pipelines import TINY, tiny_pipeline
 
+import mmd_ddm as mmd
 from mmd_ddm.config import (
     ChainConfig,
     ConditionConfig,
@@ -21,6 +23,7 @@ from mmd_ddm.config import (
 from mmd_ddm.jobs.build import build_sampler, load_model, resolve_chain
 from mmd_ddm.jobs.train import train
 from mmd_ddm.models.export import export
+from mmd_ddm.runs.folder import read_events
 from mmd_ddm.samplers.draw import draw
 
 K = 4
@@ -63,8 +66,8 @@ def asked(name, n, prompts=None, guidance=1.0):
     return {"prompt": prompts or [""] * n, **size, **scale, **binned}
 
 
-def finetune(name, tmp_path, **settings):
-    """Two iterations of the base, from which run/ comes."""
+def finetune(name, tmp_path, out="run", **settings):
+    """Two iterations of the base."""
     tiny_pipeline(name).save_pretrained("base")
     size = load_model("base").denoiser.shape[1]
     rng = np.random.default_rng(0)
@@ -75,12 +78,12 @@ def finetune(name, tmp_path, **settings):
         Image.fromarray(picture).save(folder / f"{i}.png")
         (folder / f"{i}.txt").write_text(("a red cat", "two blue dogs")[i % 2])
     config = FinetuneConfig(
-        "base", "data", chain=ChainConfig(steps=K), batch_size=2,
+        "base", "data", chain=ChainConfig(steps=K),
         objective=ObjectiveConfig(features=("pixels",)), judges=("random",), compare_steps=(),
         select=SelectConfig(every=0, features="frequencies"),
-        condition=ConditionConfig(match="ignore"), **{"iterations": 2, "lr": 1e-3, **settings},
+        **{"iterations": 2, "batch_size": 2, "lr": 1e-3, "condition": ConditionConfig(match="ignore"), **settings},
     )  # fmt: skip
-    train(config, tmp_path / "run")
+    train(config, tmp_path / out)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -126,3 +129,19 @@ def test_low_rank_additions_load_onto_the_base_in_diffusers(name, tmp_path):
     added, _ = their_images(base, 2, K, **asked(name, 2))
     whole, _ = their_images(merged, 2, K, **asked(name, 2))
     assert 100 * np.abs(added - whole).max() < np.abs(added - plain).max()
+
+
+def test_captions_are_matched_with_the_images_and_judged_under(tmp_path):
+    """Two captions of a text model by the joint MMD, under a frozen text encoder of its own."""
+    tiny_pipelines.clip_text(projection=True).save_pretrained("texts")
+    tiny_pipelines.clip_tokenizer().save_pretrained("texts")
+    finetune(
+        "Stable Diffusion", tmp_path, condition=ConditionConfig(text="clip:texts"), batch_size=8
+    )
+    losses = [e["loss"] for e in read_events(tmp_path / "run") if e["event"] == "train"]
+    finetune("Stable Diffusion", tmp_path, out="alone", batch_size=8)
+    alone = [e["loss"] for e in read_events(tmp_path / "alone") if e["event"] == "train"]
+    assert losses[0] != pytest.approx(alone[0], rel=1e-3)
+    images = mmd.images("data", captions=True)
+    rows = mmd.evaluate(load_model("run"), images, features=["pixels"], n=6).rows
+    assert rows
