@@ -3,8 +3,9 @@
 A folder of made-up JPEG pictures in classes is read, each way in a process of its own: by
 torchvision, picture by picture; by us, decoded into the cache; and again by us from the cache,
 with all that a finetuning does before its first iteration: split, held-out copies looked for,
-hashed, and seen by a feature space of few dimensions, whose vectors are all that is held. Seconds are the processor's. Pages of the cache count as
-memory while they are this process's, though the system may take them back at any time.
+hashed, and seen by a feature space of few dimensions, as vectors are what is held. Seconds are the
+processor's. Pages of the cache count as memory while they are this process's, though the system
+may take them back at any time.
 
     python benchmarks/data.py
 """

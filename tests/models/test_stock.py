@@ -77,11 +77,12 @@ def finetune(name, tmp_path, out="run", **settings):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"{i}.png")
         (folder / f"{i}.txt").write_text(("a red cat", "two blue dogs")[i % 2])
+    plain = {"condition": ConditionConfig(match="ignore"), "iterations": 2, "batch_size": 2}
     config = FinetuneConfig(
         "base", "data", chain=ChainConfig(steps=K),
         objective=ObjectiveConfig(features=("pixels",)), judges=("random",), compare_steps=(),
         select=SelectConfig(every=0, features="frequencies"),
-        **{"iterations": 2, "batch_size": 2, "lr": 1e-3, "condition": ConditionConfig(match="ignore"), **settings},
+        **{"lr": 1e-3, **plain, **settings},
     )  # fmt: skip
     train(config, tmp_path / out)
 
