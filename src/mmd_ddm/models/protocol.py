@@ -96,7 +96,7 @@ class Denoiser(nn.Module, ABC):
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
         """``(x_0, eps)`` from what the network said of x_t."""
         if isinstance(t, Tensor):
-            levels: tuple[Any, Any] = self.coefficients(t.to(x_t).expand(len(x_t)))
+            levels: tuple[Any, Any] = self.coefficients(t.to(x_t).expand(x_t.shape[0]))
         else:
             levels = self.schedule(t)
         return pair(x_t, output, *levels, self.prediction, **self.schedule.preconditioning)

@@ -207,9 +207,9 @@ class UNet2D(Denoiser):
         """See `Denoiser.forward`."""
         told = self.schedule.network_time(t)
         if isinstance(told, Tensor):
-            times = told.to(x_t.device).expand(len(x_t))
+            times = told.to(x_t.device).expand(x_t.shape[0])
         else:  # filled in on the device: a copy would wait for it
-            times = torch.full((len(x_t),), told, device=x_t.device)
+            times = torch.full((x_t.shape[0],), told, device=x_t.device)
         with self.precision():
             output = self.network(x_t, times, **(condition.tensors if condition else {}))
         answer: Tensor = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)
