@@ -108,7 +108,7 @@ def _onnx_model(graph: ChainGraph, half: bool) -> Any:
 def _write_onnx(graph: ChainGraph, folder: Path, half: bool) -> Draw:
     from onnx import save
 
-    shutil.copy(Path(shipped[0]) / "run_onnx.py", folder / "run.py")
+    shutil.copy(Path(shipped[0]) / "run_onnx.txt", folder / "run.py")
     save(_onnx_model(graph, half), folder / "model.onnx")
     return onnx_drawing(folder / "model.onnx")
 
