@@ -37,6 +37,7 @@ _HOMES = {
     "mmd_ddm.jobs.plan": ("plan",),
     "mmd_ddm.jobs.times": ("search_times",),
     "mmd_ddm.jobs.pretrain": ("pretrain",),
+    "mmd_ddm.jobs.export": ("export",),
     "mmd_ddm.runs.bars": ("bars",),
     # What a person adds without touching the package.
     "mmd_ddm.features.registry": ("make_features", "register_features"),

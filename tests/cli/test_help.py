@@ -30,6 +30,7 @@ VERBS = [
     "reproduce",
     "pretrain",
     "convert",
+    "export",
     "verify",
     "runs",
     "cache",
@@ -50,6 +51,7 @@ OPTIONS = {
     "pretrain": ["--data", "--out", "--minutes", "--force-new-run"],
     "convert": ["CHECKPOINT", "--out", "--image-size", "--heads", "--noise-schedule"],
     "verify": ["RUN", "--device"],
+    "export": ["MODEL", "--to", "--out", "--steps", "--precision"],
     "runs": ["FOLDER"],
     "cache": ["--prune"],
 }

@@ -24,8 +24,8 @@ _INTERRUPTED = 130  # what typer makes of Ctrl-C
 # In the order of the help; each is a function of a module of its name.
 _VERBS = (
     "demo", "finetune", "sample", "evaluate", "bench", "neighbors", "interpolate", "gamma",
-    "genie-head", "plan", "report", "reproduce", "pretrain", "convert", "verify", "runs", "cache",
-    "times",
+    "genie-head", "plan", "report", "reproduce", "pretrain", "convert", "export", "verify", "runs",
+    "cache", "times",
 )  # fmt: skip
 
 app = typer.Typer(

@@ -140,6 +140,7 @@ class NoiseSchedule(Schedule):
             raise ValueError(
                 "alpha-bar must lie strictly between 0 and 1: betas of 0 or 1 are no schedule"
             )
+        self._abars = self.alpha_bar.tolist()  # a number of a tensor cannot be read in a trace
         self._log_alpha_bar = _with_a_trace(self.alpha_bar).log().numpy()
         self.bounds = (0, len(self) - 1)
 
@@ -215,13 +216,13 @@ class NoiseSchedule(Schedule):
         if t is None:
             return 1.0
         if float(t).is_integer():
-            return float(self.alpha_bar[int(t)])
+            return float(self._abars[int(t)])
         return float(np.exp(np.interp(t, np.arange(len(self)), self._log_alpha_bar)))
 
     @property
     def key(self) -> Any:
         """The table."""
-        return self.alpha_bar.tolist()
+        return self._abars
 
     def coefficients(self, times: Float[Tensor, " n"]) -> tuple[Tensor, Tensor]:
         """See `Schedule`."""

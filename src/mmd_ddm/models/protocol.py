@@ -95,9 +95,9 @@ class Denoiser(nn.Module, ABC):
         """The images and times that the network is called with."""
         told = self.schedule.network_time(t)
         if isinstance(told, Tensor):
-            return x_t, told.to(x_t.device).expand(len(x_t))
+            return x_t, told.to(x_t.device).expand(x_t.shape[0])
         # filled in on the device: a copy would wait for it
-        return x_t, torch.full((len(x_t),), told, device=x_t.device)
+        return x_t, torch.full((x_t.shape[0],), told, device=x_t.device)
 
     def predict(
         self, x_t: Float[Tensor, "n c h w"], t: float | Tensor, condition: Condition | None = None
@@ -116,7 +116,7 @@ class Denoiser(nn.Module, ABC):
     ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
         """``(x_0, eps)`` from what the network said of x_t."""
         if isinstance(t, Tensor):
-            levels: tuple[Any, Any] = self.coefficients(t.to(x_t).expand(len(x_t)))
+            levels: tuple[Any, Any] = self.coefficients(t.to(x_t).expand(x_t.shape[0]))
         else:
             levels = self.schedule(t)
         return pair(x_t, output, *levels, self.prediction, **self.schedule.preconditioning)

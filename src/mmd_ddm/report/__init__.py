@@ -9,11 +9,18 @@ from types import ModuleType
 from typing import Any
 
 from mmd_ddm.evaluation.verdict import verdict
-from mmd_ddm.report.card import write_base_card, write_card
+from mmd_ddm.report.card import write_base_card, write_card, write_graph_card
 from mmd_ddm.report.page import write_report
 from mmd_ddm.report.results import short_names
 
-__all__ = ["short_names", "verdict", "write_base_card", "write_card", "write_report"]
+__all__ = [
+    "short_names",
+    "verdict",
+    "write_base_card",
+    "write_card",
+    "write_graph_card",
+    "write_report",
+]
 
 
 class _Verb(ModuleType):

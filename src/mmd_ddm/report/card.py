@@ -19,7 +19,7 @@ from mmd_ddm.report.runs import read_run
 from mmd_ddm.report.tables import escape
 from mmd_ddm.runs.files import atomic_write, write_text
 
-__all__ = ["write_base_card", "write_card"]
+__all__ = ["write_base_card", "write_card", "write_graph_card"]
 
 _TASK, _TAGS = "unconditional-image-generation", ("diffusion", "mmd-ddm")
 _BUNDLED = "fashion-mnist"  # model and data of that name come with the package, under MIT
@@ -123,6 +123,37 @@ def write_base_card(folder: Path, title: str, about: Mapping[str, Any], data: st
     write_text(folder / "README.md", text)
 
 
+def write_graph_card(
+    folder: Path, title: str, about: Mapping[str, Any], code: str, library: str
+) -> None:
+    """Write ``README.md`` beside a chain that was written as one graph.
+
+    Args:
+        folder: that holds it.
+        title: of the card; a local path is named by its last part.
+        about: the chain, and how far its pixels are from the pipeline's.
+        code: that draws with it, a shell command or Python.
+        library: that runs it.
+    """
+    body = [
+        f"# {escape(_public(title))} as one graph",
+        "Noise in, pixels out: the whole chain, with its times and coefficients as constants.",
+        facts({key: _last_part(str(value)) for key, value in about.items()}),
+        f"## Use\n\n{fence(code, 'python' if 'import' in code else 'sh')}",
+        "`noise` is standard normal, float32 [n, channels, height, width] of any n; `label`, of a "
+        "model with classes, int64 [n]; `images` are uint8 of the same shape as the noise.",
+    ]
+    limits = [
+        "The number of steps is fixed, as is guidance; another one is another file.",
+        "A seed gives other images than with `mmd-ddm sample`: the noise is another's.",
+        "The licences of the model, and of the data it saw, hold for this file too.",
+    ]
+    write_text(
+        folder / "README.md",
+        _compose(_header("", "", few_step=True, library=library), body, limits),
+    )
+
+
 def _compose(header: str, body: Sequence[str], limits: Sequence[str]) -> str:
     end = [
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits),
@@ -132,14 +163,14 @@ def _compose(header: str, body: Sequence[str], limits: Sequence[str]) -> str:
     return "\n\n".join([f"---\n{header}\n---", *body, *end]) + "\n"
 
 
-def _header(base: str, data: str, *, few_step: bool) -> str:
+def _header(base: str, data: str, *, few_step: bool, library: str = "diffusers") -> str:
     """The YAML block: ids of the hub where there are any, since it links them."""
     from huggingface_hub import ModelCardData
 
     known = parse_request("fashion_mnist" if data == _BUNDLED else data)
     licence = "mit" if data == _BUNDLED and base in ("", _BUNDLED) else None
     return ModelCardData(
-        library_name="diffusers",
+        library_name=library,
         pipeline_tag=_TASK,
         tags=[*_TAGS, "few-step"] if few_step else [*_TAGS],
         base_model=base if _is_hub_id(base) else None,

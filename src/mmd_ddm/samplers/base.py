@@ -74,7 +74,7 @@ class Walk:
         """
         told = self.ask(self._denoiser, x_t, t, self._condition)
         if self._guidance != 1:
-            free = self.ask(self._denoiser, x_t, t, self._denoiser.no_class(len(x_t)))
+            free = self.ask(self._denoiser, x_t, t, self._denoiser.no_class(x_t.shape[0]))
             told = torch.lerp(free, told, self._guidance)
         return self._denoiser.pair(x_t, t, told)
 

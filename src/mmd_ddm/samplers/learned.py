@@ -62,7 +62,7 @@ class _OfTable(Sampler):
             walk.history = [*self.numbers(x_t), x_t]
         times, weights, *known = walk.history
         i = len(known) - 1
-        x_0, _ = walk.predict(x_t, times[i].expand(len(x_t)))
+        x_0, _ = walk.predict(x_t, times[i].expand(x_t.shape[0]))
         walk.history.append(x_0)
         row = zip(weights[i, : i + 2], (*known, x_0), strict=True)
         x_s: Tensor = sum(w * x for w, x in row)

@@ -1,3 +1,3 @@
-"""Files that are copied into an exported model's folder: they depend on diffusers alone."""
+"""Files that are copied into an exported folder: of diffusers or onnxruntime alone."""
 
 __all__: list[str] = []
