@@ -30,7 +30,6 @@ _VERBS = (
 
 app = typer.Typer(
     name="mmd-ddm",
-    help="Turn a pretrained diffusion model into a K-step model by MMD finetuning.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

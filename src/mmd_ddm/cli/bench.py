@@ -33,8 +33,7 @@ def bench(
 ) -> None:
     """Compare samplers, and finetuned runs, on one MODEL: same noise, same images, same spaces.
 
-    OUT then holds bench.md, .tex, .csv, .json and .png. Rows are remembered: the same command
-    again, or one that asks for more, draws only what is missing.
+    OUT then holds bench.md, .tex, .csv, .json and .png. What was drawn before is not drawn again.
 
     Example: mmd-ddm bench base --data photos/ --steps 5,10 --run run --out table
     """

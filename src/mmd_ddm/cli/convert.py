@@ -13,10 +13,7 @@ __all__ = ["convert"]
 
 def convert(
     checkpoint: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CHECKPOINT", help="Of pytorch_diffusion, ddim, improved-diffusion."
-        ),
+        Path, typer.Argument(help="Of pytorch_diffusion, ddim, improved-diffusion.")
     ],
     out: Annotated[Path, opt("Folder for the model; must not exist.")],
     image_size: Annotated[int | None, opt("Pixels a side; default: attention at 16")] = None,
@@ -34,13 +31,9 @@ def convert(
     from mmd_ddm.jobs.convert import convert as write
 
     denoiser = write(
-        checkpoint,
-        out,
-        image_size=image_size,
-        heads=heads,
-        noise_schedule=noise_schedule,
+        checkpoint, out, image_size=image_size, heads=heads, noise_schedule=noise_schedule,
         diffusion_steps=diffusion_steps,
-    )
+    )  # fmt: skip
     channels, height, width = denoiser.shape
     millions = sum(p.numel() for p in denoiser.network.parameters()) / 1e6
     about = [f"images of {height}x{width} in {channels} channels", *denoiser.notes]

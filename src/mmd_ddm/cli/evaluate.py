@@ -44,18 +44,15 @@ def evaluate(
 
     Example: mmd-ddm evaluate run --out results.json
 
-    Example: mmd-ddm evaluate base --data photos/ --steps 5 --steps 20 --out base.json
-
     Example: mmd-ddm evaluate generated/ other.zip base --data photos/ --out all.json
     """
-    from mmd_ddm.runs.files import write_json
     from mmd_ddm.runs.folder import refuse_foreign_results
 
     refuse_foreign_results(out)
-
     from mmd_ddm.cli.tables import print_results
     from mmd_ddm.jobs.evaluate import evaluate as judge
     from mmd_ddm.runs import ranks
+    from mmd_ddm.runs.files import write_json
 
     ranks.join()
     chains = [{**given, "steps": k} for k in steps or (None,)]

@@ -24,8 +24,7 @@ def export(
     its pixels are those of the pipeline, within one grey level in float32.
 
     web takes a finished run: a page for any web server, which draws base and finetuned side by
-    side in the visitor's browser. It copies onnxruntime-web from node_modules (npm install
-    onnxruntime-web), here or in a folder around.
+    side. It copies onnxruntime-web from node_modules (npm install it), here or in a folder around.
 
     Example: mmd-ddm export run --to onnx --out deploy
     """

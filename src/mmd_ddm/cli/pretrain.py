@@ -30,11 +30,8 @@ def pretrain(
     if force_new_run:
         out = free_folder(out, "pretrain", to_mapping(config))
     check_folder(out, "pretrain", to_mapping(config))  # before torch is imported
-
     from mmd_ddm.jobs.pretrain import pretrain as train
 
     done = train(config, out, minutes=minutes, trackers=chosen_trackers(tracker), progress=bars)
-    if done.record["finished"]:
-        console.print(f"saved {out / 'model'}")
-    else:
-        console.print(f"stopped after {minutes:g} minutes; run the same command again to go on")
+    left = f"stopped after {minutes:g} minutes; run the same command again to go on"
+    console.print(f"saved {out / 'model'}" if done.record["finished"] else left)

@@ -47,7 +47,6 @@ def reproduce(
         for line in describe(presets, choice, out):
             console.print(line, style=None if line.startswith(" ") else "bold")
         return
-
     from mmd_ddm.paper.reproduce import reproduce as make
 
     make(presets, choice, out, bars)

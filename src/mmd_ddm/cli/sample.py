@@ -31,8 +31,6 @@ def sample(
     A finetuned model draws with its own chain, unless another is given. Image i depends on
     SEED + i alone. With --trajectory, trajectory.png shows x_0 as predicted at every network call.
 
-    Example: mmd-ddm sample run -n 64 --out images
-
     Example: mmd-ddm sample base --start-from drafts/ --times 200,150,100,50,0 --out images
     """
     from mmd_ddm.jobs.sample import sample as draw

@@ -14,9 +14,7 @@ _FAILED = 1
 
 
 def verify(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Finished run of finetune, demo or pretrain.")
-    ],
+    run: Annotated[Path, typer.Argument(help="Finished run of finetune, demo or pretrain.")],
     device: Device = "auto",
 ) -> None:
     """Recompute all that RUN recorded: data, weights, every row, floors, verdict. Writes nothing.
