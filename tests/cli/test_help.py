@@ -34,6 +34,7 @@ VERBS = [
     "verify",
     "runs",
     "cache",
+    "times",
 ]
 OPTIONS = {
     "demo": ["--out", "--set"],
@@ -54,6 +55,7 @@ OPTIONS = {
     "export": ["MODEL", "--to", "--out", "--steps", "--precision"],
     "runs": ["FOLDER"],
     "cache": ["--prune"],
+    "times": ["MODEL", "--steps", "--rule", "--data"],
 }
 
 
@@ -83,7 +85,7 @@ def test_the_example_is_a_command_that_parses(verb, tmp_path):
     """Each names options that exist, with values they take: what fails is what is not there."""
     setting = " --set nonsense=1"
     nonsense = {"demo": setting, "reproduce": setting, "bench": " --samplers nonsense",
-                "cache": " --prune nan"}  # fmt: skip
+                "cache": " --prune nan", "times": " --rule nonsense"}  # fmt: skip
     text = mmd_ddm(tmp_path, verb, "--help").out
     for example in re.findall(r"Example: mmd-ddm (.+?) *$", text, re.MULTILINE):
         done = mmd_ddm(tmp_path, *f"{example}{nonsense.get(verb, '')}".split())

@@ -30,7 +30,15 @@ pytest.importorskip("onnxruntime")
 from mmd_ddm.jobs.onnx_graph import ChainWriter  # noqa: E402
 
 TIMES = (990, 700.5, 402, 211, 30)
-DRAWN = ("ddpm-small", "ddpm-large", "analytic-dpm", "analytic-ddim", "genie", "genie-head")
+DRAWN = (
+    "ddpm-small",
+    "ddpm-large",
+    "analytic-dpm",
+    "analytic-ddim",
+    "genie",
+    "genie-head",
+    "consistency",
+)
 DETERMINISTIC = sorted({*SAMPLERS} - {*DRAWN})
 
 

@@ -18,7 +18,8 @@ from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.runs.progress import silent
 from mmd_ddm.samplers.registry import make_sampler
-from mmd_ddm.training.finetune import drawn_labels, finetune
+from mmd_ddm.training.finetune import finetune
+from mmd_ddm.training.losses.base import drawn_labels
 from mmd_ddm.training.losses.mmd import mmd_step
 from mmd_ddm.training.objective import build_objectives
 
