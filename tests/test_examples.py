@@ -68,3 +68,28 @@ def test_library_does_the_demos_job(tmp_path, monkeypatch):
     assert (tmp_path / "library-run" / "bench" / "bench.md").is_file()
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "library-run" / "pipeline")
     assert pipeline.scheduler.config["_mmd_ddm"]["steps"] == 5
+
+
+@pytest.mark.slow
+def test_one_model_draws_at_four_numbers_of_steps(tmp_path, monkeypatch):
+    """At the size of a test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / "cache"))
+    save_place(tmp_path, 80)
+    code = (EXAMPLES / "many_budgets.py").read_text(encoding="utf-8")
+    for large, small in (
+        ('load("fashion-mnist")', 'load("base")'),
+        ('heldout=mmd.images("fashion-mnist-heldout")', ""),
+        ('images("fashion-mnist")', 'images("digits.npy")'),
+        ('"encoder", "denoiser"', '"pixels"'),
+        ('judges=["efficientnet-lite0"], judge_samples=600', 'judges=["random"], judge_samples=4'),
+        ('recipe="auto"', 'recipe="auto", iterations=2, batch_size=4'),
+        ('"every": 0', '"every": 0, "features": "frequencies"'),
+        (", progress=mmd.bars", ""),
+    ):
+        assert large in code
+        code = code.replace(large, small)
+    exec(compile(code, "many_budgets.py", "exec"), {})
+    for steps in (3, 5, 8, 12):
+        with Image.open(tmp_path / f"many-run/{steps}.png") as image:
+            assert image.size == (8, 8)
