@@ -27,6 +27,8 @@ from mmd_ddm.runs.folder import read_events
 from mmd_ddm.samplers.draw import draw
 
 K = 4
+QUICK = ("DiT", "Stable Diffusion")  # the others in the slow tests
+EACH = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in TINY]
 TOLD = ("Latent Consistency Model", "Flux")  # their networks are told the scale of guidance
 pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers and diffusers, of themselves
 
@@ -87,7 +89,7 @@ def finetune(name, tmp_path, out="run", **settings):
     train(config, tmp_path / out)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", EACH)
 def test_what_is_finetuned_is_drawn_alike_by_diffusers(name, tmp_path):
     finetune(name, tmp_path)
     model = load_model("run")
@@ -101,7 +103,7 @@ def test_what_is_finetuned_is_drawn_alike_by_diffusers(name, tmp_path):
     assert any(not torch.equal(w, base[k]) for k, w in model.denoiser.network.state_dict().items())
 
 
-@pytest.mark.parametrize("name", [name for name in TINY if name != "LDM"])
+@pytest.mark.parametrize("name", EACH[1:])  # LDM takes none
 def test_prompts_and_guidance_are_those_of_the_pipeline(name, tmp_path):
     tiny_pipeline(name).save_pretrained("base")
     model = load_model("base").denoiser
@@ -118,6 +120,7 @@ def test_prompts_and_guidance_are_those_of_the_pipeline(name, tmp_path):
     assert np.abs(theirs[0] - theirs[1]).max() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["Stable Diffusion", "Stable Diffusion XL", "Stable Diffusion 3", "Sana"]
 )
