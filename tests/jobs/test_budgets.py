@@ -135,7 +135,7 @@ def test_a_resumed_command_ends_at_the_same_bits(made, tmp_path):
     folder, _ = made
     save_place(tmp_path, 60)
     for n in (2, 4):
-        done = mmd_ddm(tmp_path, *RUN, "--iterations", n)
+        done = mmd_ddm(tmp_path, *RUN, "--iterations", n, "--keep-checkpoint")
         assert done.code == 0, done.err
     ours, theirs = (
         read_events(where / "run")[-1]["weights_sha256"] for where in (folder, tmp_path)

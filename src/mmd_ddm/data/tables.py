@@ -47,11 +47,16 @@ class Hub(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """The names of those that are read; empty for none."""
+    """The names of those that are read, which may be empty; None for none."""
 
     image: str
-    label: str
-    caption: str
+    label: str | None
+    caption: str | None
+
+    @property
+    def read(self) -> list[str]:
+        """All that there are."""
+        return list(dict.fromkeys(name for name in self if name is not None))
 
 
 def read_tables(
@@ -144,15 +149,15 @@ def _columns(
         kinds = [name for name, kind in features.items() if isinstance(kind, ClassLabel)]
         usual = kinds if len(kinds) == 1 else LABELS
         before = _Columns(
-            label=_beside(features, _is_label, usual, asked, "labels") if wanted.labels else "",
+            label=_beside(features, _is_label, usual, asked, "labels") if wanted.labels else None,
             caption=_beside(features, _is_text, CAPTIONS, asked, "captions")
             if wanted.captions
-            else "",
+            else None,
             image=choose_name(images, asked, source, "column"),
         )
         if asked:
             raise Refused(f"holds no {asked[0]!r} that could be chosen")
-    for name in filter(None, before):
+    for name in before.read:
         if name not in features:
             raise Refused(f"holds no column {name}; its columns are {names}")
     classes = tuple(getattr(features.get(before.label), "names", ()))
@@ -201,7 +206,7 @@ def _examples(rows: Any, columns: _Columns, prefix: str) -> Files:
 
     image, label, caption = columns
     key = ["__key__"] if "__key__" in rows.features else []
-    names = [*dict.fromkeys([image, *filter(None, (label, caption)), *key])]
+    names = [*dict.fromkeys([*columns.read, *key])]
     rows = rows.select_columns(names)
     if isinstance(rows.features[image], Image):
         rows = rows.cast_column(image, Image(decode=False))
@@ -211,7 +216,7 @@ def _examples(rows: Any, columns: _Columns, prefix: str) -> Files:
 
 
 def _words(columns: _Columns) -> str:
-    names = [*dict.fromkeys(filter(None, columns))]
+    names = columns.read
     return f"column{'s' * (len(names) > 1)} {', '.join(names)}"
 
 
