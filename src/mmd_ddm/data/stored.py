@@ -22,6 +22,7 @@ from mmd_ddm.runs.store import remembered_file
 __all__ = ["Part", "Stored", "stored"]
 
 _TAIL = 8
+_AT_ONCE = 128  # images; around each that is read, the system maps up to 2 MiB
 
 
 class Part(NamedTuple):
@@ -71,10 +72,13 @@ class Stored:
     def __getitem__(self, rows: Any) -> UInt8[Tensor, "..."]:
         """The pixels of these, in memory: an index, a slice, indices or a mask."""
         mapped = np.frombuffer(self._file, np.uint8, math.prod(self._shape)).reshape(self._shape)
-        found = torch.from_numpy(np.array(mapped[self._rows[rows].numpy()]))
-        if hasattr(mmap, "MADV_DONTNEED"):  # or what was read counts as held by this process
-            self._file.madvise(mmap.MADV_DONTNEED)
-        return found
+        at = self._rows[rows].numpy()
+        found = np.empty((at.size, *self._shape[1:]), np.uint8)
+        for i in range(0, at.size, _AT_ONCE):
+            found[i : i + _AT_ONCE] = mapped[at.reshape(-1)[i : i + _AT_ONCE]]
+            if hasattr(mmap, "MADV_DONTNEED"):  # or what was read counts as held by this process
+                self._file.madvise(mmap.MADV_DONTNEED)
+        return torch.from_numpy(found.reshape(*at.shape, *self._shape[1:]))
 
     def take(self, rows: Int64[Tensor, " k"]) -> "Stored":
         """These rows, unread."""
