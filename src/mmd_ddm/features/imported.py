@@ -33,6 +33,7 @@ class Imported(FeatureExtractor):
     def __init__(self, place: str) -> None:
         super().__init__()
         module, _, attribute = place.partition(":")
+        importlib.invalidate_caches()  # a module may have been written just now
         try:
             found: Any = getattr(importlib.import_module(module), attribute)
             network = found if isinstance(found, nn.Module) else found()
