@@ -41,28 +41,38 @@ def test_toy_2d_improves_in_both_kernels(tmp_path):
         assert image.width > 2 * image.height
 
 
+SMALL = (
+    ('load("fashion-mnist")', 'load("base")'),
+    ('heldout=mmd.images("fashion-mnist-heldout")', ""),
+    ('images("fashion-mnist")', 'images("digits.npy")'),
+    ('"encoder", "denoiser"', '"pixels"'),
+    ('judges=["efficientnet-lite0"], judge_samples=600', 'judges=["random"], judge_samples=4'),
+    (", progress=mmd.bars", ""),
+)
+
+
+def run_small(name, folder, monkeypatch, *changes):
+    """An example at the size of a test; its code as it stands."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MMD_DDM_CACHE", str(folder / "cache"))
+    save_place(folder, 80)
+    code = whole = (EXAMPLES / name).read_text(encoding="utf-8")
+    for large, small in (*SMALL, *changes):
+        assert large in code
+        code = code.replace(large, small)
+    exec(compile(code, name, "exec"), {})
+    return whole
+
+
 @pytest.mark.slow
 def test_library_does_the_demos_job(tmp_path, monkeypatch):
-    """At the size of a test."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / "cache"))
-    save_place(tmp_path, 80)
-    code = (EXAMPLES / "library.py").read_text(encoding="utf-8")
-    assert len(code.splitlines()) <= 25
-    for large, small in (
-        ('load("fashion-mnist")', 'load("base")'),
-        ('heldout=mmd.images("fashion-mnist-heldout")', ""),
-        ('images("fashion-mnist")', 'images("digits.npy")'),
-        ('"encoder", "denoiser"', '"pixels"'),
-        ('judges=["efficientnet-lite0"], judge_samples=600', 'judges=["random"], judge_samples=4'),
+    code = run_small(
+        "library.py", tmp_path, monkeypatch,
         ('"every": 35, "samples": 300', '"features": "encoder", "samples": 4'),
         ("iterations=140, batch_size=32", "iterations=2, batch_size=4"),
         ("runs=[result], n=600", 'runs=[result], n=4, features=["random"]'),
-        (", progress=mmd.bars", ""),
-    ):
-        assert large in code
-        code = code.replace(large, small)
-    exec(compile(code, "library.py", "exec"), {})
+    )  # fmt: skip
+    assert len(code.splitlines()) <= 25
     page = (tmp_path / "library-run" / "report.html").read_text(encoding="utf-8")
     assert "unipc" in page
     assert (tmp_path / "library-run" / "bench" / "bench.md").is_file()
@@ -72,24 +82,11 @@ def test_library_does_the_demos_job(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_one_model_draws_at_four_numbers_of_steps(tmp_path, monkeypatch):
-    """At the size of a test."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / "cache"))
-    save_place(tmp_path, 80)
-    code = (EXAMPLES / "many_budgets.py").read_text(encoding="utf-8")
-    for large, small in (
-        ('load("fashion-mnist")', 'load("base")'),
-        ('heldout=mmd.images("fashion-mnist-heldout")', ""),
-        ('images("fashion-mnist")', 'images("digits.npy")'),
-        ('"encoder", "denoiser"', '"pixels"'),
-        ('judges=["efficientnet-lite0"], judge_samples=600', 'judges=["random"], judge_samples=4'),
+    run_small(
+        "many_budgets.py", tmp_path, monkeypatch,
         ('recipe="auto"', 'recipe="auto", iterations=2, batch_size=4'),
         ('"every": 0', '"every": 0, "features": "frequencies"'),
-        (", progress=mmd.bars", ""),
-    ):
-        assert large in code
-        code = code.replace(large, small)
-    exec(compile(code, "many_budgets.py", "exec"), {})
+    )  # fmt: skip
     for steps in (3, 5, 8, 12):
         with Image.open(tmp_path / f"many-run/{steps}.png") as image:
             assert image.size == (8, 8)

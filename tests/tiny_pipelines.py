@@ -32,6 +32,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 __all__ = ["TINY", "tiny_pipeline"]
 
+PLAIN = {"use_quant_conv": False, "use_post_quant_conv": False}  # autoencoders of flows
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
@@ -169,10 +170,7 @@ def sd3():
         attention_head_dim=8, num_attention_heads=2, joint_attention_dim=64,
         caption_projection_dim=16, pooled_projection_dim=64, pos_embed_max_size=24,
     ).eval()  # fmt: skip
-    decoder = vae(
-        8, shift_factor=0.0609, scaling_factor=1.5305, use_quant_conv=False,
-        use_post_quant_conv=False,
-    )  # fmt: skip
+    decoder = vae(8, shift_factor=0.0609, scaling_factor=1.5305, **PLAIN)
     return StableDiffusion3Pipeline(
         transformer=network, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=decoder,
         text_encoder=clip_text(projection=True), tokenizer=clip_tokenizer(),
@@ -187,10 +185,7 @@ def flux():
         num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32,
         guidance_embeds=True, axes_dims_rope=(4, 4, 8),
     ).eval()  # fmt: skip
-    decoder = vae(
-        4, shift_factor=0.1159, scaling_factor=0.3611, use_quant_conv=False,
-        use_post_quant_conv=False,
-    )  # fmt: skip
+    decoder = vae(4, shift_factor=0.1159, scaling_factor=0.3611, **PLAIN)
     scheduler = FlowMatchEulerDiscreteScheduler(
         shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15
     )

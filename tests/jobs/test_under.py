@@ -72,6 +72,13 @@ def photos():
     return ImageSet(pixels, "photos", captions=tuple(captions))
 
 
+def objectives(under):
+    phis = {"pixels": Pixels(1)}
+    return build_objectives(
+        ObjectiveConfig(("pixels",)), phis, photos(), CPU, silent, **under.to_match
+    )
+
+
 def config(encoder, **condition):
     return FinetuneConfig(
         iterations=2, batch_size=8, micro_batch=3, lr=0, ema_decay=0,
@@ -130,14 +137,7 @@ def test_each_caption_has_a_number_and_the_network_is_told_it(model, encoder):
 def test_finetuning_lowers_the_joint_mmd_of_groups_of_captions(model, encoder, match, tmp_path):
     settings, losses = config(encoder, match=match), []
     under = conditions_of(settings.condition, model, photos(), CPU)
-    of = build_objectives(
-        ObjectiveConfig(("pixels",)),
-        {"pixels": Pixels(1)},
-        photos(),
-        CPU,
-        silent,
-        **under.to_match,
-    )
+    of = objectives(under)
     sampler = make_sampler("ddim", model, TIMES)
     finetune(
         settings, sampler, of, tmp_path / "state.pt", lambda **event: losses.append(event["loss"]),
@@ -163,14 +163,7 @@ def test_finetuning_lowers_the_joint_mmd_of_groups_of_captions(model, encoder, m
 
 def test_the_gradient_reaches_what_reads_the_caption(model, encoder):
     under = conditions_of(config(encoder).condition, model, photos(), CPU)
-    of = build_objectives(
-        ObjectiveConfig(("pixels",)),
-        {"pixels": Pixels(1)},
-        photos(),
-        CPU,
-        silent,
-        **under.to_match,
-    )
+    of = objectives(under)
     sampler = make_sampler("ddim", model, TIMES, recompute=True)
     z = torch.randn((8, 1, 8, 8), generator=torch.Generator().manual_seed(0))
     found = []

@@ -33,7 +33,7 @@ from mmd_ddm.jobs.longer import check_longer, drop_checkpoint, finished_at, note
 from mmd_ddm.jobs.plan import fit
 from mmd_ddm.jobs.roles import check_distinct, roles_of
 from mmd_ddm.jobs.teacher import teacher_of
-from mmd_ddm.jobs.under import Under, conditions_of
+from mmd_ddm.jobs.under import conditions_of
 from mmd_ddm.models.chain_table import table_in
 from mmd_ddm.models.export import export
 from mmd_ddm.models.lora import adapt, check_trained, merge
@@ -76,7 +76,6 @@ class Job:
         log: of the run.
         trackers: where curves go besides.
         progress: told what is done.
-        under: what its images are drawn under.
     """
 
     config: FinetuneConfig
@@ -94,7 +93,6 @@ class Job:
     log: RunLog
     trackers: Sequence[str]
     progress: Progress
-    under: Under
 
 
 @contextmanager
@@ -195,7 +193,7 @@ def prepare(
         log.write(event="plan", **asdict(choice))
         yield Job(
             config, out, device, model, chain, budgets, data, phis, objectives, loss, choice,
-            adapter, log, trackers, progress, under,
+            adapter, log, trackers, progress,
         )  # fmt: skip
 
 
@@ -296,8 +294,7 @@ def _train(job: Job, sampler: Sampler, budgets: Sequence[Sampler]) -> int:
         planned = replace(config, micro_batch=job.choice.micro_batch)
         checkpoint = job.out / "checkpoint.pt"
         return finetune(
-            planned, sampler, job.objectives, checkpoint, on_event, watch, budgets,
-            job.under.labels, job.loss, job.under.conditions,
+            planned, sampler, job.objectives, checkpoint, on_event, watch, budgets, loss=job.loss
         )  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """The finished model as an ordinary diffusers folder."""
 
 import copy
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ from mmd_ddm.models.chain_table import ChainTable
 from mmd_ddm.models.families.unet2d import CLASSES
 from mmd_ddm.models.gamma import gamma_file, gamma_of
 from mmd_ddm.models.genie_head import head_folder, head_of
-from mmd_ddm.models.parts import quiet, share_weights
+from mmd_ddm.models.parts import name_part, quiet, share_weights
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.shipped import scheduling_few_step, unet_equal_heads
-from mmd_ddm.runs.files import atomic_folder, write_json
+from mmd_ddm.runs.files import atomic_folder
 from mmd_ddm.runs.fingerprint import weights_sha256
 
 __all__ = ["Budget", "export", "make_pipeline"]
@@ -192,7 +191,4 @@ def _ship(folder: Path, part: str, module: ModuleType, name: str) -> None:
     """Put the source of a part's class beside its config and name it in model_index.json."""
     source = Path(str(module.__file__))
     shutil.copy(source, folder / part / source.name)
-    index = folder / "model_index.json"
-    content = json.loads(index.read_text(encoding="utf-8"))
-    content[part] = [source.stem, name]
-    write_json(index, content)
+    name_part(folder, part, source.stem, name)

@@ -17,13 +17,14 @@ import psutil
 import torch
 from torch import nn
 
-from mmd_ddm.runs.files import size_text
+from mmd_ddm.runs.files import read_json, size_text, write_json
 
 __all__ = [
     "check_room",
     "config_of",
     "lies_beside",
     "load_network",
+    "name_part",
     "network_part",
     "quiet",
     "read_scheduler_config",
@@ -125,6 +126,12 @@ def _names(variant: str | None, ending: str) -> tuple[str, str]:
     """Of the file, and of the index of several."""
     dot = f".{variant}" if variant else ""
     return f"{_STEM}{dot}.{ending}", f"{_STEM}.{ending}.index{dot}.json"
+
+
+def name_part(folder: Path, part: str, library: str, kind: str) -> None:
+    """Say in ``model_index.json`` which class a part of the pipeline is of."""
+    index = folder / "model_index.json"
+    write_json(index, {**read_json(index), part: [library, kind]})
 
 
 def share_weights(folder: Path) -> None:

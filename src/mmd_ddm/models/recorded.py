@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmd_ddm.models.shipped.scheduling_few_step import FewStepScheduler
 
-__all__ = ["Call", "network_of", "record"]
+__all__ = ["Call", "arguments_of", "network_of", "record"]
 
 _NETWORKS = ("transformer", "unet")
 _SAMPLES = ("hidden_states", "sample")
@@ -82,6 +82,11 @@ def network_of(pipeline: Any) -> str:
     )
 
 
+def arguments_of(pipeline: Any) -> Mapping[str, Any]:
+    """The names that the pipeline's call takes."""
+    return inspect.signature(type(pipeline).__call__).parameters
+
+
 @torch.no_grad()
 def record(pipeline: Any, asked: Mapping[str, Any]) -> Call:
     """The first call of the network when the pipeline is asked for images.
@@ -93,8 +98,7 @@ def record(pipeline: Any, asked: Mapping[str, Any]) -> Call:
         asked: of it: prompts or labels, a guidance scale.
     """
     network, scheduler = getattr(pipeline, network_of(pipeline)), pipeline.scheduler
-    known = inspect.signature(type(pipeline).__call__).parameters
-    plain = {key: value for key, value in _PLAIN.items() if key in known}
+    plain = {k: value for k, value in _PLAIN.items() if k in arguments_of(pipeline)}
     seen: dict[str, Any] = {}
 
     def look(_: Any, args: Any, named: Any) -> None:

@@ -45,15 +45,19 @@ class Question(NamedTuple):
 
 def table_of(sampler: Sampler) -> ChainTable | None:
     """The table of this sampler; None if it adds noise, clips, is guided, or is not linear."""
-    if sampler.clip or sampler.guidance != 1 or questions_of(sampler) is None:
+    questions = None if sampler.clip or sampler.guidance != 1 else questions_of(sampler)
+    if questions is None:
         return None
-    times, weights = linear_weights(sampler)
+    times, weights = _table(questions)
     return ChainTable(tuple(times), tuple(map(sampler.schedule.abar, times)), weights)
 
 
 def linear_weights(sampler: Sampler) -> tuple[list[float], Float[Tensor, "n n+1"]]:
     """The times and weights of a table, of a sampler that is known to have one."""
-    questions = _questions(sampler)
+    return _table(_questions(sampler))
+
+
+def _table(questions: list[Question]) -> tuple[list[float], Float[Tensor, "n n+1"]]:
     n = len(questions) - 1
     rows = [[*one.weights, *[0.0] * (n + 1 - len(one.weights))] for one in questions[1:]]
     times = [one.time for one in questions if one.time is not None]

@@ -75,7 +75,8 @@ def finetune(
             one chain.
         labels: which condition each image to match has, of a conditional model: its class, or the
             number of its caption.
-        loss: of another method than MMD.
+        loss: of any method, with what it learns from; by default MMD's, of ``objectives``,
+            ``labels`` and ``conditions``.
         conditions: all of them by these numbers; by default they are classes.
 
     Returns:
@@ -88,8 +89,7 @@ def finetune(
     # Dropout off: the chain that is trained is the chain that is sampled.
     sampler.denoiser.network.eval()
     sampler.denoiser.use_fast_layout()
-    source = Source(objectives, labels, conditions=conditions)
-    loss = loss or MMD(config, source)
+    loss = loss or MMD(config, Source(objectives, labels, conditions=conditions))
     betas = (config.score.beta1 if config.method == "score" else 0.9, 0.999)
     state = TrainingState(
         config,
@@ -133,7 +133,7 @@ def finetune(
         if update.grad_norm == 0 and config.lr > 0 and config.method == "mmd" and not blind:
             blind = True
             sampler = chain_at(update.step - 1)
-            x_T, noise, condition = draw_batch(config, sampler, source, update.step - 1)
+            x_T, noise, condition = draw_batch(config, sampler, loss.source, update.step - 1)
             some = None if noise is None else noise[:, :micro_batch]
             of_some = condition and condition[:micro_batch]
             words = vanished_words(sampler, objectives, x_T[:micro_batch], some, of_some)

@@ -3,14 +3,13 @@
 One recorded call (`mmd_ddm.models.recorded`) says how such a pipeline calls its network, with what
 conditions, and what it tells it where it is guided; its scheduler's config says the process, and
 its autoencoder's how latents become images. So there is no code of a family here: those of
-``PIPELINES`` are the ones that the tests compare with diffusers.
+`Stock.pipelines` are the ones that the tests compare with diffusers.
 """
 
 import inspect
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,13 @@ from mmd_ddm.maths.continuous import dynamic_shift
 from mmd_ddm.models.codec import Codec
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.families.flow import flow_scheduler
-from mmd_ddm.models.families.unet2d import CLASSES
+from mmd_ddm.models.families.unet2d import CLASSES, ddim_scheduler
 from mmd_ddm.models.lora import lora_layers
-from mmd_ddm.models.parts import config_of, quiet, read_scheduler_config
+from mmd_ddm.models.parts import config_of, name_part, quiet, read_scheduler_config
 from mmd_ddm.models.protocol import Denoiser
-from mmd_ddm.models.recorded import Call, network_of, record
+from mmd_ddm.models.recorded import Call, arguments_of, network_of, record
 from mmd_ddm.models.scheduler_config import SchedulerConfig
 from mmd_ddm.models.shipped import scheduling_few_step
-from mmd_ddm.runs.files import read_json, write_json
 from mmd_ddm.runs.fingerprint import key_of, settings_of, weights_sha256
 
 __all__ = ["Stock"]
@@ -95,9 +93,9 @@ class Stock(Denoiser):
         self.of_captions = "prompt" in asked
         self._null = _null_of(guided, own) if guided else self._plain
         self._kind, self._live = type(pipeline), None
-        # The pipeline of consistency models asks its scheduler for times in words of its own.
         self.guides = guided is not None
-        self._own_times = "original_inference_steps" in _known(pipeline)
+        # The pipeline of consistency models asks its scheduler for times in words of its own.
+        self._own_times = "original_inference_steps" in arguments_of(pipeline)
         if "class_labels" in own.tensors:
             self._take_classes(pipeline)
 
@@ -127,10 +125,9 @@ class Stock(Denoiser):
         condition: Condition | None = None,
     ) -> Float[Tensor, "n c h w"]:
         """See `Denoiser.forward`."""
-        told = self._call.factor * self.schedule.network_time(t)
-        times = torch.as_tensor(told, dtype=torch.float32, device=x_t.device).expand(len(x_t))
+        _, told = self.seen(x_t, t)
         packed = self._call.x.dim() == 3
-        sample = _pack(x_t) if packed else x_t
+        sample, times = _pack(x_t) if packed else x_t, self._call.factor * told.float()
         named: dict[str, Any] = {self._call.sample: sample, "timestep": times}
         named |= {name: tensor.to(x_t.device) for name, tensor in self._call.shared.items()}
         for name, tensor in (condition.tensors if condition else {}).items():
@@ -157,14 +154,16 @@ class Stock(Denoiser):
         """
         if self.classes or self._plain is None:
             raise ValueError(f"{self.source or 'this model'} takes no prompts")
-        parts = []
-        with quiet(), self._pipeline() as pipeline:
-            for i in range(0, len(prompts), _AT_ONCE):
-                asked = self._asked | {"prompt": list(prompts[i : i + _AT_ONCE])}
+        number = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+        different, parts = [*number], []
+        with quiet():
+            pipeline = self._pipeline()
+            for i in range(0, len(different), _AT_ONCE):
+                asked = self._asked | {"prompt": different[i : i + _AT_ONCE]}
                 parts.append(record(pipeline, asked).tensors)
         tensors = {name: torch.cat([one[name] for one in parts]) for name in parts[0]}
-        number = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
-        return Condition(tensors, torch.tensor([number[prompt] for prompt in prompts]))
+        every = Condition(tensors, torch.arange(len(different)))
+        return every[torch.tensor([number[prompt] for prompt in prompts])]
 
     def conditions(self, seeds: Sequence[int]) -> Condition | None:
         """See `Denoiser`; with prompts, the empty one."""
@@ -196,15 +195,7 @@ class Stock(Denoiser):
         if chain["sampler"] != "ddim" or chain["eta"] != 0 or self._own_times:
             return None
         # Offsets and clamping are what constructors of pipelines write over.
-        return diffusers.DDIMScheduler.from_config(
-            dict(config),
-            clip_sample=chain["clip"],
-            clip_sample_range=1.0,
-            timestep_spacing="trailing",
-            steps_offset=1,
-            set_alpha_to_one=True,
-            thresholding=False,
-        )
+        return ddim_scheduler(config, clip=chain["clip"], spacing="trailing", offset=1)
 
     def set_steps(self, scheduler: Any, steps: int) -> None:
         """See `Denoiser`."""
@@ -215,8 +206,8 @@ class Stock(Denoiser):
 
     def pipeline(self, scheduler: Any) -> Any:
         """See `Denoiser`."""
-        with quiet(), self._pipeline() as pipeline:
-            return _with(pipeline, {"scheduler": scheduler, self.part: self.network})
+        with quiet():
+            return _with(self._pipeline(), {"scheduler": scheduler})
 
     def save(self, pipeline: Any, folder: Path, **options: Any) -> None:
         """See `Denoiser`: the base's folder as it is, but for network and scheduler.
@@ -236,10 +227,7 @@ class Stock(Denoiser):
         shutil.copytree(source, folder, ignore=left_out, dirs_exist_ok=True)
         getattr(pipeline, self.part).save_pretrained(folder / self.part, **options)
         pipeline.scheduler.save_pretrained(folder / "scheduler")
-        index = folder / "model_index.json"
-        content = read_json(index)
-        content["scheduler"] = ["diffusers", type(pipeline.scheduler).__name__]
-        write_json(index, content)
+        name_part(folder, "scheduler", "diffusers", type(pipeline.scheduler).__name__)
 
     def save_lora(self, adapter: Any, folder: Path) -> None:
         """See `Denoiser`: for ``load_lora_weights``, where the pipeline has it."""
@@ -247,14 +235,10 @@ class Stock(Denoiser):
             layers = {f"{self.part}_lora_layers": lora_layers(adapter)}
             self._kind.save_lora_weights(folder, **layers)
 
-    @contextmanager
-    def _pipeline(self) -> Iterator[Any]:
+    def _pipeline(self) -> Any:
         """The whole pipeline, with the parts that are held here."""
         held = {self.part: self.network, self._codec_part: self.codec.autoencoder}
-        if self._live is not None:
-            yield _with(self._live, held)
-        else:
-            yield _load(self.source, **held)
+        return _load(self.source, **held) if self._live is None else _with(self._live, held)
 
     def _take_classes(self, pipeline: Any) -> None:
         config: Any = self.network.config
@@ -283,14 +267,9 @@ def _load(model: str | Path, **parts: Any) -> Any:
     return DiffusionPipeline.from_pretrained(model, **parts)
 
 
-def _known(pipeline: Any) -> Mapping[str, Any]:
-    """The arguments of the pipeline's call."""
-    return inspect.signature(type(pipeline).__call__).parameters
-
-
 def _asked(pipeline: Any, codec: Codec) -> dict[str, Any]:
     """What the pipeline is asked for in the call that is recorded: one image of no prompt."""
-    known = _known(pipeline)
+    known = arguments_of(pipeline)
     if "prompt" in known:
         config = getattr(pipeline, network_of(pipeline)).config
         size = config.get("sample_size") or pipeline.default_sample_size

@@ -30,7 +30,7 @@ from mmd_ddm.models.parts import (
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.scheduler_config import SchedulerConfig
 
-__all__ = ["CLASSES", "PREDICTIONS", "UNet2D", "without_variance"]
+__all__ = ["CLASSES", "PREDICTIONS", "UNet2D", "ddim_scheduler", "without_variance"]
 
 _DDIM_BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _LAYERS = 100  # of a block; networks have 1 to 4
@@ -198,15 +198,7 @@ class UNet2D(Denoiser):
             return None
         if times != [offset + i * stride for i in reversed(range(len(times)))]:
             return None
-        return DDIMScheduler.from_config(
-            dict(config),
-            clip_sample=chain["clip"],
-            clip_sample_range=1.0,
-            timestep_spacing="leading",
-            steps_offset=int(offset),
-            set_alpha_to_one=True,
-            thresholding=False,
-        )
+        return ddim_scheduler(config, clip=chain["clip"], spacing="leading", offset=int(offset))
 
     def pipeline(self, scheduler: Any) -> Any:
         """See `Denoiser`; `DDIMPipeline` would make its own scheduler of any other."""
@@ -228,6 +220,28 @@ class UNet2D(Denoiser):
             output = self.network(*seen, **(condition.tensors if condition else {}))
         answer: Tensor = getattr(output, "sample", output)[:, : x_t.shape[1]].to(x_t.dtype)
         return answer
+
+
+def ddim_scheduler(config: Mapping[str, Any], *, clip: bool, spacing: str, offset: int) -> Any:
+    """Diffusers' DDIM of this training, whose last step is into the data.
+
+    Args:
+        config: of the base's scheduler.
+        clip: whether x_0 is clamped to [-1, 1].
+        spacing: diffusers' name of how its times lie.
+        offset: of the last of them, where the spacing has one.
+    """
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler.from_config(
+        dict(config),
+        clip_sample=clip,
+        clip_sample_range=1.0,
+        timestep_spacing=spacing,
+        steps_offset=offset,
+        set_alpha_to_one=True,
+        thresholding=False,
+    )
 
 
 def without_variance(network: Any) -> Any:

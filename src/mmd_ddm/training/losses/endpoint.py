@@ -115,10 +115,8 @@ class Pairs(Loss):
 
     def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:
         """See `Loss`."""
-        denoiser, rows = (
-            chain.denoiser,
-            batch(len(self._pixels), self.config.batch_size, self.config.seed, step),
-        )
+        denoiser = chain.denoiser
+        rows = batch(len(self._pixels), self.config.batch_size, self.config.seed, step)
         seeds = [self._seeds[i] for i in rows.tolist()]
         x_T = sample_noise(seeds, denoiser.latent_shape)[0].to(denoiser.device)
         y = from_uint8(self._pixels[rows]).to(denoiser.device)
