@@ -46,12 +46,16 @@ def extract(
     """
     of = ranks.shares(len(pixels), batch_size)
     every = torch.arange(len(pixels))
-    mine, found = every[ranks.own(of)], []
+    mine, found, done = every[ranks.own(of)], torch.empty(0), 0
     for rows in (mine if len(mine) else every[:1]).split(batch_size):
-        found.append(phi(from_uint8(pixels[rows].to(device))).float().cpu())
+        vectors = phi(from_uint8(pixels[rows].to(device))).float().cpu()
+        if not done:  # kept apart one by one, they would part the memory of the batches
+            found = vectors.new_empty((max(len(mine), 1), vectors.shape[1]))
+        found[done : done + len(rows)] = vectors
+        done += len(rows)
         if on_batch:
             on_batch(len(rows))
-    return ranks.gather(torch.cat(found)[: len(mine)], of)
+    return ranks.gather(found[: len(mine)], of)
 
 
 def cached_features(
