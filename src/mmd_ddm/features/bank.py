@@ -51,7 +51,7 @@ def extract(
         vectors = phi(from_uint8(pixels[rows].to(device))).float().cpu()
         if not done:  # kept apart one by one, they would part the memory of the batches
             found = vectors.new_empty((max(len(mine), 1), vectors.shape[1]))
-        found[done : done + len(rows)] = vectors
+        found[done : done + len(rows)] = vectors[: len(rows)]
         done += len(rows)
         if on_batch:
             on_batch(len(rows))
