@@ -51,11 +51,12 @@ def extract(
         vectors = phi(from_uint8(pixels[rows].to(device))).float().cpu()
         if not done:  # kept apart one by one, they would part the memory of the batches
             found = vectors.new_empty((max(len(mine), 1), vectors.shape[1]))
-        found[done : done + len(rows)] = vectors[: len(rows)]
-        done += len(rows)
+        kept = vectors[: len(found) - done]
+        found[done : done + len(kept)] = kept
+        done += len(kept)
         if on_batch:
             on_batch(len(rows))
-    return ranks.gather(found[: len(mine)], of)
+    return ranks.gather(found[: min(done, len(mine))], of)
 
 
 def cached_features(
