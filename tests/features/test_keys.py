@@ -114,7 +114,8 @@ CHANGES = [(kind, key) for kind, changes in OF_TRANSFORMERS.items() for key in c
 
 @pytest.mark.parametrize(("kind", "key"), CHANGES)
 def test_the_config_of_an_encoder_is_in_its_key(kind, key, tmp_path):
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     wide = {**small, "intermediate_size": 32, "image_size": 32, "patch_size": 16}
     with torch.random.fork_rng(devices=[]):

@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from commands import make_denoiser, mmd_ddm, save_model
@@ -15,6 +16,7 @@ from mmd_ddm.jobs import export as room
 from mmd_ddm.jobs.build import build_sampler, resolve_chain
 from mmd_ddm.jobs.export import export
 from mmd_ddm.jobs.graph_formats import compare, onnx_drawing
+from mmd_ddm.jobs.onnx_graph import ChainWriter
 from mmd_ddm.maths.continuous import FlowSchedule, SigmaSchedule
 from mmd_ddm.models.families.edm import EDMUNet2D
 from mmd_ddm.models.families.flow import FlowUNet2D
@@ -22,12 +24,6 @@ from mmd_ddm.models.families.unet2d import UNet2D
 from mmd_ddm.samplers.graph import ChainGraph
 from mmd_ddm.samplers.registry import SAMPLERS, make_sampler
 from mmd_ddm.samplers.table import questions_of
-
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxscript")
-pytest.importorskip("onnxruntime")
-
-from mmd_ddm.jobs.onnx_graph import ChainWriter  # noqa: E402
 
 TIMES = (990, 700.5, 402, 211, 30)
 DRAWN = (
@@ -160,7 +156,6 @@ def test_torch_export(tmp_path):
 
 @pytest.mark.slow
 def test_openvino(tmp_path):
-    pytest.importorskip("openvino")
     save_model(tmp_path / "model", ChainConfig(3))
     found = export(str(tmp_path / "model"), tmp_path / "deploy", to="openvino")
     assert found.record["most"] <= 1

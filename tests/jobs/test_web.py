@@ -14,9 +14,6 @@ import pytest
 import torch
 from commands import JUDGE, mmd_ddm
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-
 from mmd_ddm.jobs.graph_formats import onnx_drawing
 
 ROOT = Path(__file__).parents[2]
