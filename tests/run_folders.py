@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from mmd_ddm.cli.console import console
-from mmd_ddm.cli.tables import print_results
 from mmd_ddm.report import write_card, write_report
+from mmd_ddm.report.terminal import shown_results
 
 SHA = "0123456789abcdef" * 4
 KID = {
@@ -161,7 +161,7 @@ def said_of(results, folder):
     for ending in ("html", "md", "tex"):
         write_report([run], folder / f"page.{ending}")
     with console.capture() as printed:
-        print_results(results)
+        console.print(shown_results(results))
     texts = {
         "console": printed.get(),
         "page": PageReader(folder / "page.html").words,

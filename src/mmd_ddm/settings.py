@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 __all__ = [
-    "at_least", "comments", "from_mapping", "load", "names_in", "numbers", "override",
+    "at_least", "comments", "field_of", "from_mapping", "load", "names_in", "numbers", "override",
     "to_mapping", "whole", "whole_numbers", "with_most_steps", "words",
 ]  # fmt: skip
 
@@ -125,6 +125,16 @@ def comments(kind: type) -> dict[str, str]:
             inner = comments(typing.cast(type, field.type))
             found |= {f"{field.name}.{key}": text for key, text in inner.items()}
     return found
+
+
+def field_of(kind: type, name: str) -> tuple[Any, Any]:
+    """Type and default of a setting, by its dotted name; of ``T | None`` the type is T."""
+    outer, dot, rest = name.partition(".")
+    (found,) = (f for f in dataclasses.fields(typing.cast(Any, kind)) if f.name == outer)
+    inner = typing.cast(type, found.type)
+    if isinstance(inner, types.UnionType):
+        inner = typing.get_args(inner)[0]
+    return field_of(inner, rest) if dot else (inner, found.default)
 
 
 @cache

@@ -12,8 +12,8 @@ from run_folders import make_results, make_run
 CODE = r"""
 import json, sys, warnings
 from mmd_ddm.cli import main
-from mmd_ddm.cli.console import bars
-from mmd_ddm.cli.tables import print_results
+from mmd_ddm.cli.console import bars, console
+from mmd_ddm.report.terminal import shown_results
 
 codes = []
 run, out = json.loads(sys.argv[1])
@@ -24,7 +24,7 @@ for words in (["--help"], ["finetune", "--help"], ["--version"], ["report", out,
         main()
     except SystemExit as end:
         codes.append(end.code or 0)
-print_results(json.load(open(f"{run}/results.json", encoding="utf-8")))
+console.print(shown_results(json.load(open(f"{run}/results.json", encoding="utf-8"))))
 with bars.bar("\u03a9 \u2603", 1) as bar:
     bars.say("\u2603 \udcff \N{GRINNING FACE}")
     bar(advance=1, note="MMD\u00b2")

@@ -5,10 +5,11 @@ import re
 
 import pytest
 
-from mmd_ddm.cli import tables as benchmark
+from mmd_ddm.cli.console import console
 from mmd_ddm.report.bench import write_bench_chart, write_bench_tables
 from mmd_ddm.report.results import comparison_table
 from mmd_ddm.report.tables import Strong
+from mmd_ddm.report.terminal import shown_bench
 
 
 def results() -> dict:
@@ -100,7 +101,7 @@ def test_chart_is_a_picture_also_where_kid_is_negative(tmp_path):
 
 
 def test_the_printed_table_fits_80_columns(monkeypatch, capsys):
-    monkeypatch.setattr(benchmark.console, "width", 80)
+    monkeypatch.setattr(console, "width", 80)
     rows = results()
     rows["spaces"] = {"efficientnet-lite0": rows["spaces"]["pixels"], **rows["spaces"]}
     del rows["spaces"]["pixels"]
@@ -108,7 +109,7 @@ def test_the_printed_table_fits_80_columns(monkeypatch, capsys):
         scores = row["spaces"].pop("pixels")
         row["spaces"]["efficientnet-lite0"] = {**scores, "fd": 405.2, "fd_se": 1.5}
         row["sampler"] = "dpm-solver-fast-type-2"
-    benchmark.print_bench(rows)
+    console.print(shown_bench(rows))
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert "\N{HORIZONTAL ELLIPSIS}" not in text

@@ -9,11 +9,11 @@ import pytest
 from run_folders import PageReader, make_results, make_run
 
 from mmd_ddm.cli.console import console
-from mmd_ddm.cli.tables import print_results
 from mmd_ddm.report import short_names, write_report
 from mmd_ddm.report.figures import loss_chart
 from mmd_ddm.report.results import results_table
 from mmd_ddm.report.tables import Strong, Table, csv_text
+from mmd_ddm.report.terminal import shown_results
 
 SMALL = Table(
     ["name", "a & b", "note"],
@@ -116,12 +116,12 @@ def test_fd_of_fewer_images_than_dimensions_is_warned_of_once_wherever_it_is_sho
     table = results_table(results)
     assert table.note.startswith(said)
     assert "lite0" not in table.note
-    with console.capture() as shown:
-        print_results(results)
+    with console.capture() as printed:
+        console.print(shown_results(results))
     write_report([make_run(tmp_path / "run", results)], tmp_path / "page.html")
     write_report([tmp_path / "run"], tmp_path / "page.md")
     page = PageReader(tmp_path / "page.html").text
-    for text in (shown.get(), page, (tmp_path / "page.md").read_text(), table.latex()):
+    for text in (printed.get(), page, (tmp_path / "page.md").read_text(), table.latex()):
         assert " ".join(text.split()).count(said) == 1
     for about in results["spaces"].values():
         about["floor"] = {"kid": 0.0}

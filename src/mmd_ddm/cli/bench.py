@@ -37,8 +37,8 @@ def bench(
 
     Example: mmd-ddm bench base --data photos/ --steps 5,10 --run run --out table
     """
-    from mmd_ddm.cli.tables import print_bench
     from mmd_ddm.jobs.compare import compare
+    from mmd_ddm.report.terminal import shown_bench
 
     found = compare(
         model, data, samplers=words(samplers), steps=whole_numbers(steps),
@@ -46,5 +46,5 @@ def bench(
         seeds=seeds, features=features or (), batch_size=batch_size, precision=precision,
         device=device, read=read, out=out, progress=bars,
     )  # fmt: skip
-    print_bench(found.record)
+    console.print(shown_bench(found.record))
     console.print(f"saved {out}: bench.md, .tex, .csv, .json, .png")

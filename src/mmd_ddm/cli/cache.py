@@ -20,9 +20,9 @@ def cache(
 
     Example: mmd-ddm cache --prune 5
     """
-    from mmd_ddm.cli.tables import print_table
     from mmd_ddm.jobs.cache import tidy
     from mmd_ddm.report.tables import Table
+    from mmd_ddm.report.terminal import shown
     from mmd_ddm.runs.files import size_text
 
     found = tidy(prune)
@@ -30,7 +30,7 @@ def cache(
         console.print(f"removed {found.removed:,} entries, {size_text(found.freed)}")
     if found.kinds:
         columns = ["kind", "entries", "size", "longest unused", "last used"]
-        print_table(Table(columns, {"": [kind.cells() for kind in found.kinds]}))
+        console.print(shown(Table(columns, {"": [kind.cells() for kind in found.kinds]})))
     total, limit = size_text(sum(kind.size for kind in found.kinds)), size_text(found.limit)
     ends = f"the limit is {limit}" if isfinite(found.limit) else "there is no limit"
     console.print(f"{total} in {found.folder}; {ends}")

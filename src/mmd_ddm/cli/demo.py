@@ -18,10 +18,10 @@ def demo(
 
     Example: mmd-ddm demo --out demo-run
     """
-    from mmd_ddm.cli.tables import print_results
     from mmd_ddm.config import FinetuneConfig
     from mmd_ddm.jobs.finetune import run
     from mmd_ddm.jobs.recipe import complete
+    from mmd_ddm.report.terminal import shown_results
     from mmd_ddm.runs.folder import free_folder
     from mmd_ddm.settings import load, to_mapping
 
@@ -29,5 +29,7 @@ def demo(
     chosen = load(FinetuneConfig, preset, set_ or [], complete=complete)
     if force_new_run:
         out = free_folder(out, "finetune", to_mapping(chosen))
-    print_results(run(chosen, out, trackers=chosen_trackers(None), progress=bars).record)
+    console.print(
+        shown_results(run(chosen, out, trackers=chosen_trackers(None), progress=bars).record)
+    )
     console.print(f"look at {out / 'pairs.png'} and open {out / 'report.html'} in a browser")

@@ -49,8 +49,8 @@ def evaluate(
     from mmd_ddm.runs.folder import refuse_foreign_results
 
     refuse_foreign_results(out)
-    from mmd_ddm.cli.tables import print_results
     from mmd_ddm.jobs.evaluate import evaluate as judge
+    from mmd_ddm.report.terminal import shown_results
     from mmd_ddm.runs import ranks
     from mmd_ddm.runs.files import write_json
 
@@ -62,5 +62,5 @@ def evaluate(
     )  # fmt: skip
     if is_first():
         write_json(out, found.record)
-    print_results(found.record)
+    console.print(shown_results(found.record))
     console.print(f"saved {out}")

@@ -45,13 +45,13 @@ def finetune(
         check_upload(push_to_hub)
     ranks.join(config.batch_size)
 
-    from mmd_ddm.cli.tables import print_results
     from mmd_ddm.jobs.finetune import run
+    from mmd_ddm.report.terminal import shown_results
     from mmd_ddm.runs.folder import free_folder
 
     if force_new_run:
         out = ranks.first_says(free_folder(out, "finetune", to_mapping(config)))
-    print_results(run(config, out, trackers=trackers, progress=bars).record)
+    console.print(shown_results(run(config, out, trackers=trackers, progress=bars).record))
     console.print(f"saved {out}: model/, results.json, pairs.png, report.html")
     if push_to_hub and is_first():
         console.print(f"sent to {upload(out / 'model', push_to_hub)}")

@@ -6,7 +6,6 @@ TOML file, or the dataclass, says.
 
 import dataclasses
 import inspect
-import types
 import typing
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from mmd_ddm import config
-from mmd_ddm.settings import comments, load, names_in, numbers, whole, whole_numbers
+from mmd_ddm.settings import comments, field_of, load, names_in, numbers, whole, whole_numbers
 
 __all__ = [
     "READING", "Data", "Device", "DryRun", "ForceNewRun", "Model", "OwnData", "Run", "Seed",
@@ -130,7 +129,7 @@ def _with_options(
 
 def _option(kind: type, name: str) -> Parameter:
     """A setting as typer's parameter; None is what nobody gave."""
-    hint, default = _field(kind, name)
+    hint, default = field_of(kind, name)
     text = comments(kind)[name]
     about: dict[str, Any] = {"help": f"{text[0].upper()}{text[1:].rstrip('.')}."}
     if name in _WORDS:
@@ -160,21 +159,11 @@ def _parameter(name: str) -> str:
     return _STEPS.get(name, name.rpartition(".")[2])
 
 
-def _field(kind: type, name: str) -> tuple[Any, Any]:
-    """Type and default of a setting."""
-    outer, dot, rest = name.partition(".")
-    (found,) = (f for f in dataclasses.fields(kind) if f.name == outer)
-    inner = typing.cast(type, found.type)
-    if isinstance(inner, types.UnionType):  # T | None, as is every option
-        inner = typing.get_args(inner)[0]
-    return _field(inner, rest) if dot else (inner, found.default)
-
-
 def _given(kind: type, names: list[str], options: dict[str, Any]) -> dict[str, Any]:
     """The settings that were given, lists of numbers parsed."""
     found = {name: options[_parameter(name)] for name in names}
     asked = {
-        name: numbers(value) if _field(kind, name)[0] == tuple[float, ...] else value
+        name: numbers(value) if field_of(kind, name)[0] == tuple[float, ...] else value
         for name, value in found.items()
         if value not in (None, [])
     }

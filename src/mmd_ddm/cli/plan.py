@@ -17,13 +17,13 @@ def plan(config: FinetuneConfig) -> None:
 
     Example: mmd-ddm plan google/ddpm-cifar10-32 --steps 10 --batch-size 256
     """
-    from mmd_ddm.cli.tables import print_table
     from mmd_ddm.jobs.plan import plan as measure
     from mmd_ddm.jobs.recipe import words
     from mmd_ddm.report.tables import Table
+    from mmd_ddm.report.terminal import shown
 
     planned = measure(config, bars)
     console.print(words(config))
     columns = ["micro-batch", "calls kept", "memory", "an iteration", ""]
-    print_table(Table(columns, {"": planned.lines()}, words=0))
+    console.print(shown(Table(columns, {"": planned.lines()}, words=0)))
     console.print(f"chosen: {planned}; {planned.budget / 2**30:.3g} GiB may be taken")

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mmd_ddm.cli.console import console
+
 __all__ = ["runs"]
 
 
@@ -19,7 +21,7 @@ def runs(
 
     Example: mmd-ddm runs .
     """
-    from mmd_ddm.cli.tables import print_table
     from mmd_ddm.report.listing import list_runs
+    from mmd_ddm.report.terminal import shown
 
-    print_table(list_runs(folder))
+    console.print(shown(list_runs(folder)))

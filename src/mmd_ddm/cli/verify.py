@@ -25,16 +25,16 @@ def verify(
 
     Example: mmd-ddm verify run
     """
-    from mmd_ddm.cli.tables import print_table
     from mmd_ddm.jobs.verify import verify as recompute
     from mmd_ddm.report.tables import Table
+    from mmd_ddm.report.terminal import shown
 
     checks = recompute(run, device, progress=bars)
     lines = [
         [c.name, c.recorded[:40], c.found[: 12 if c.verdict == "holds" else 60], c.verdict]
         for c in checks
     ]
-    print_table(Table(["check", "recorded", "found", ""], {"": lines}, words=4))
+    console.print(shown(Table(["check", "recorded", "found", ""], {"": lines}, words=4)))
     verdicts = [check.verdict for check in checks]
     console.print(", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts)))
     if {*verdicts} - {"holds"}:

@@ -1,7 +1,7 @@
 """One kind of table for every place that shows one: cells of text, in groups of lines.
 
 A table lays itself out as Markdown and as LaTeX; the page's template shows it as HTML, and
-`mmd_ddm.cli.tables` in a terminal. CSV is for programs: `csv_text` takes values as they were
+`mmd_ddm.report.terminal` in a terminal. CSV is for programs: `csv_text` takes values as they were
 measured, unscaled and with every digit.
 """
 
