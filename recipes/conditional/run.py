@@ -1,10 +1,10 @@
 """Classes, a rectified flow and EDM: what the bases draw, and what they are finetuned to.
 
-    python recipes/conditional/run.py --bases BASES --seeds 3 -n 3000
+    python recipes/conditional/run.py --bases BASES
 
-BASES holds the runs ``classes``, ``flow`` and ``edm`` of ``mmd-ddm pretrain``
-(recipes/fashion-mnist/README.md). Each job is written to ``rows.jsonl`` as it is done; the same
-command goes on where it was stopped, and skips what is there.
+BASES holds the runs ``flow`` and ``edm`` of ``mmd-ddm pretrain`` as they are made in
+recipes/fashion-mnist/README.md; the model with classes is bundled. Each job is written to
+``rows.jsonl`` as it is done; the same command goes on where it was stopped.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import mmd_ddm as mmd
 
 ROWS = Path(__file__).parents[2] / "docs/conditional/rows.jsonl"
 DATA = "fashion-mnist"
+CLASSES = f"{DATA}-classes"
 JOB: dict[str, Any] = {
     "heldout": f"{DATA}-heldout", "objective": {"features": ["encoder"]}, "select": {"every": 0},
     "recompute": False, "iterations": 80, "batch_size": 48, "lr": 1.5e-5, "cosine": True,
@@ -26,12 +27,12 @@ JOB: dict[str, Any] = {
 CHAIN = {"steps": 5, "sampler": "unipc", "order": 3, "backward": "last-3"}
 # What each is finetuned from, and how.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "joint": ("classes", {"compare_steps": [20, 50]}),
-    "marginal": ("classes", {"condition": {"match": "ignore"}}),
+    "joint": (CLASSES, {"compare_steps": [20, 50]}),
+    "marginal": (CLASSES, {"condition": {"match": "ignore"}}),
     "joint, baked guidance": (
-        "classes", {"chain": {"guidance": 2.0}, "condition": {"bake_guidance": True}}
+        CLASSES, {"chain": {"guidance": 2.0}, "condition": {"bake_guidance": True}}
     ),
-    "joint, mix 0.5": ("classes", {"condition": {"mix": 0.5}}),
+    "joint, mix 0.5": (CLASSES, {"condition": {"mix": 0.5}}),
     "flow": ("flow", {"compare_steps": [20]}),
     "edm": ("edm", {"compare_steps": [20]}),
 }  # fmt: skip
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--bases", type=Path, required=True, help="folder of the bases' runs")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=[*METHODS])
     parser.add_argument("--seeds", type=int, default=3, help="of training and judgement")
-    parser.add_argument("-n", type=int, default=3000, help="images a row")
+    parser.add_argument("-n", type=int, default=1000, help="images a row")
     parser.add_argument("--runs", type=Path, default=Path("runs/conditional"), help="their folder")
     parser.add_argument("--out", type=Path, default=ROWS)
     asked = parser.parse_args()
@@ -63,7 +64,7 @@ def make(method: str, seed: int, n: int, bases: Path, runs: Path) -> dict[str, A
     """One job, finetuned and judged: its rows, the floors and the verdict."""
     base, settings = job(method)
     result = mmd.finetune(
-        str(bases / base),
+        base if base == CLASSES else str(bases / base),
         DATA,
         out=runs / f"{method.replace(', ', '-').replace(' ', '-')}-{seed}-{n}",
         progress=mmd.bars,

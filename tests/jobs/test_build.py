@@ -28,6 +28,8 @@ from mmd_ddm.jobs.build import (
 )
 from mmd_ddm.jobs.chain import choose_chain
 from mmd_ddm.jobs.pretrain import pretrain
+from mmd_ddm.maths.random import sample_noise
+from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.export import export, make_pipeline
 from mmd_ddm.models.find import BUNDLED_MODELS
 from mmd_ddm.runs.fingerprint import weights_sha256
@@ -165,6 +167,20 @@ def test_a_training_may_have_the_name_of_a_bundled_model(tmp_path, monkeypatch):
     found = pretrain(config, Path("fashion-mnist"))
     own = weights_sha256(load_model("fashion-mnist/model").denoiser.network)
     assert read_events(found.folder)[-1]["weights_sha256"] == own
+
+
+def test_the_bundled_model_of_classes_draws_those_it_is_asked_for():
+    name, denoiser = "fashion-mnist", load_model("fashion-mnist-classes").denoiser
+    assert (len(denoiser.classes), denoiser.null_label) == (10, 10)
+    config = FinetuneConfig("fashion-mnist-classes", name, heldout=f"{name}-heldout")
+    real = build_data(config, denoiser.shape, labels=True).heldout
+    means = [real.pixels[real.labels == c].float().mean(0).flatten() for c in range(10)]
+    sampler = build_sampler(resolve_chain(ChainConfig(5, "unipc"), denoiser), denoiser)
+    (x_T,) = sample_noise(range(50), denoiser.shape)
+    asked = torch.arange(50) % 10
+    images = sampler(x_T, None, Condition.of_labels(asked)).flatten(1)
+    likest = torch.cdist(127.5 * (images + 1), torch.stack(means)).argmin(1)
+    assert (likest == asked).float().mean() > 0.4  # by chance 0.1
 
 
 def test_bundled_names_are_folders():

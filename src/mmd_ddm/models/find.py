@@ -17,7 +17,11 @@ __all__ = [
     "upload",
 ]
 
-BUNDLED_MODELS = {"fashion-mnist": Path(__file__).parents[1] / "bundled" / "base"}
+_BUNDLED = Path(__file__).parents[1] / "bundled"
+BUNDLED_MODELS = {
+    "fashion-mnist": _BUNDLED / "base",
+    "fashion-mnist-classes": _BUNDLED / "classes",  # its ten classes, and none of them
+}
 
 
 def find_model(name: str) -> Path | str:

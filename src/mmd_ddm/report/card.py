@@ -22,7 +22,8 @@ from mmd_ddm.runs.files import atomic_write, write_text
 __all__ = ["write_base_card", "write_card", "write_graph_card"]
 
 _TASK, _TAGS = "unconditional-image-generation", ("diffusion", "mmd-ddm")
-_BUNDLED = "fashion-mnist"  # model and data of that name come with the package, under MIT
+_BUNDLED = "fashion-mnist"  # images of that name come with the package, under MIT
+_BUNDLED_MODELS = (_BUNDLED, f"{_BUNDLED}-classes")  # and so do these
 _PICTURE = "pairs.png"
 _PAPER = (
     "E. Aiello, D. Valsesia, E. Magli: *Fast Inference in Denoising Diffusion Models via MMD "
@@ -168,7 +169,7 @@ def _header(base: str, data: str, *, few_step: bool, library: str = "diffusers")
     from huggingface_hub import ModelCardData
 
     known = parse_request("fashion_mnist" if data == _BUNDLED else data)
-    licence = "mit" if data == _BUNDLED and base in ("", _BUNDLED) else None
+    licence = "mit" if data == _BUNDLED and base in ("", *_BUNDLED_MODELS) else None
     return ModelCardData(
         library_name=library,
         pipeline_tag=_TASK,
