@@ -26,7 +26,7 @@ from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.training.objective import Objective
 
-__all__ = ["Loss", "Source", "draw_batch", "draw_images", "drawn_labels", "mean_of"]
+__all__ = ["Cost", "Loss", "Source", "draw_batch", "draw_images", "drawn_labels", "mean_of"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,30 @@ class Source:
         return self.conditions[labels] if self.conditions else Condition.of_labels(labels)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Calls of a network by a finetuning, counted in forward passes on one image.
+
+    Attributes:
+        plain: an image of a batch, without gradient.
+        trained: likewise, differentiated, which costs three of them.
+        once: passes before the first iteration.
+    """
+
+    plain: float
+    trained: float
+    once: int = 0
+
+    @property
+    def each(self) -> float:
+        """Passes an image of a batch."""
+        return self.plain + 3 * self.trained
+
+    def iterations(self, forwards: int, batch_size: int) -> int:
+        """How many of so many images each these passes pay for."""
+        return int((forwards - self.once) / (batch_size * self.each) + 1e-9)
+
+
 class Loss(ABC):
     """The loss of a method.
 
@@ -81,6 +105,19 @@ class Loss(ABC):
         """Of a method that has one."""
         assert self.source.teacher is not None
         return self.source.teacher
+
+    @classmethod
+    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+        """What training takes; by default that of a chain that is trained through.
+
+        Args:
+            config: the settings.
+            calls: of the network by the chain.
+            teacher: those by the base's longer chain, where the method draws it.
+        """
+        which, _, count = config.chain.backward.partition("-")
+        trained = calls if which == "all" else min(int(count), calls)
+        return Cost(calls - trained, trained)
 
     @abstractmethod
     def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:

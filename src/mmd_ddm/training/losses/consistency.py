@@ -22,10 +22,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.maths.schedules import Schedule
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.samplers.base import Sampler
-from mmd_ddm.training.losses.base import Loss, draw_images, mean_of
+from mmd_ddm.training.losses.base import Cost, Loss, draw_images, mean_of
 
 __all__ = ["Consistency", "consistency_loss", "neighbours", "next_level"]
 
@@ -88,6 +89,11 @@ def _times(schedule: Schedule, rho: Tensor) -> Tensor:
 
 class Consistency(Loss):
     """Tuning, or distillation where ``consistency.teacher`` says so."""
+
+    @classmethod
+    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+        """See `Loss`: two calls of the student and, in distillation, one of the base."""
+        return Cost(1 + config.consistency.teacher, 1)
 
     def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:
         """See `Loss`."""

@@ -18,6 +18,7 @@ References:
     Zhou, Chen, Wang, Chen, "Simple and Fast Distillation of Diffusion Models", 2024 (local).
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -34,7 +35,7 @@ from mmd_ddm.runs.fingerprint import key_of
 from mmd_ddm.runs.store import remembered_arrays
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.draw import draw
-from mmd_ddm.training.losses.base import Loss, Source, draw_batch, mean_of
+from mmd_ddm.training.losses.base import Cost, Loss, Source, draw_batch, mean_of
 
 __all__ = ["EndPoint", "Pairs", "local_loss", "squared_error"]
 
@@ -78,6 +79,12 @@ class EndPoint(Loss):
 
     of_noise = False
 
+    @classmethod
+    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+        """See `Loss`; the teacher's calls are in every iteration."""
+        own = Cost(0, calls) if config.teacher.local else super().cost(config, calls)
+        return Cost(own.plain + teacher, own.trained)
+
     def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:
         """See `Loss`."""
         x_T, _, condition = draw_batch(self.config, chain, self.source, step)
@@ -97,6 +104,11 @@ class Pairs(Loss):
     """End points of ``teacher.pairs`` noises, in uint8; remembered by all that decides them."""
 
     of_noise = False
+
+    @classmethod
+    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+        """See `Loss`; the teacher draws once."""
+        return replace(super().cost(config, calls), once=config.teacher.pairs * teacher)
 
     def __init__(self, config: FinetuneConfig, source: Source) -> None:
         super().__init__(config, source)

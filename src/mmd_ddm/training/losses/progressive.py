@@ -27,7 +27,7 @@ from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.maths.times import nested_times
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.samplers.base import Sampler
-from mmd_ddm.training.losses.base import Loss, Source, draw_images, mean_of
+from mmd_ddm.training.losses.base import Cost, Loss, Source, draw_images, mean_of
 from mmd_ddm.training.losses.endpoint import squared_error
 
 __all__ = ["Progressive", "progressive_loss"]
@@ -72,6 +72,11 @@ def progressive_loss(
 
 class Progressive(Loss):
     """The times of a batch are stratified over the student's grid."""
+
+    @classmethod
+    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+        """See `Loss`: two calls of the teacher to one of the student, for any chain."""
+        return Cost(2, 1)
 
     def __init__(self, config: FinetuneConfig, source: Source) -> None:
         super().__init__(config, source)

@@ -20,11 +20,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.maths.pixels import clamp_straight_through
 from mmd_ddm.maths.random import generator
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.samplers.base import Sampler
-from mmd_ddm.training.losses.base import Loss, draw_batch, mean_of
+from mmd_ddm.training.losses.base import Cost, Loss, draw_batch, mean_of
 
 __all__ = ["Reward", "repeated_loss"]
 
@@ -54,6 +55,12 @@ def repeated_loss(
 
 class Reward(Loss):
     """Of the last of the chain's images, or of several (``reward.repeats``)."""
+
+    @classmethod
+    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+        """See `Loss`; repeated last steps alone are differentiated."""
+        repeats = config.reward.repeats
+        return Cost(calls, repeats) if repeats else super().cost(config, calls)
 
     def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:
         """See `Loss`.

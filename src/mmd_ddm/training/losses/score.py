@@ -30,7 +30,7 @@ from mmd_ddm.config import FinetuneConfig
 from mmd_ddm.maths.random import generator
 from mmd_ddm.models.conditions import Condition
 from mmd_ddm.samplers.base import Sampler
-from mmd_ddm.training.losses.base import Loss, Source, draw_batch, mean_of
+from mmd_ddm.training.losses.base import Cost, Loss, Source, draw_batch, mean_of
 from mmd_ddm.training.losses.endpoint import squared_error
 
 __all__ = ["Score", "critic_loss", "score_loss"]
@@ -79,6 +79,13 @@ def critic_loss(
 
 class Score(Loss):
     """The critic begins as the base."""
+
+    @classmethod
+    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+        """See `Loss`: the mean over one iteration of the chain and those of the critic."""
+        own, updates = super().cost(config, calls), config.score.updates
+        plain = own.plain + 2 + updates * calls
+        return Cost(plain / (updates + 1), (own.trained + updates) / (updates + 1))
 
     def __init__(self, config: FinetuneConfig, source: Source) -> None:
         super().__init__(config, source)
