@@ -64,6 +64,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "solver, 100 iterations": {"iterations": 100, "lr": 2.5e-5, "ema_decay": 0.9},
     "solver, 60 iterations": {"iterations": 60, "lr": 1.5e-5, "ema_decay": 0.9},
     "solver, full gradient": {"chain": {"backward": "all"}},
+    "solver, random calls": {"chain": {"backward": "random-3"}},
+    "solver, half the rate": {"lr": 4.2e-6},
     "joint": {"trained": "all+times"},
     "many": {"budgets": list(MANY)},
 }  # fmt: skip
