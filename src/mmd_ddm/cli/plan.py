@@ -14,6 +14,7 @@ def plan(config: FinetuneConfig) -> None:
     """Measure one small step, and say how an iteration would best fit this device.
 
     Finetuning does so by itself, and by this choice. The time is that of the device as it is now.
+    Of a pipeline of latents or text, what fits GPUs is counted from configs: no weights are read.
 
     Example: mmd-ddm plan google/ddpm-cifar10-32 --steps 10 --batch-size 256
     """
@@ -24,6 +25,5 @@ def plan(config: FinetuneConfig) -> None:
 
     planned = measure(config, bars)
     console.print(words(config))
-    columns = ["micro-batch", "calls kept", "memory", "an iteration", ""]
-    print_table(Table(columns, {"": planned.lines()}, words=0))
-    console.print(f"chosen: {planned}; {planned.budget / 2**30:.3g} GiB may be taken")
+    print_table(Table([*planned.columns], {"": planned.lines()}, words=planned.words), gap=0)
+    console.print(f"{planned}")
