@@ -82,6 +82,12 @@ def test_low_rank_additions_load_onto_the_base_in_diffusers(name, tmp_path):
     assert 100 * np.abs(added - whole).max() < np.abs(added - plain).max()
 
 
+@pytest.mark.parametrize("method", ["progressive", "consistency", "pairs"])
+def test_methods_that_learn_from_pixels_are_refused(method, tmp_path):
+    with pytest.raises(ValueError, match=f"method {method} learns from pixels, and base denoises"):
+        finetune("LDM", tmp_path, method=method)
+
+
 def test_captions_are_matched_with_the_images_and_judged_under(tmp_path):
     """Two captions of a text model by the joint MMD, under a frozen text encoder of its own."""
     tiny_pipelines.clip_text(projection=True).save_pretrained("texts")

@@ -89,6 +89,8 @@ def _times(schedule: Schedule, rho: Tensor) -> Tensor:
 class Consistency(Loss):
     """Tuning, or distillation where ``consistency.teacher`` says so."""
 
+    of_latents = False
+
     def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:
         """See `Loss`."""
         own, teacher = self.config.consistency, self.source.teacher

@@ -96,7 +96,7 @@ class EndPoint(Loss):
 class Pairs(Loss):
     """End points of ``teacher.pairs`` noises, in uint8; remembered by all that decides them."""
 
-    of_noise = False
+    of_noise = of_latents = False
 
     def __init__(self, config: FinetuneConfig, source: Source) -> None:
         super().__init__(config, source)

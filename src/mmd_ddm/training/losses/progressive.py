@@ -73,6 +73,8 @@ def progressive_loss(
 class Progressive(Loss):
     """The times of a batch are stratified over the student's grid."""
 
+    of_latents = False
+
     def __init__(self, config: FinetuneConfig, source: Source) -> None:
         super().__init__(config, source)
         self.beside = self.teacher.denoiser.network
