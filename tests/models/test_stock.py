@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tiny_pipelines
 import torch
+from commands import mmd_ddm
 from diffusers import FluxPipeline
+from PIL import Image
 from pipelines import load_pipeline
 from tiny_pipelines import TINY, TOLD, K, asked, finetune, their_images, tiny_pipeline
 
@@ -65,6 +67,41 @@ def test_prompts_and_guidance_are_those_of_the_pipeline(name, tmp_path):
     ours, _ = draw(sampler, 3, reference=condition, seed=0)
     assert np.abs((theirs * 255).round() - ours.numpy()).max() <= 1
     assert np.abs(theirs[0] - theirs[1]).max() > 0.05
+
+
+def test_prompts_are_drawn_by_turns_and_are_those_of_the_pipeline(tmp_path):
+    tiny_pipeline("Stable Diffusion").save_pretrained("base")
+    words = ("sample", "base", "--steps", K, "-n", 4, "--out", "drawn")
+    done = mmd_ddm(tmp_path, *words, "--prompt", "a red cat", "--prompt", "two blue dogs")
+    assert done.code == 0, done
+    files = sorted((tmp_path / "drawn").glob("0*.png"))
+    drawn = np.stack([np.asarray(Image.open(file)) for file in files]).transpose(0, 3, 1, 2)
+    model = load_model("base").denoiser
+    chain = resolve_chain(ChainConfig(steps=K), model)
+    export(model, model.scheduler_config, asdict(chain), tmp_path / "model")
+    pipeline = load_pipeline(tmp_path / "model")
+    asked_for = asked("Stable Diffusion", 4, ["a red cat", "two blue dogs"] * 2)
+    theirs, _ = their_images(pipeline, 4, K, **asked_for)
+    assert np.abs((theirs * 255).round() - drawn).max() <= 1
+    done = mmd_ddm(tmp_path, "sample", "fashion-mnist", "--prompt", "a cat", "--out", "none")
+    assert (done.code, "fashion-mnist takes no prompts" in done.err) == (2, True)
+
+
+@pytest.mark.slow
+def test_a_run_shows_its_prompts(tmp_path):
+    tiny_pipelines.clip_text(projection=True).save_pretrained("texts")
+    tiny_pipelines.clip_tokenizer().save_pretrained("texts")
+    finetune("Stable Diffusion", tmp_path)  # which writes data and base
+    mmd.finetune(
+        "base", "data", {"steps": K}, out="judged", features=["pixels"], judges=["frequencies"],
+        iterations=1, batch_size=8, select={"every": 0}, compare_steps=[], judge_samples=8,
+        condition={"text": "clip:texts"},
+    )  # fmt: skip
+    assert "<h3>Prompt by prompt</h3>" in (tmp_path / "judged/report.html").read_text()
+    assert not (tmp_path / "judged/classes.png").exists()
+    width, height = Image.open(tmp_path / "judged/prompts.png").size
+    assert height > 2 * 2 * 2 * 32  # two bands of two rows, enlarged
+    assert width > 2 * 32
 
 
 @pytest.mark.slow

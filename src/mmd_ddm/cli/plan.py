@@ -13,8 +13,7 @@ __all__ = ["plan"]
 def plan(config: FinetuneConfig) -> None:
     """Measure one small step, and say how an iteration would best fit this device.
 
-    Finetuning does so by itself, and by this choice. The time is that of the device as it is now.
-    Of a pipeline of latents or text, what fits GPUs is counted from configs: no weights are read.
+    Finetuning does so by itself. Pipelines of latents or text are counted from configs, for GPUs.
 
     Example: mmd-ddm plan google/ddpm-cifar10-32 --steps 10 --batch-size 256
     """

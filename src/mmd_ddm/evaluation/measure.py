@@ -165,10 +165,13 @@ def drawn(
     key = key_of(sampler.fingerprint, sampler.denoiser.device.type, n, seed, *under)
     kept = remembered_arrays("samples", key, compute)
     sampler.nfe = int(kept["nfe"])
-    of = None
-    if denoiser.classes and reference:
-        of = reference.of_seeds(image_seeds(seed, JUDGE, n)).labels
-    images = ImageSet(torch.from_numpy(kept["pixels"]), f"the images of {entry.model}", labels=of)
+    seeds, of, captions = image_seeds(seed, JUDGE, n), None, tuple[str, ...]()
+    if like and denoiser.of_captions:
+        captions = tuple(like.captions[one % len(like)] for one in seeds)
+    elif denoiser.classes and reference:
+        of = reference.of_seeds(seeds).labels
+    pixels, source = torch.from_numpy(kept["pixels"]), f"the images of {entry.model}"
+    images = ImageSet(pixels, source, labels=of, captions=captions)
     return images, float(kept["images_per_second"])
 
 
