@@ -165,6 +165,7 @@ class FinetuneConfig(ReadConfig):
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)  # its levels
     score: ScoreConfig = field(default_factory=ScoreConfig)  # its critic
     reward: RewardConfig = field(default_factory=RewardConfig)  # what it raises
+    decoder: str = ""  # of latents, in the loss alone: tiny, or the folder of an AutoencoderTiny
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderTiny
 from pipelines import load_pipeline
 from tiny_pipelines import K, asked, finetune, their_images, tiny_pipeline
 
@@ -118,3 +119,50 @@ def test_a_decoder_that_overflows_is_named_with_the_way_out(tmp_path):
             train_and_export(job)
     model.denoiser.codec.float()
     assert sampler.draw(2).float().std() > 0
+
+
+def small_decoder(latent=4):
+    sizes = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoencoderTiny(
+            latent_channels=latent, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1), **sizes
+        ).eval()  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_small_decoder_makes_the_loss_and_nothing_else(tmp_path):
+    small = small_decoder()
+    small.save_pretrained("small")
+    finetune(SD, tmp_path, decoder="small", batch_size=4)
+    finetune(None, tmp_path, out="full", batch_size=4)
+    losses = [
+        [e["loss"] for e in read_events(tmp_path / run) if e["event"] == "train"]
+        for run in ("run", "full")
+    ]
+    assert losses[0][0] != pytest.approx(losses[1][0], rel=1e-3)
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert len(record["inputs"]["decoder_sha256"]) == 64
+    assert not (tmp_path / "run/model/small").exists()
+    denoiser = load_model("base").denoiser
+    sampler, x_0 = build_sampler(mmd.Chain(steps=2), denoiser), torch.randn((2, 4, 16, 16))
+    before = sampler.draw(2)
+    denoiser.use_decoder("small")
+    assert torch.equal(sampler.draw(2), before)
+    with torch.no_grad():
+        assert torch.equal(denoiser.to_loss(x_0), small.decode(x_0).sample)
+
+
+def test_a_small_decoder_that_does_not_fit_is_refused(tmp_path):
+    tiny_pipeline(SD).save_pretrained("base")
+    tiny_pipeline("LDM").save_pretrained("ldm")
+    small_decoder(8).save_pretrained("eight")
+    for model, decoder, said in (
+        ("fashion-mnist", "tiny", "draws pixels: leave out --decoder"),
+        ("base", "base/vae", "no AutoencoderTiny at base/vae .*: it is of class AutoencoderKL"),
+        ("base", "nowhere", "no AutoencoderTiny at nowhere"),
+        ("base", "eight", "eight is for latents of 8 channels"),
+        ("ldm", "tiny", "no small decoder is known for LDMPipeline"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            load_model(model).denoiser.use_decoder(decoder)

@@ -8,7 +8,8 @@ __all__ = ["plan"]
 
 
 @settings_options(
-    FinetuneConfig, "model budgets recipe batch_size chain.sampler objective.features device"
+    FinetuneConfig,
+    "model budgets recipe batch_size chain.sampler objective.features decoder device",
 )
 def plan(config: FinetuneConfig) -> None:
     """Measure one small step, and say how an iteration would best fit this device.

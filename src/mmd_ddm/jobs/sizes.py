@@ -115,9 +115,11 @@ def sizes_of(config: FinetuneConfig, model: str | Path) -> Sizes:
     with quiet(), Valueless():
         pipeline = skeleton(model)
         plain = Stock(pipeline)
+        plain.use_decoder(config.decoder)
         phis = [without_values(make_features(one, plain.shape[0])) for one in config.losses]
         texts = [v for k, v in pipeline.components.items() if k.startswith("text_encoder") and v]
-        autoencoder = plain.codec.autoencoder
+        codecs = [plain.codec, *([plain.small] if plain.small else [])]
+        autoencoder = codecs[-1].autoencoder
         found = {"network": [plain.network], "text": texts, "features": phis}
         parts = {
             what: (" + ".join(type(one).__name__ for one in ones), sum(map(_weights, ones)))
@@ -125,8 +127,8 @@ def sizes_of(config: FinetuneConfig, model: str | Path) -> Sizes:
         }
         decoder = _weights(getattr(autoencoder, "decoder", autoencoder))
         parts["decoder"] = type(autoencoder).__name__, decoder
-        beside = sum(map(_bytes, (autoencoder, *phis)))
-        reading = sum(map(_bytes, texts)) + _bytes(autoencoder)
+        beside = sum(map(_bytes, (*codecs, *phis)))
+        reading = sum(map(_bytes, texts)) + _bytes(plain.codec)
         ways: list[Way] = []
         for trained, half in product(("lora", "all"), (True, False)):
             denoiser = without_values(plain)

@@ -135,6 +135,7 @@ def prepare(
     chain, budgets = resolve_chains(config, denoiser)
     _check_chains(config, model, chain, budgets)
     config, began_with, adapter = _adapted(config, denoiser)
+    decoder = denoiser.use_decoder(config.decoder)
     check_space(out, disk_bytes(denoiser.network, config.keep))
     data = data or build_data(
         config,
@@ -165,6 +166,7 @@ def prepare(
         "model_sha256": began_with,
         "chain_sha256": key_of(asdict(chain), *map(asdict, budgets)),
         **data.hashes,
+        **({"decoder_sha256": decoder} if decoder else {}),
         **{key: key_of([phis[n].sha256 for n in names]) for key, names in spaces.items()},
     }
     check_folder(out, "finetune", settings, inputs)

@@ -15,13 +15,24 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from mmd_ddm.models.find import read_index
+from mmd_ddm.models.find import read_index, shorten
 from mmd_ddm.models.parts import VARIANTS, read_scheduler_config, variant_of
 from mmd_ddm.models.shipped import scheduling_few_step
 
-__all__ = ["copy_pipeline", "load_pipeline", "skeleton", "with_parts"]
+__all__ = ["copy_pipeline", "load_pipeline", "load_tiny_decoder", "skeleton", "with_parts"]
 
 _FEW_STEP = scheduling_few_step.FewStepScheduler
+# By whose latents they decode, the decoders of Ollin Boer Bohan (TAESD).
+_TINY = {
+    "DiTPipeline": "madebyollin/taesd",
+    "FluxPipeline": "madebyollin/taef1",
+    "LatentConsistencyModelPipeline": "madebyollin/taesd",
+    "PixArtAlphaPipeline": "madebyollin/taesd",
+    "PixArtSigmaPipeline": "madebyollin/taesdxl",
+    "StableDiffusion3Pipeline": "madebyollin/taesd3",
+    "StableDiffusionPipeline": "madebyollin/taesd",
+    "StableDiffusionXLPipeline": "madebyollin/taesdxl",
+}
 _HALVES = {"F16", "BF16"}
 
 
@@ -55,6 +66,35 @@ def skeleton(model: str | Path) -> Any:
     made = getattr(diffusers, index["_class_name"])
     taken = inspect.signature(made.__init__).parameters.keys() & index.keys()
     return made(**{key: index[key] for key in taken} | parts)
+
+
+def load_tiny_decoder(name: str, pipeline: str) -> Any:
+    """An ``AutoencoderTiny``.
+
+    Args:
+        name: its folder or hub id, or ``tiny``.
+        pipeline: the class whose latents it decodes.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from diffusers import AutoencoderTiny
+
+    place = _TINY.get(pipeline, "") if name == "tiny" else name
+    if not place:
+        raise ValueError(
+            f"no small decoder is known for {pipeline}: give the folder of an AutoencoderTiny"
+        )
+    try:
+        kind = AutoencoderTiny.load_config(place).get("_class_name")
+        if kind != AutoencoderTiny.__name__:
+            raise ValueError(f"it is of class {kind}")
+        return AutoencoderTiny.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"no AutoencoderTiny at {place} (offline? download it elsewhere and give its folder): "
+            f"{shorten(error)}"
+        ) from error
 
 
 def with_parts(pipeline: Any, parts: Mapping[str, Any]) -> Any:

@@ -203,6 +203,29 @@ class Denoiser(nn.Module, ABC):
         """
         return x_0
 
+    def to_loss(
+        self, x_0: Float[Tensor, "n c h w"], *, keep: bool = False
+    ) -> Float[Tensor, "n c h w"]:
+        """The images that a loss sees, by a smaller decoder where one is used: as `to_images`."""
+        return self.to_images(x_0, keep=keep)
+
+    def use_decoder(self, name: str) -> str:
+        """Let a smaller decoder make the images of the loss.
+
+        Args:
+            name: its folder or hub id; ``tiny`` is the one made for the model's latents; empty for
+                none.
+
+        Returns:
+            Its hash; empty for none.
+
+        Raises:
+            ValueError: a model without latents, or no decoder of these.
+        """
+        if name:
+            raise ValueError(f"{self.source or 'this model'} draws pixels: leave out --decoder")
+        return ""
+
     def hold(self, trained: str) -> None:
         """Hold the weights as is right where these are trained, see `mmd_ddm.models.lora`."""
 

@@ -208,7 +208,7 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
         return _call(sampler, x[:m])
 
     def extract(m: int) -> Tensor:
-        return _extract(phis, denoiser.to_images(x[:m].requires_grad_()))
+        return _extract(phis, denoiser.to_loss(x[:m].requires_grad_()))
 
     work = counts.work
     if device.type == "cuda":
@@ -243,7 +243,7 @@ def count(
     saved = partial(_saved, denoiser)
     like = like or _count_chain(sampler, phis, x)
     call, calling = saved(lambda m: _call(sampler, x[:m]))
-    decode, decoding = saved(lambda m: denoiser.to_images(x[:m].requires_grad_(), keep=True))
+    decode, decoding = saved(lambda m: denoiser.to_loss(x[:m].requires_grad_(), keep=True))
     most = max(calling, decoding, like.extract)
     return replace(like, call=call, decode=decode, most=most)
 

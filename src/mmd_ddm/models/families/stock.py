@@ -23,7 +23,7 @@ from mmd_ddm.models.families.flow import flow_scheduler
 from mmd_ddm.models.families.unet2d import CLASSES, ddim_scheduler
 from mmd_ddm.models.lora import lora_layers
 from mmd_ddm.models.parts import config_of, name_part, quiet
-from mmd_ddm.models.pipelines import copy_pipeline, load_pipeline, with_parts
+from mmd_ddm.models.pipelines import copy_pipeline, load_pipeline, load_tiny_decoder, with_parts
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.recorded import Call, arguments_of, network_of, record
 from mmd_ddm.models.scheduler_config import SchedulerConfig
@@ -47,6 +47,7 @@ class Stock(Denoiser):
         pipelines: the classes of diffusers that are read so.
         part: the pipeline's name for the network.
         codec: from latents to images.
+        small: another that stands for it in a loss; None for none.
         latent_shape: of what the chain walks.
 
     Raises:
@@ -83,6 +84,7 @@ class Stock(Denoiser):
         shape = _latent_shape(own.x, asked, codec)
         super().__init__(network, understood.schedule, codec.images_of(shape))
         self.codec, self.latent_shape, self._asked = codec, shape, asked
+        self.small: Codec | None = None
         self.part, self._codec_part, self._call = part, kind, own
         self.prediction, self.clip = understood.prediction, understood.clip
         self.scheduler_config = understood.content
@@ -149,6 +151,29 @@ class Stock(Denoiser):
         images: Tensor = self.codec(x_0, keep)
         return images
 
+    def to_loss(
+        self, x_0: Float[Tensor, "n d hz wz"], *, keep: bool = False
+    ) -> Float[Tensor, "n c h w"]:
+        """See `Denoiser`."""
+        images: Tensor = (self.small or self.codec)(x_0, keep)
+        return images
+
+    def use_decoder(self, name: str) -> str:
+        """See `Denoiser`."""
+        if not name:
+            return ""
+        small = Codec(load_tiny_decoder(name, self._kind.__name__))
+        found = weights_sha256(small)
+        channels = small.autoencoder.config.latent_channels
+        if (channels, small.images_of(self.latent_shape)) != (self.latent_shape[0], self.shape):
+            raise ValueError(
+                f"the decoder {name} is for latents of {channels} channels, and makes images of "
+                f"{small.images_of(self.latent_shape)}; those of {self.source} are of "
+                f"{self.latent_shape[0]} channels and {self.shape}"
+            )
+        self.small = small.to(self.device)
+        return found
+
     def hold(self, trained: str) -> None:
         """See `Denoiser`: in half precision what is frozen and computes in it, else in float32."""
         if trained != "lora":
@@ -168,7 +193,7 @@ class Stock(Denoiser):
 
     def recompute_blocks(self, how: Callable[..., Any] | None = None) -> bool:
         """See `Denoiser`."""
-        parts: tuple[Any, ...] = (self.network, self.codec.autoencoder)
+        parts: tuple[Any, ...] = (self.network, (self.small or self.codec).autoencoder)
         able = [one for one in parts if getattr(one, "_supports_gradient_checkpointing", False)]
         for part in able:
             part.enable_gradient_checkpointing(how)
