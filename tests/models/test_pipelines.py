@@ -93,6 +93,28 @@ def test_large_networks_are_trained_by_additions_unless_asked_otherwise(tmp_path
     assert not (tmp_path / "whole/pytorch_lora_weights.safetensors").exists()
 
 
+def test_a_frozen_network_is_held_in_the_precision_that_it_computes_in(tmp_path):
+    save("shards")
+    denoiser = load_model("base", precision="bfloat16").denoiser
+    assert denoiser.network.dtype == torch.float32
+    denoiser.hold("lora")
+    assert denoiser.network.dtype == torch.bfloat16
+    denoiser.hold("all")
+    assert denoiser.network.dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_a_judged_run_of_a_base_in_halves_holds_when_it_is_verified(tmp_path):
+    save("fp16 variant")
+    finetune(None, tmp_path, iterations=0)  # which writes data
+    mmd.finetune(
+        "base", "data", {"steps": 2}, out="judged", features=["pixels"], judges=["frequencies"],
+        iterations=1, batch_size=4, select={"every": 0}, compare_steps=[], judge_samples=4,
+        condition={"match": "ignore"}, trained="lora",
+    )  # fmt: skip
+    assert {check.verdict for check in mmd.verify("judged")} == {"holds"}
+
+
 def overflowing():
     """A pipeline whose decoder is right in float32, and not in float16."""
     pipeline = tiny_pipeline("LDM")

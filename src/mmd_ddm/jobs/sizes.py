@@ -134,6 +134,8 @@ def sizes_of(config: FinetuneConfig, model: str | Path) -> Sizes:
             denoiser = without_values(plain)
             denoiser.autocast = torch.bfloat16 if half else None
             denoiser.hold(trained)
+            if not half and denoiser.network.dtype != torch.float32:
+                continue  # it lies in half precision
             adapt(denoiser.network, trained, config.lora_rank)
             held = _bytes(denoiser.network)
             least = held + beside + trained_bytes(denoiser)
@@ -142,13 +144,13 @@ def sizes_of(config: FinetuneConfig, model: str | Path) -> Sizes:
                 denoiser.network.to(torch.bfloat16)
             chain, budgets = resolve_chains(config, denoiser)
             sampler = build_sampler((budgets or (chain,))[-1], denoiser)
-            most = 4 * parts["network"][1] + beside if trained == "lora" else 0
+            merging = 4 * parts["network"][1] + beside if trained == "lora" else 0
             for blocks in (False, True):
                 if blocks and not denoiser.recompute_blocks():
                     continue
                 counts = count(sampler, phis, ways[0].counts if ways else None)
                 base = least + config.batch_size * counts.image
-                ways.append(Way(trained, half, blocks, counts, base, max(held + reading, most)))
+                ways.append(Way(trained, half, blocks, counts, base, max(held + reading, merging)))
     return Sizes(parts, tuple(ways), config.batch_size, usually_trained(plain.network))
 
 
