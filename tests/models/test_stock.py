@@ -1,6 +1,5 @@
 """Pipelines that are read by one recorded call: two iterations, K calls, the same pixels."""
 
-import functools
 from dataclasses import asdict
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import tiny_pipelines
 import torch
 from commands import mmd_ddm
-from diffusers import FluxPipeline
 from PIL import Image
 from pipelines import load_pipeline
 from tiny_pipelines import TINY, TOLD, K, asked, finetune, their_images, tiny_pipeline
@@ -26,16 +24,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers and diffuse
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path, monkeypatch):
+def _in_a_folder(tmp_path, monkeypatch, small_flux):
     monkeypatch.chdir(tmp_path)
-    made = FluxPipeline.__init__
-
-    @functools.wraps(made)
-    def small(self, *args, **parts):
-        made(self, *args, **parts)
-        self.default_sample_size = 16  # which no config holds
-
-    monkeypatch.setattr(FluxPipeline, "__init__", small)
 
 
 @pytest.mark.parametrize("name", EACH)

@@ -194,20 +194,18 @@ def _write(job: Job, results: dict[str, Any], base: ImageSet, finetuned: ImageSe
 
 
 def _by_condition(*sets: ImageSet) -> list[tuple[str, list[tuple[str, Any]]]]:
-    """A band a class or prompt, where they are known: base above, finetuned below, real beside."""
-    told, bands = [_conditions(images, sets[-1].classes) for images in sets], []
-    for name in list(dict.fromkeys(sets[-1].classes or told[-1]))[:_CLASSES]:
+    """A band a prompt or class, where they are known: base above, finetuned below, real beside."""
+    classes, bands = sets[-1].classes, []
+    told: list[Sequence[str]] = [images.captions for images in sets]
+    if not all(told):
+        labels = [images.labels for images in sets if images.labels is not None]
+        told = [[classes[i] for i in of.tolist()] for of in labels if len(labels) == len(sets)]
+    for name in list(dict.fromkeys(classes if not sets[0].captions else told[-1]))[:_CLASSES]:
         rows = [[i for i, one in enumerate(names) if one == name][:_OF_CLASS] for names in told]
-        if all(rows):
+        if rows and all(rows):
             base, finetuned, real = (
                 images[torch.tensor(some)].numpy() for images, some in zip(sets, rows, strict=True)
             )
             shown = textwrap.shorten(name, _LONGEST, placeholder=" ...")
             bands.append((shown, [("", pairs(base, finetuned, real, _OF_CLASS))]))
     return bands
-
-
-def _conditions(images: ImageSet, classes: Sequence[str]) -> Sequence[str]:
-    """What each image was drawn under; of no image, where it is not known."""
-    labels = [] if images.labels is None or not classes else images.labels.tolist()
-    return images.captions or [classes[label] for label in labels]

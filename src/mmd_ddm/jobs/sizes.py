@@ -101,7 +101,7 @@ class Sizes:
         ]
 
     def __str__(self) -> str:
-        each = [f"{what} {n / 1e6:,.4g} M ({kind})" for what, (kind, n) in self.parts.items() if n]
+        each = [f"{what} {n:,} ({kind})" for what, (kind, n) in self.parts.items() if n]
         return f"weights: {', '.join(each)}; trained is {self.usual}, unless it is set"
 
 

@@ -24,11 +24,14 @@ class Valueless(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """See `TorchFunctionMode`."""
+        named = kwargs or {}
         if func is Tensor.__bool__ and args[0].is_meta:
             return True
-        if func is nn.functional.scaled_dot_product_attention and args[0].is_meta:
-            return _Attention.apply(*args[:3])
-        return func(*args, **(kwargs or {}))
+        if func is nn.functional.scaled_dot_product_attention:
+            told = dict(zip(("query", "key", "value"), args, strict=False)) | named
+            if told["query"].is_meta:
+                return _Attention.apply(told["query"], told["key"], told["value"])
+        return func(*args, **named)
 
 
 class _Attention(torch.autograd.Function):

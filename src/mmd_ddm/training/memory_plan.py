@@ -314,26 +314,26 @@ def _saved(denoiser: Denoiser, job: Callable[[int], Tensor]) -> tuple[int, int]:
     """
 
     def of(m: int) -> tuple[int, int]:
-        kept: dict[int, int] = {}
+        kept: dict[int, Any] = {}
         largest = 0
 
         def block(function: Callable[..., Any], *inputs: Any) -> Any:
             nonlocal largest
-            own: dict[int, int] = {}
+            own: dict[int, Any] = {}
             for tensor in inputs:
                 if isinstance(tensor, Tensor):
                     _note(kept, tensor)
             with torch.autograd.graph.saved_tensors_hooks(partial(_note, own), lambda t: t):
                 output = function(*inputs)
-            largest = max(largest, sum(own.values()))
+            largest = max(largest, _size(own))
             return output
 
         if denoiser.blocks_again:
             denoiser.recompute_blocks(block)
         hooks = torch.autograd.graph.saved_tensors_hooks(partial(_note, kept), lambda t: t)
         with torch.enable_grad(), hooks:
-            output = job(m)  # alive, so that no storage takes another's place
-        held = sum(kept.values()) if output.requires_grad else 0
+            output = job(m)
+        held = _size(kept) if output.requires_grad else 0
         return held, held + largest
 
     # Of one image, some layouts are each other's, and nothing is copied.
@@ -341,13 +341,20 @@ def _saved(denoiser: Denoiser, job: Callable[[int], Tensor]) -> tuple[int, int]:
     return kept - less, most - least
 
 
-def _note(storages: dict[int, int], tensor: Tensor) -> Tensor:
+def _note(storages: dict[int, Any], tensor: Tensor) -> Tensor:
+    """Held, so that no other takes its place."""
     try:
         storage = tensor.untyped_storage()
-        storages[storage._cdata] = storage.nbytes()
+        storages[storage._cdata] = storage
     except RuntimeError:  # a dual number has no storage of its own
-        storages[id(tensor)] = tensor.nbytes
+        storages[id(tensor)] = tensor
     return tensor
+
+
+def _size(storages: dict[int, Any]) -> int:
+    return sum(
+        one.nbytes if isinstance(one, Tensor) else one.nbytes() for one in storages.values()
+    )
 
 
 def _work(job: Callable[[int], Tensor], n: int, device: torch.device) -> int:
