@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: one tiny seeded network, and the denoiser around it."""
 
+import functools
 import os
 import shutil
 import tempfile
@@ -77,3 +78,18 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MMD_DDM_CACHE", str(tmp_path / "cache"))
     save_place(tmp_path, 60)
     return tmp_path
+
+
+@pytest.fixture
+def small_flux(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flux draws images of 32 pixels, which no config says."""
+    from diffusers import FluxPipeline
+
+    made = FluxPipeline.__init__
+
+    @functools.wraps(made)
+    def small(self, *args, **parts) -> None:
+        made(self, *args, **parts)
+        self.default_sample_size = 16
+
+    monkeypatch.setattr(FluxPipeline, "__init__", small)

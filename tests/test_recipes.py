@@ -221,3 +221,33 @@ class TestConditional:
         assert "| joint, 5 steps | 5 | 100 ± 7 | 0.710 ± 0.014 | real gain |" in text
         assert "| **0.110 ± 0.010** |" in text
         assert "| real images |  | \N{MINUS SIGN}1.0 ± 1.0 | 0.860 ± 0.010 |" in text
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of transformers and diffusers, of themselves
+def test_latent_bases_are_made_and_finetuned_to_few_steps(tmp_path, monkeypatch):
+    """recipes/latent: both load in diffusers, and are matched with classes and captions."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("data.npz", "heldout.npz"):
+        images = rng.integers(0, 256, (40, 28, 28), dtype=np.uint8)
+        np.savez(name, images=images, labels=np.arange(40) % 2)
+    short = ["--data", "data.npz", "--batch-size", "8", "--minutes", "0"]
+    script("latent/bases").main([*short, "--out", "bases"])
+    run = script("latent/run")
+    monkeypatch.setitem(run.JOB, "compare_steps", [])
+    monkeypatch.setitem(run.JOB, "judges", ["frequencies"])
+    monkeypatch.setitem(run.JOB, "features", ["pixels"])
+    monkeypatch.setitem(run.JOB, "select", {"samples": 4})
+    run.main(
+        ["--bases", "bases", "--data", "data.npz", "--heldout", "heldout.npz", "--out", "runs",
+         "--seeds", "1", "--iterations", "1", "-n", "8"]
+    )  # fmt: skip
+    for method in ("dit", "text"):
+        rows = json.loads((tmp_path / f"runs/{method}-0/results.json").read_text())["rows"]
+        assert all("accuracy" in row["spaces"]["frequencies"] for row in rows)
+        guided = json.loads((tmp_path / f"runs/{method}-0-guided.json").read_text())["guided"]
+        assert [record["rows"][0]["nfe"] for record in guided] == [4, 20]
+    assert (tmp_path / "runs/text-0/pytorch_lora_weights.safetensors").is_file()
+    assert (tmp_path / "runs/text-0/prompts.png").is_file()
+    assert (tmp_path / "runs/dit-0/classes.png").is_file()

@@ -1,5 +1,6 @@
 """Tiny random pipelines of diffusers' stock classes, text encoders and all, made offline."""
 
+import numpy as np
 import torch
 import transformers
 from diffusers import (
@@ -28,9 +29,23 @@ from diffusers import (
     UNet2DModel,
     VQModel,
 )
+from PIL import Image
 from tokenizers.pre_tokenizers import ByteLevel
 
-__all__ = ["TINY", "tiny_pipeline"]
+from mmd_ddm.config import (
+    ChainConfig,
+    ConditionConfig,
+    FinetuneConfig,
+    ObjectiveConfig,
+    SelectConfig,
+)
+from mmd_ddm.jobs.build import load_model
+from mmd_ddm.jobs.train import train
+
+__all__ = ["TINY", "TOLD", "K", "asked", "finetune", "their_images", "tiny_pipeline"]
+
+K = 4
+TOLD = ("Latent Consistency Model", "Flux")  # their networks are told the scale of guidance
 
 PLAIN = {"use_quant_conv": False, "use_post_quant_conv": False}  # autoencoders of flows
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -238,3 +253,47 @@ TINY = {
     "Flux": flux,
     "Sana": sana,
 }
+
+
+def their_images(pipeline, n, steps, **options):
+    """As documented, image i from seed i; the values before they are rounded, and the calls."""
+    network, calls = getattr(pipeline, "transformer", None) or pipeline.unet, []
+    network.register_forward_hook(lambda *_: calls.append(1))
+    generators = [torch.Generator().manual_seed(seed) for seed in range(n)]
+    images = pipeline(
+        **options, num_inference_steps=steps, generator=generators, output_type="np"
+    ).images
+    return np.asarray(images).transpose(0, 3, 1, 2), len(calls)
+
+
+def asked(name, n, prompts=None, guidance=1.0):
+    if name == "LDM":
+        return {"batch_size": n}
+    scale = {} if name in TOLD else {"guidance_scale": guidance}
+    if name == "DiT":
+        return {"class_labels": list(range(n)), **scale}
+    binned = {"use_resolution_binning": False} if name in ("PixArt", "Sana") else {}
+    size = {} if name == "Flux" else {"height": 32, "width": 32}  # its network has no size
+    return {"prompt": prompts or [""] * n, **size, **scale, **binned}
+
+
+def finetune(name, tmp_path, out="run", **settings):
+    """Two iterations of the base, which is there already where it has no name."""
+    if name:
+        tiny_pipeline(name).save_pretrained("base")
+    size = load_model("base").denoiser.shape[1]
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, size, size, 3), dtype=np.uint8)
+    for i, picture in enumerate(pixels):
+        folder = tmp_path / "data" / f"{i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(("a red cat", "two blue dogs")[i % 2])
+    plain = {"condition": ConditionConfig(match="ignore"), "iterations": 2, "batch_size": 2}
+    config = FinetuneConfig(
+        "base", "data", chain=ChainConfig(steps=K),
+        objective=ObjectiveConfig(features=("pixels",)), judges=("random",), compare_steps=(),
+        select=SelectConfig(every=0, features="frequencies"),
+        **{"lr": 1e-3, **plain, **settings},
+    )  # fmt: skip
+    train(config, tmp_path / out)

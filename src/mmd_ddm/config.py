@@ -24,7 +24,7 @@ __all__ = [
 
 _WEIGHTS = ("all", "no-convolutions", "lora", "")
 _NUMBERS = ("", "times", "coefficients", "sampler", "ggdm", "ggdm+times")
-_TRAINED = {f"{w}{'+' * bool(w and n)}{n}": (w, n) for w in _WEIGHTS for n in _NUMBERS if w or n}
+_TRAINED = {f"{w}{'+' * bool(w and n)}{n}": (w, n) for w in _WEIGHTS for n in _NUMBERS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class FinetuneConfig(ReadConfig):
     judge_samples: int = 3000  # images drawn for the verdict; more resolve smaller gains
     budgets: tuple[int, ...] = ()  # K, or all that one model serves: 3,5,8,12; chain.steps is one
     compare_steps: tuple[int, ...] = (10, 20)  # more steps of the base, for the equal-quality row
-    trained: str = "all"  # or no-convolutions, lora; times, sampler, coefficients, ggdm; all+times
+    trained: str = ""  # all (below 200 M weights), no-convolutions, lora (above); times ...
     sampler_lr: float = 3e-2  # of times and coefficients, learning rate of Adam as well
     lora_rank: int = 8  # of lora's additions to each layer
     iterations: int = 500  # how many
@@ -165,6 +165,7 @@ class FinetuneConfig(ReadConfig):
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)  # its levels
     score: ScoreConfig = field(default_factory=ScoreConfig)  # its critic
     reward: RewardConfig = field(default_factory=RewardConfig)  # what it raises
+    decoder: str = ""  # of latents, in the loss alone: tiny, or the folder of an AutoencoderTiny
 
     def __post_init__(self) -> None:
         super().__post_init__()

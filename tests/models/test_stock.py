@@ -1,92 +1,31 @@
 """Pipelines that are read by one recorded call: two iterations, K calls, the same pixels."""
 
-import functools
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 import tiny_pipelines
 import torch
-from diffusers import FluxPipeline
+from commands import mmd_ddm
 from PIL import Image
 from pipelines import load_pipeline
-from tiny_pipelines import TINY, tiny_pipeline
+from tiny_pipelines import TINY, TOLD, K, asked, finetune, their_images, tiny_pipeline
 
 import mmd_ddm as mmd
-from mmd_ddm.config import (
-    ChainConfig,
-    ConditionConfig,
-    FinetuneConfig,
-    ObjectiveConfig,
-    SelectConfig,
-)
+from mmd_ddm.config import ChainConfig, ConditionConfig
 from mmd_ddm.jobs.build import build_sampler, load_model, resolve_chain
-from mmd_ddm.jobs.train import train
 from mmd_ddm.models.export import export
 from mmd_ddm.runs.folder import read_events
 from mmd_ddm.samplers.draw import draw
 
-K = 4
 QUICK = ("DiT", "Stable Diffusion")  # the others in the slow tests
 EACH = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in TINY]
-TOLD = ("Latent Consistency Model", "Flux")  # their networks are told the scale of guidance
 pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers and diffusers, of themselves
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path, monkeypatch):
+def _in_a_folder(tmp_path, monkeypatch, small_flux):
     monkeypatch.chdir(tmp_path)
-    made = FluxPipeline.__init__
-
-    @functools.wraps(made)
-    def small(self, *args, **parts):
-        made(self, *args, **parts)
-        self.default_sample_size = 16  # which no config holds
-
-    monkeypatch.setattr(FluxPipeline, "__init__", small)
-
-
-def their_images(pipeline, n, steps, **options):
-    """As documented, image i from seed i; the values before they are rounded, and the calls."""
-    network, calls = getattr(pipeline, "transformer", None) or pipeline.unet, []
-    network.register_forward_hook(lambda *_: calls.append(1))
-    generators = [torch.Generator().manual_seed(seed) for seed in range(n)]
-    images = pipeline(
-        **options, num_inference_steps=steps, generator=generators, output_type="np"
-    ).images
-    return np.asarray(images).transpose(0, 3, 1, 2), len(calls)
-
-
-def asked(name, n, prompts=None, guidance=1.0):
-    if name == "LDM":
-        return {"batch_size": n}
-    scale = {} if name in TOLD else {"guidance_scale": guidance}
-    if name == "DiT":
-        return {"class_labels": list(range(n)), **scale}
-    binned = {"use_resolution_binning": False} if name in ("PixArt", "Sana") else {}
-    size = {} if name == "Flux" else {"height": 32, "width": 32}  # its network has no size
-    return {"prompt": prompts or [""] * n, **size, **scale, **binned}
-
-
-def finetune(name, tmp_path, out="run", **settings):
-    """Two iterations of the base."""
-    tiny_pipeline(name).save_pretrained("base")
-    size = load_model("base").denoiser.shape[1]
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (40, size, size, 3), dtype=np.uint8)
-    for i, picture in enumerate(pixels):
-        folder = tmp_path / "data" / f"{i % 2}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{i}.png")
-        (folder / f"{i}.txt").write_text(("a red cat", "two blue dogs")[i % 2])
-    plain = {"condition": ConditionConfig(match="ignore"), "iterations": 2, "batch_size": 2}
-    config = FinetuneConfig(
-        "base", "data", chain=ChainConfig(steps=K),
-        objective=ObjectiveConfig(features=("pixels",)), judges=("random",), compare_steps=(),
-        select=SelectConfig(every=0, features="frequencies"),
-        **{"lr": 1e-3, **plain, **settings},
-    )  # fmt: skip
-    train(config, tmp_path / out)
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -120,6 +59,41 @@ def test_prompts_and_guidance_are_those_of_the_pipeline(name, tmp_path):
     assert np.abs(theirs[0] - theirs[1]).max() > 0.05
 
 
+def test_prompts_are_drawn_by_turns_and_are_those_of_the_pipeline(tmp_path):
+    tiny_pipeline("Stable Diffusion").save_pretrained("base")
+    words = ("sample", "base", "--steps", K, "-n", 4, "--out", "drawn")
+    done = mmd_ddm(tmp_path, *words, "--prompt", "a red cat", "--prompt", "two blue dogs")
+    assert done.code == 0, done
+    files = sorted((tmp_path / "drawn").glob("0*.png"))
+    drawn = np.stack([np.asarray(Image.open(file)) for file in files]).transpose(0, 3, 1, 2)
+    model = load_model("base").denoiser
+    chain = resolve_chain(ChainConfig(steps=K), model)
+    export(model, model.scheduler_config, asdict(chain), tmp_path / "model")
+    pipeline = load_pipeline(tmp_path / "model")
+    asked_for = asked("Stable Diffusion", 4, ["a red cat", "two blue dogs"] * 2)
+    theirs, _ = their_images(pipeline, 4, K, **asked_for)
+    assert np.abs((theirs * 255).round() - drawn).max() <= 1
+    done = mmd_ddm(tmp_path, "sample", "fashion-mnist", "--prompt", "a cat", "--out", "none")
+    assert (done.code, "fashion-mnist takes no prompts" in done.err) == (2, True)
+
+
+@pytest.mark.slow
+def test_a_run_shows_its_prompts(tmp_path):
+    tiny_pipelines.clip_text(projection=True).save_pretrained("texts")
+    tiny_pipelines.clip_tokenizer().save_pretrained("texts")
+    finetune("Stable Diffusion", tmp_path)  # which writes data and base
+    mmd.finetune(
+        "base", "data", {"steps": K}, out="judged", features=["pixels"], judges=["frequencies"],
+        iterations=1, batch_size=8, select={"every": 0}, compare_steps=[], judge_samples=8,
+        condition={"text": "clip:texts"},
+    )  # fmt: skip
+    assert "<h3>Prompt by prompt</h3>" in (tmp_path / "judged/report.html").read_text()
+    assert not (tmp_path / "judged/classes.png").exists()
+    width, height = Image.open(tmp_path / "judged/prompts.png").size
+    assert height > 2 * 2 * 2 * 32  # two bands of two rows, enlarged
+    assert width > 2 * 32
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["Stable Diffusion", "Stable Diffusion XL", "Stable Diffusion 3", "Sana"]
@@ -133,6 +107,12 @@ def test_low_rank_additions_load_onto_the_base_in_diffusers(name, tmp_path):
     added, _ = their_images(base, 2, K, **asked(name, 2))
     whole, _ = their_images(merged, 2, K, **asked(name, 2))
     assert 100 * np.abs(added - whole).max() < np.abs(added - plain).max()
+
+
+@pytest.mark.parametrize("method", ["progressive", "consistency", "pairs"])
+def test_methods_that_learn_from_pixels_are_refused(method, tmp_path):
+    with pytest.raises(ValueError, match=f"method {method} learns from pixels, and base denoises"):
+        finetune("LDM", tmp_path, method=method)
 
 
 def test_captions_are_matched_with_the_images_and_judged_under(tmp_path):

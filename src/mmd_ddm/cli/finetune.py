@@ -17,7 +17,7 @@ __all__ = ["finetune"]
     FinetuneConfig,
     "model data heldout budgets recipe chain.sampler chain.spacing chain.times objective.features "
     "objective.kernel objective.reference chain.guidance condition.bake_guidance condition.match "
-    f"method iterations batch_size lr seed device keep_checkpoint {READING}",
+    f"method iterations batch_size lr seed device keep_checkpoint decoder {READING}",
 )
 def finetune(
     config: FinetuneConfig,

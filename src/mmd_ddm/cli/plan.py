@@ -8,12 +8,13 @@ __all__ = ["plan"]
 
 
 @settings_options(
-    FinetuneConfig, "model budgets recipe batch_size chain.sampler objective.features device"
+    FinetuneConfig,
+    "model budgets recipe batch_size chain.sampler objective.features decoder device",
 )
 def plan(config: FinetuneConfig) -> None:
     """Measure one small step, and say how an iteration would best fit this device.
 
-    Finetuning does so by itself, and by this choice. The time is that of the device as it is now.
+    Finetuning does so by itself. Pipelines of latents or text are counted from configs, for GPUs.
 
     Example: mmd-ddm plan google/ddpm-cifar10-32 --steps 10 --batch-size 256
     """
@@ -24,6 +25,7 @@ def plan(config: FinetuneConfig) -> None:
 
     planned = measure(config, bars)
     console.print(words(config))
-    columns = ["micro-batch", "calls kept", "memory", "an iteration", ""]
-    console.print(shown(Table(columns, {"": planned.lines()}, words=0)))
-    console.print(f"chosen: {planned}; {planned.budget / 2**30:.3g} GiB may be taken")
+    console.print(
+        shown(Table([*planned.columns], {"": planned.lines()}, words=planned.words), gap=0)
+    )
+    console.print(f"{planned}")

@@ -21,6 +21,7 @@ def sample(
     n: Annotated[int, opt("How many images.", "-n")] = 64,
     start_from: Annotated[str, opt("Images to noise, and begin with (ES-DDPM).")] = "",
     label: Annotated[Text, opt("Classes to draw, as 3,7; by default all, by turns.")] = None,
+    prompt: Annotated[list[str] | None, opt("What to draw; repeatable.")] = None,
     trajectory: Annotated[bool, opt("Show predictions of x_0, too.", "--trajectory")] = False,
     seed: Seed = 0,
     batch_size: Annotated[int, opt("Images at once.")] = 64,
@@ -39,7 +40,7 @@ def sample(
     ranks.join()
     draw(
         model, out, given, n=n, start_from=start_from, read=read, trajectory=trajectory,
-        labels=whole_numbers(label or "", "--label"), seed=seed, batch_size=batch_size,
-        device=device, progress=bars,
+        labels=whole_numbers(label or "", "--label"), prompts=prompt or (), seed=seed,
+        batch_size=batch_size, device=device, progress=bars,
     )  # fmt: skip
     console.print(f"saved {out}")

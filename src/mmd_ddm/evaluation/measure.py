@@ -10,7 +10,7 @@ projections are known, has the error of all the seeds' images and of the real on
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import takewhile
 from statistics import mean
@@ -165,10 +165,12 @@ def drawn(
     key = key_of(sampler.fingerprint, sampler.denoiser.device.type, n, seed, *under)
     kept = remembered_arrays("samples", key, compute)
     sampler.nfe = int(kept["nfe"])
-    of = None
-    if denoiser.classes and reference:
-        of = reference.of_seeds(image_seeds(seed, JUDGE, n)).labels
-    images = ImageSet(torch.from_numpy(kept["pixels"]), f"the images of {entry.model}", labels=of)
+    images = ImageSet(torch.from_numpy(kept["pixels"]), f"the images of {entry.model}")
+    if like and reference:  # image i is of the class, or has the caption, of a real one
+        rows = [one % len(like) for one in image_seeds(seed, JUDGE, n)]
+        labels = None if like.labels is None else like.labels[rows]
+        captions = tuple(like.captions[row] for row in rows) if denoiser.of_captions else ()
+        images = replace(images, labels=labels, captions=captions)
     return images, float(kept["images_per_second"])
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from mmd_ddm.features.base import FeatureExtractor, pool_levels, to_channels
 from mmd_ddm.maths.schedules import betas_of
 from mmd_ddm.models.find import find_model
-from mmd_ddm.models.load import load_denoiser
+from mmd_ddm.models.load import is_stock, load_denoiser
 from mmd_ddm.models.protocol import Denoiser
 
 __all__ = ["DenoiserFeatures", "contracting_half", "split_times"]
@@ -49,7 +49,13 @@ class DenoiserFeatures(FeatureExtractor):
     def __init__(self, choice: str) -> None:
         super().__init__()
         model, times = split_times(choice)
-        self.denoiser = load_denoiser(find_model(model))
+        source = find_model(model)
+        if is_stock(source):
+            raise ValueError(
+                f"the network of {model} sees latents, not images: name another space than "
+                "denoiser, as --features dinov2"
+            )
+        self.denoiser = load_denoiser(source)
         network: Any = self.denoiser.network
         betas_of(self.denoiser.schedule, "the denoiser space")
         if network.mid_block is None or any(hasattr(b, "skip_conv") for b in network.down_blocks):

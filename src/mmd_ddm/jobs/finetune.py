@@ -4,11 +4,14 @@
 for objects in memory.
 """
 
+import textwrap
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.data.images import ImageSet, Split
@@ -34,7 +37,8 @@ from mmd_ddm.training.keep_best import selection_record
 __all__ = ["finetune", "run"]
 
 _PAIRS, _REAL, _SHEET_COLUMNS = 24, 16, 8
-_CLASSES, _OF_CLASS = 20, 8  # that are shown, and pairs of each
+_CLASSES, _OF_CLASS = 20, 8  # or prompts that are shown, and pairs of each
+_LONGEST = 90  # letters of a prompt
 
 
 def finetune(
@@ -182,21 +186,26 @@ def _write(job: Job, results: dict[str, Any], base: ImageSet, finetuned: ImageSe
     save_png(pairs(before, after, real), out / "pairs.png", scale=2)
     for name, pixels in (("before", before), ("after", after)):
         save_png(grid(pixels, _SHEET_COLUMNS), out / f"{name}.png", scale=2)
-    if bands := _by_class(base, finetuned, job.data.heldout):
-        save_sheet(sheet(bands, 2), out / "classes.png")
+    if bands := _by_condition(base, finetuned, job.data.heldout):
+        name = "prompts.png" if base.captions else "classes.png"
+        save_sheet(sheet(bands, 2), out / name)
     write_card(out)
     write_report([out], out / "report.html")
 
 
-def _by_class(*sets: ImageSet) -> list[tuple[str, list[tuple[str, Any]]]]:
-    """A band a class, where classes are known: base above, finetuned below, real images beside."""
-    bands = []
-    labels = [images.labels for images in sets if images.labels is not None]
-    known = len(labels) == len(sets)
-    for label, name in enumerate(sets[-1].classes[:_CLASSES] if known else ()):
-        rows = [of.eq(label).nonzero()[:_OF_CLASS, 0] for of in labels]
-        own = [images[some].numpy() for images, some in zip(sets, rows, strict=True)]
-        if all(map(len, own)):
-            base, finetuned, real = own
-            bands.append((name, [("", pairs(base, finetuned, real, _OF_CLASS))]))
+def _by_condition(*sets: ImageSet) -> list[tuple[str, list[tuple[str, Any]]]]:
+    """A band a prompt or class, where they are known: base above, finetuned below, real beside."""
+    classes, bands = sets[-1].classes, []
+    told: list[Sequence[str]] = [images.captions for images in sets]
+    if not all(told):
+        labels = [images.labels for images in sets if images.labels is not None]
+        told = [[classes[i] for i in of.tolist()] for of in labels if len(labels) == len(sets)]
+    for name in list(dict.fromkeys(classes if not sets[0].captions else told[-1]))[:_CLASSES]:
+        rows = [[i for i, one in enumerate(names) if one == name][:_OF_CLASS] for names in told]
+        if rows and all(rows):
+            base, finetuned, real = (
+                images[torch.tensor(some)].numpy() for images, some in zip(sets, rows, strict=True)
+            )
+            shown = textwrap.shorten(name, _LONGEST, placeholder=" ...")
+            bands.append((shown, [("", pairs(base, finetuned, real, _OF_CLASS))]))
     return bands

@@ -1,7 +1,8 @@
 """What an iteration of a finetuning takes, and how it is made to fit: ``mmd-ddm plan``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mmd_ddm.config import FinetuneConfig
@@ -15,7 +16,10 @@ from mmd_ddm.jobs.build import (
     resolve_chains,
     say_notes,
 )
-from mmd_ddm.models.lora import adapt
+from mmd_ddm.jobs.sizes import Sizes, sizes_of
+from mmd_ddm.models.find import find_model
+from mmd_ddm.models.load import is_stock
+from mmd_ddm.models.lora import adapt, usually_trained
 from mmd_ddm.runs.folder import read_events
 from mmd_ddm.runs.launch import world
 from mmd_ddm.runs.progress import Progress, silent
@@ -43,18 +47,28 @@ class Plan:
         n: images of the batch, or of the largest share of it.
         budget: bytes that may be taken.
         choice: what a run would do.
+        blocks: whether recomputed block by block.
     """
 
     costs: Costs
     n: int
     budget: int
     choice: Choice
+    blocks: bool = False
+
+    words = 0
+    columns = ("micro-batch", "calls kept", "memory", "an iteration", "")
 
     def __str__(self) -> str:
+        return f"chosen: {self.chosen}; {self.budget / 2**30:.3g} GiB may be taken"
+
+    @property
+    def chosen(self) -> str:
+        """The choice, in words."""
         kept, memory, seconds = self._cells(self.choice)
         return (
-            f"micro-batch {self.choice.micro_batch}, {kept} calls kept, {memory}, {seconds} an "
-            "iteration"
+            f"micro-batch {self.choice.micro_batch}, {kept} calls kept"
+            f"{', blocks one by one' * self.blocks}, {memory}, {seconds} an iteration"
         )
 
     def lines(self) -> list[tuple[str, ...]]:
@@ -74,8 +88,10 @@ class Plan:
         return kept, f"{gib:.3g} GiB", f"{self.costs.seconds(self.n, choice):.3g} s"
 
 
-def plan(config: FinetuneConfig, progress: Progress = silent) -> Plan:
+def plan(config: FinetuneConfig, progress: Progress = silent) -> Plan | Sizes:
     """Measure one small step, and choose; of several budgets, the one of the most steps.
+
+    Of a pipeline of latents or text all is counted from its configs, and nothing is loaded whole.
 
     Args:
         config: the settings.
@@ -84,10 +100,14 @@ def plan(config: FinetuneConfig, progress: Progress = silent) -> Plan:
     Raises:
         ValueError: not even one image at a time fits.
     """
+    source = find_model(config.model)
+    if is_stock(source):
+        return sizes_of(config, source)
     device = build_device(config.device)
     denoiser = load_model(config.model, device, config.precision).denoiser
     name_null_label(denoiser, config.condition.null_label)
     say_notes(denoiser, progress)
+    config = replace(config, trained=config.trained or usually_trained(denoiser.network))
     adapt(denoiser.network, config.trained_weights, config.lora_rank)
     phis = [make_features(name, denoiser.shape[0]).to(device) for name in config.losses]
     chain, budgets = resolve_chains(config, denoiser)
@@ -114,7 +134,7 @@ def fit(
     micro_batch = before[-1]["micro_batch"] if before else config.micro_batch
     planned = _plan(config, sampler, phis, micro_batch)
     if planned.choice.recompute:
-        progress.say(f"{planned.n} images an iteration do not fit at once: {planned}")
+        progress.say(f"{planned.n} images an iteration do not fit at once: {planned.chosen}")
     return planned.choice
 
 
@@ -122,7 +142,14 @@ def _plan(
     config: FinetuneConfig, sampler: Sampler, phis: Sequence[FeatureExtractor], micro_batch: int
 ) -> Plan:
     sampler.trained_steps = trained_steps(config, len(sampler.times), 0)
-    n, costs = -(-config.batch_size // world()), measure(sampler, phis)
-    budget = free_memory(sampler.denoiser.device)
-    choice = choose(costs, n, budget, micro_batch=micro_batch, recompute=config.recompute)
-    return Plan(costs, n, budget, choice)
+    n, budget = -(-config.batch_size // world()), free_memory(sampler.denoiser.device)
+    costs = measure(sampler, phis)
+    choosing = partial(choose, n=n, budget=budget, recompute=config.recompute)
+    try:
+        choice = choosing(costs, micro_batch=micro_batch)
+    except ValueError:
+        if not (config.recompute and sampler.denoiser.recompute_blocks()):
+            raise
+        costs = measure(sampler, phis)
+        choice = choosing(costs, micro_batch=micro_batch)
+    return Plan(costs, n, budget, choice, sampler.denoiser.blocks_again)

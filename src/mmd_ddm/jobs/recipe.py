@@ -109,8 +109,9 @@ def words(config: FinetuneConfig) -> str:
     chain, falls = config.chain, " on a cosine" * config.cosine
     order = f" of order {chain.order}" * bool(chain.order)
     name = "recipe auto: " if config.recipe == "auto" else ""
+    lora = f", lora of rank {config.lora_rank}" * (config.trained_weights == "lora")
     name += f"method {config.method}, " * (config.method != "mmd")
     return (
         f"{name}{chain.sampler}{order}, gradient of {chain.backward} steps, "
-        f"{config.iterations:,} iterations of {config.batch_size}, rate {config.lr:g}{falls}"
+        f"{config.iterations:,} iterations of {config.batch_size}, rate {config.lr:g}{falls}{lora}"
     )

@@ -88,6 +88,7 @@ class FinetuneResult:
         """
         base = load_model(self.config.model, self.model.denoiser.device, self.config.precision)
         name_null_label(base.denoiser, self.config.condition.null_label)
+        base.denoiser.hold(self.config.trained_weights)
         began_with = read_json(self.folder / "run.json").get("inputs", {}).get("model_sha256")
         # Before 0.2 it was the hash of the weights alone.
         if began_with not in (None, base.denoiser.sha256, weights_sha256(base.denoiser.network)):

@@ -43,6 +43,7 @@ def sample(
     n: int = 64,
     start_from: str = "",
     labels: Sequence[int] = (),
+    prompts: Sequence[str] = (),
     read: ReadConfig | None = None,
     trajectory: bool = False,
     seed: int = 0,
@@ -59,6 +60,7 @@ def sample(
         n: how many.
         start_from: images to noise to the first time and begin with (ES-DDPM); empty is noise.
         labels: classes to draw, by turns, of a class-conditional model; by default all of them.
+        prompts: to draw, by turns, of a text model; by default the empty one.
         read: how those are read.
         trajectory: show x_0 as predicted along the chain of the first images as well.
         seed: image i depends on ``seed + i`` alone, not on ``n`` or ``batch_size``.
@@ -71,7 +73,7 @@ def sample(
 
     Raises:
         ValueError: an unknown model, an impossible chain, too few images to begin with, a class
-            that the model does not have.
+            that the model does not have, or prompts for one that takes none.
     """
     if n < 1 or batch_size < 1:
         raise ValueError(f"-n and --batch-size must be at least 1; got {n} and {batch_size}")
@@ -82,12 +84,13 @@ def sample(
     check_writable(out)
     model = load_model(model, device)
     chosen = choose_chain(model, chain, truncated=bool(start_from))
-    reference = _reference(model, labels)
+    reference = _reference(model, labels, prompts)
     begin, begun_from = _drafts(start_from, n, seed, model.denoiser.shape, read, progress)
     check_space(out, n * math.prod(model.denoiser.shape))
     settings = {"model": model.name, "n": n, "seed": seed, "chain": asdict(chosen)}
     settings |= {"start_from": start_from} if start_from else {}
     settings |= {"labels": list(labels)} if labels else {}
+    settings |= {"prompts": list(prompts)} if prompts else {}
     walk = build_sampler(chosen, model.denoiser, truncated=bool(start_from))
     inputs = {"model_sha256": model.denoiser.sha256, **begun_from}
     at_once = batch_size * world()
@@ -137,8 +140,12 @@ def _read_png(path: Path) -> Tensor:
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
-def _reference(model: Model, labels: Sequence[int]) -> Condition | None:
-    """The classes that were asked for."""
+def _reference(model: Model, labels: Sequence[int], prompts: Sequence[str]) -> Condition | None:
+    """The classes or prompts that were asked for."""
+    if prompts and not model.denoiser.of_captions:
+        raise ValueError(f"{model.name} takes no prompts; leave out --prompt")
+    if prompts:
+        return model.denoiser.encode(prompts)
     classes = model.denoiser.classes
     if labels and not classes:
         raise ValueError(f"{model.name} is unconditional: it draws no classes; leave out --label")

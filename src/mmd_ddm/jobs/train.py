@@ -36,7 +36,8 @@ from mmd_ddm.jobs.teacher import teacher_of
 from mmd_ddm.jobs.under import conditions_of
 from mmd_ddm.models.chain_table import table_in
 from mmd_ddm.models.export import export
-from mmd_ddm.models.lora import adapt, check_trained, merge
+from mmd_ddm.models.lora import adapt, check_trained, merge, usually_trained
+from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.runs.files import check_space
 from mmd_ddm.runs.fingerprint import key_of, weights_sha256
 from mmd_ddm.runs.folder import RunLog, check_folder
@@ -133,8 +134,8 @@ def prepare(
     denoiser.use_fast_layout()  # before the base is timed, as the finetuned model will be
     chain, budgets = resolve_chains(config, denoiser)
     _check_chains(config, model, chain, budgets)
-    began_with = denoiser.sha256
-    adapter = adapt(denoiser.network, config.trained_weights, config.lora_rank, config.seed)
+    config, began_with, adapter = _adapted(config, denoiser)
+    decoder = denoiser.use_decoder(config.decoder)
     check_space(out, disk_bytes(denoiser.network, config.keep))
     data = data or build_data(
         config,
@@ -165,6 +166,7 @@ def prepare(
         "model_sha256": began_with,
         "chain_sha256": key_of(asdict(chain), *map(asdict, budgets)),
         **data.hashes,
+        **({"decoder_sha256": decoder} if decoder else {}),
         **{key: key_of([phis[n].sha256 for n in names]) for key, names in spaces.items()},
     }
     check_folder(out, "finetune", settings, inputs)
@@ -195,6 +197,15 @@ def prepare(
             config, out, device, model, chain, budgets, data, phis, objectives, loss, choice,
             adapter, log, trackers, progress,
         )  # fmt: skip
+
+
+def _adapted(config: FinetuneConfig, denoiser: Denoiser) -> tuple[FinetuneConfig, str, Any]:
+    """With what is trained filled in: the settings, the model's hash, and what `adapt` gives."""
+    config = replace(config, trained=config.trained or usually_trained(denoiser.network))
+    denoiser.hold(config.trained_weights)
+    before = denoiser.sha256
+    adapter = adapt(denoiser.network, config.trained_weights, config.lora_rank, config.seed)
+    return config, before, adapter
 
 
 def _check_chains(
@@ -241,6 +252,7 @@ def train_and_export(job: Job) -> tuple[int, ChainConfig]:
         job.progress.say(words)
     if is_first():
         denoiser.save_lora(job.adapter, job.out)
+    denoiser.hold("all")  # in half precision, small additions would be lost
     merge(job.adapter, job.out / "adapter" if is_first() else None)
     chain, table = learned_chain(sampler, job.chain)
     if is_first():
@@ -253,6 +265,7 @@ def train_and_export(job: Job) -> tuple[int, ChainConfig]:
 def _finished_chain(job: Job) -> ChainConfig:
     """Put the weights of ``model/`` into the network of the job, in its layout in memory."""
     finished, denoiser = load_model(str(job.out), job.device), job.model.denoiser
+    denoiser.hold("all")
     merge(job.adapter, None)
     denoiser.network.load_state_dict(finished.denoiser.network.state_dict())
     if job.config.trained_numbers and finished.chain and finished.chain.sampler == "learned":

@@ -152,7 +152,9 @@ class _Finetuned:
 
     @cached_property
     def base(self) -> Model:
-        return self._load(self.config.model)
+        model = self._load(self.config.model)
+        model.denoiser.hold(self.config.trained_weights)
+        return model
 
     @cached_property
     def split(self) -> Split:

@@ -16,9 +16,14 @@ from mmd_ddm.models.parts import config_of, quiet, read_scheduler_config
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.scheduler_config import SchedulerConfig
 
-__all__ = ["FAMILIES", "denoiser_around", "load_denoiser"]
+__all__ = ["FAMILIES", "denoiser_around", "is_stock", "load_denoiser"]
 
 FAMILIES: tuple[type[UNet2D], ...] = (UNet2D, FlowUNet2D, EDMUNet2D)
+
+
+def is_stock(source: str | Path) -> bool:
+    """Whether a folder or hub id holds a pipeline that `Stock` reads."""
+    return str(read_index(source).get("_class_name")) in Stock.pipelines
 
 
 def load_denoiser(source: str | Path | Any) -> Denoiser:

@@ -18,9 +18,19 @@ from torch import Tensor, nn
 from mmd_ddm.models.parts import share_weights
 from mmd_ddm.runs.files import atomic_folder
 
-__all__ = ["adapt", "check_trained", "lora_layers", "merge"]
+__all__ = ["adapt", "check_trained", "lora_layers", "merge", "usually_trained"]
 
-_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "time_emb_proj"]
+# Of residual blocks, as LCM-LoRA has them; of attention, also where two streams have each its own.
+_TARGETS = [
+    "to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "time_emb_proj",
+    "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
+]  # fmt: skip
+_LARGE = 200e6  # weights
+
+
+def usually_trained(network: nn.Module) -> str:
+    """What is trained where nothing is said: low-rank additions to a large network."""
+    return "lora" if sum(p.numel() for p in network.parameters()) > _LARGE else "all"
 
 
 def check_trained(trained: str) -> None:

@@ -20,6 +20,7 @@ from torch import nn
 from mmd_ddm.runs.files import read_json, size_text, write_json
 
 __all__ = [
+    "VARIANTS",
     "check_room",
     "config_of",
     "lies_beside",
@@ -29,12 +30,14 @@ __all__ = [
     "quiet",
     "read_scheduler_config",
     "share_weights",
+    "variant_of",
     "weights_in_files",
 ]
 
 _AVERAGED, _NETWORK = "unet_ema", "unet"
 _HARMLESS = 2**30  # bytes; smaller networks are built, and what is wrong shows by itself
 _STEM = "diffusion_pytorch_model"
+VARIANTS = ("fp16", "bf16")  # in names of files
 # Of several the first is taken; of `.bin` files no code is run: diffusers reads ``weights_only``.
 _FILES = [(None, "safetensors"), (None, "bin"), ("fp16", "safetensors"), ("fp16", "bin")]
 
@@ -88,6 +91,15 @@ def load_network(kind: Any, model: str | Path, part: str, **options: Any) -> Any
             first = first or error
     assert first is not None
     raise first
+
+
+def variant_of(pipeline: Path) -> str | None:
+    """The variant that a pipeline's network lies there in, where it does in no other way."""
+    for variant in (None, *VARIANTS):
+        for name in (*_names(variant, "safetensors"), *_names(variant, "bin")):
+            if any(pipeline.glob(f"*/{name}")):
+                return variant
+    return None
 
 
 def check_room(make: Callable[[], nn.Module], name: str, most: float = math.inf) -> None:

@@ -46,6 +46,7 @@ class Denoiser(nn.Module, ABC):
         part: the name of the network in a pipeline.
         guides: whether its pipeline does guidance, as ``guidance_scale`` of its call.
         holds_midpoints: whether its pipeline leaves a scheduler's offset as it is.
+        blocks_again: whether `recompute_blocks` was asked for.
         of_captions: whether it draws images under captions, which `encode` knows how.
         beside: constants of the model as it was loaded, which finetuning leaves as they are:
             Gamma, GENIE's head.
@@ -56,6 +57,7 @@ class Denoiser(nn.Module, ABC):
     guides = False
     holds_midpoints = True
     of_captions = False
+    blocks_again = False
 
     def __init__(
         self,
@@ -189,9 +191,64 @@ class Denoiser(nn.Module, ABC):
             )
         return Condition.of_labels(torch.full((n,), self.null_label, device=self.device))
 
-    def to_images(self, x_0: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Images in [-1, 1] from what the chain walks, differentiably: pixels are theirs."""
+    def to_images(
+        self, x_0: Float[Tensor, "n c h w"], *, keep: bool = False
+    ) -> Float[Tensor, "n c h w"]:
+        """Images in [-1, 1] from what the chain walks, differentiably: pixels are theirs.
+
+        Args:
+            x_0: at the end of the chain.
+            keep: what a decoder computes on the way, for the backward pass, in which it otherwise
+                computes it again.
+        """
         return x_0
+
+    def to_loss(
+        self, x_0: Float[Tensor, "n c h w"], *, keep: bool = False
+    ) -> Float[Tensor, "n c h w"]:
+        """The images that a loss sees, by a smaller decoder where one is used: as `to_images`."""
+        return self.to_images(x_0, keep=keep)
+
+    def use_decoder(self, name: str) -> str:
+        """Let a smaller decoder make the images of the loss.
+
+        Args:
+            name: its folder or hub id; ``tiny`` is the one made for the model's latents; empty for
+                none.
+
+        Returns:
+            Its hash; empty for none.
+
+        Raises:
+            ValueError: a model without latents, or no decoder of these.
+        """
+        if name:
+            raise ValueError(f"{self.source or 'this model'} draws pixels: leave out --decoder")
+        return ""
+
+    def hold(self, trained: str) -> None:
+        """Hold the weights as is right where these are trained, see `mmd_ddm.models.lora`."""
+
+    def check_decoder(self, x_0: Float[Tensor, "n c h w"]) -> None:
+        """Of images that are not numbers: whether it is a decoder that made them of numbers.
+
+        Args:
+            x_0: that `to_images` was given.
+
+        Raises:
+            ValueError: it is.
+        """
+
+    def recompute_blocks(self, how: Callable[..., Any] | None = None) -> bool:
+        """From now on, compute network and decoder block by block again in a backward pass.
+
+        Args:
+            how: calls a block with its inputs; by default, as torch's ``checkpoint`` does.
+
+        Returns:
+            Whether they can.
+        """
+        return False
 
     @property
     def device(self) -> torch.device:
@@ -222,8 +279,8 @@ class Denoiser(nn.Module, ABC):
     @contextmanager
     def precision(self) -> Iterator[None]:
         """The autocast context that the network runs in."""
-        on, kind = self.autocast is not None, self.device.type
-        attention = _Float32Attention() if on and kind == "cpu" else nullcontext()
+        on, kind = self.autocast is not None, self.device.type.replace("meta", "cpu")
+        attention = _Float32Attention() if on and self.device.type == "cpu" else nullcontext()
         with torch.autocast(kind, dtype=self.autocast, enabled=on), attention:
             yield
 

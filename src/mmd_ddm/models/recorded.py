@@ -117,8 +117,9 @@ def record(pipeline: Any, asked: Mapping[str, Any]) -> Call:
         pipeline.set_progress_bar_config(**before)
         hook.remove()
     name = next(one for one in _SAMPLES if one in seen)
-    x, told = seen.pop(name), seen.pop("timestep")
-    factor = float(torch.as_tensor(told).flatten()[0]) / _TIME
+    x, time = seen.pop(name), seen.pop("timestep")
+    told = torch.as_tensor(time).flatten()[0]
+    factor = 1.0 if told.is_meta else float(told) / _TIME  # which costs nothing, whatever it is
     tensors: dict[str, Tensor] = {}
     for key, value in seen.items():
         within = value if isinstance(value, dict) else {"": value}

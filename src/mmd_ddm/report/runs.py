@@ -17,6 +17,9 @@ _COMPANIONS = {
 }
 
 
+_BY_CONDITION = {"classes.png": "Class by class", "prompts.png": "Prompt by prompt"}
+
+
 class Companion(NamedTuple):
     """A picture that another verb made of a run: title, finding (it may be empty), file."""
 
@@ -128,7 +131,12 @@ def _solvers(path: Path, results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def companions(folder: Path) -> Iterator[Companion]:
-    """The pictures that other verbs made of a run."""
+    """The pictures of a run by class or prompt, and those that other verbs made of it."""
+    for name, title in _BY_CONDITION.items():
+        if (folder / name).is_file():
+            yield Companion(
+                title, "Base above, finetuned below, real images beside.", folder / name
+            )
     for name, title in _COMPANIONS.items():
         records = [read_json(path) for path in sorted((folder / name).glob("*.json"))]
         sentence = " ".join(str(r["sentence"]) for r in records if "sentence" in r)

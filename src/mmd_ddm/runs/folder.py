@@ -275,6 +275,8 @@ def _same(key: str, old: Any, new: Any, folder: Path) -> bool:
         return bool(old == new)
     if key == "device":  # auto is not known until torch is asked; the record then has the device
         return "auto" in (old, new) or old.partition(":")[0] == new.partition(":")[0]
+    if key == "trained" and not new:  # nor this, until the model is loaded
+        return True
     named = key in _PLACES and old and new
     return bool(named) and (folder / old).resolve() == Path(new).resolve()
 

@@ -96,6 +96,7 @@ def _to_pixels(sampler: Sampler, x_0: Tensor) -> UInt8[Tensor, "n c h w"]:
     """What is not a number would be black, and judged as an image."""
     images = sampler.denoiser.to_images(x_0)
     if not bool(images.isfinite().all()):
+        sampler.denoiser.check_decoder(x_0)
         raise ValueError(
             f"the {len(sampler.times)} steps of {type(sampler).__name__} from t = "
             f"{sampler.times[0]:g} end in values that are not numbers: take other steps, another "

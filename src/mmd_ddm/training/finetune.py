@@ -20,6 +20,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int64
@@ -130,13 +131,14 @@ def finetune(
             grad_norm=update.grad_norm,
             seconds=update.seconds,
         )
+        chain = chain_at(update.step - 1)
+        drawn = functools.partial(
+            _first_drawn, config, chain, loss.source, update.step - 1, micro_batch
+        )
+        _check_decoder(update.loss, chain, drawn)
         if update.grad_norm == 0 and config.lr > 0 and config.method == "mmd" and not blind:
             blind = True
-            sampler = chain_at(update.step - 1)
-            x_T, noise, condition = draw_batch(config, sampler, loss.source, update.step - 1)
-            some = None if noise is None else noise[:, :micro_batch]
-            of_some = condition and condition[:micro_batch]
-            words = vanished_words(sampler, objectives, x_T[:micro_batch], some, of_some)
+            words = vanished_words(chain, objectives, *drawn())
             message = f"iteration {update.step} moved nothing, {words}"
             on_event(event="fault", step=update.step, message=message)
         due = config.select.every > 0 and update.step % config.select.every == 0
@@ -176,6 +178,23 @@ def trained_steps(config: FinetuneConfig, steps: int, step: int) -> list[int] | 
         return list(range(steps - int(count), steps))
     draw = generator(config.seed, 0, step, "backward")
     return sorted(torch.randperm(steps, generator=draw)[: int(count)].tolist())
+
+
+def _first_drawn(
+    config: FinetuneConfig, chain: Sampler, source: Source, step: int, n: int
+) -> tuple[Tensor, Tensor | None, Condition | None]:
+    """What the first n images of an iteration were drawn from, as `draw_batch` has it."""
+    x_T, noise, condition = draw_batch(config, chain, source, step)
+    return x_T[:n], None if noise is None else noise[:, :n], condition and condition[:n]
+
+
+@torch.no_grad()
+def _check_decoder(loss: float, chain: Sampler, drawn: Callable[[], Any]) -> None:
+    """Whether it is the decoder that makes a loss no number: see `Denoiser.check_decoder`."""
+    if not math.isfinite(loss):
+        x_0 = chain(*drawn())
+        if not bool(chain.denoiser.to_images(x_0).isfinite().all()):
+            chain.denoiser.check_decoder(x_0)
 
 
 def _trained(sampler: Sampler, loss: Loss) -> nn.Module:

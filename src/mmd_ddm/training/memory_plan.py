@@ -14,19 +14,25 @@ is measured on a GPU, and taken as a quarter more on a CPU.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import torch
 from torch import Tensor
 
 from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.models.protocol import Denoiser
+from mmd_ddm.models.valueless import Valueless, without_values
 from mmd_ddm.runs.launch import local_world
 from mmd_ddm.samplers.base import Sampler
 
-__all__ = ["Choice", "Costs", "choices", "choose", "free_memory", "halves_of", "measure"]
+__all__ = [
+    "Choice", "Costs", "Counts", "choices", "choose", "count", "free_memory", "halves_of",
+    "measure", "trained_bytes", "usable",
+]  # fmt: skip
 
 # The rest is for fragments, and for what other processes come to need.
 _SHARE = {"cpu": 0.5, "cuda": 0.9}
@@ -148,6 +154,35 @@ def choose(
     )
 
 
+@dataclass(frozen=True)
+class Counts:
+    """Bytes that autograd keeps of one image, and the calls of a chain.
+
+    Attributes:
+        calls: network calls.
+        trained_calls: those of them that take a gradient.
+        image: in a chain whose calls are recomputed, with its noise and kernel values.
+        call: in a network call.
+        extract: in the extractors.
+        decode: in the decoder of latents.
+        most: in the largest of these three while it is computed again; of what is recomputed block
+            by block, with the largest block.
+    """
+
+    calls: int
+    trained_calls: int
+    image: int
+    call: int
+    extract: int
+    decode: int
+    most: int
+
+    @property
+    def work(self) -> int:
+        """What the largest of them takes while it runs."""
+        return int(_MORE * self.most)
+
+
 def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
     """Measure one small step of this chain and these extractors, on their device.
 
@@ -157,18 +192,66 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
     """
     denoiser, device = sampler.denoiser, sampler.denoiser.device
     denoiser.use_fast_layout()
-    draw = torch.Generator(device).manual_seed(0)
     n = 16 if device.type == "cpu" else 64
+    if denoiser.latent_shape == denoiser.shape:
+        counts = count(sampler, phis)
+    else:  # of which not even three images may fit
+        twin = without_values(sampler)
+        twin.denoiser.network.to(denoiser.autocast)  # which meta devices know nothing of
+        with Valueless():
+            counts = count(twin, [without_values(phi) for phi in phis])
+        n = min(n, max(1, free_memory(device) // counts.work))
+    draw = torch.Generator(device).manual_seed(0)
     x = torch.randn((n, *denoiser.latent_shape), generator=draw, device=device)
-    t = float(sampler.times[len(sampler.times) // 2])
-    weights = [p for p in denoiser.network.parameters() if p.requires_grad]
 
     def call(m: int) -> Tensor:
-        return denoiser.eps(x[:m].requires_grad_(), t, denoiser.conditions(range(m)))
+        return _call(sampler, x[:m])
 
     def extract(m: int) -> Tensor:
-        images = denoiser.to_images(x[:m].requires_grad_())
-        return torch.cat([phi(images) for phi in phis] or [images.flatten(1)], 1)
+        return _extract(phis, denoiser.to_loss(x[:m].requires_grad_()))
+
+    work = counts.work
+    if device.type == "cuda":
+        work = max(_work(call, n, device), _work(extract, n, device))
+    seconds = (*_timed(call, n, device), *_timed(extract, n, device))
+    for p in denoiser.network.parameters():
+        p.grad = None
+    most = _MOST.get(device.type, 64)
+    return Costs(
+        counts.calls, counts.trained_calls, most, trained_bytes(denoiser), counts.image,
+        counts.call, counts.extract, work, *seconds,
+    )  # fmt: skip
+
+
+def trained_bytes(denoiser: Denoiser) -> int:
+    """For gradients, optimiser and averages of what is trained."""
+    return _COPIES * sum(p.nbytes for p in denoiser.network.parameters() if p.requires_grad)
+
+
+def count(
+    sampler: Sampler, phis: Sequence[FeatureExtractor], like: Counts | None = None
+) -> Counts:
+    """Count what a step keeps, on any device.
+
+    Args:
+        sampler: the chain.
+        phis: what is optimised in.
+        like: of the same chain and extractors, of other weights: only call and decode are counted.
+    """
+    denoiser = sampler.denoiser
+    x = torch.randn((3, *denoiser.latent_shape), device=denoiser.device)
+    saved = partial(_saved, denoiser)
+    like = like or _count_chain(sampler, phis, x)
+    call, calling = saved(lambda m: _call(sampler, x[:m]))
+    decode, decoding = saved(lambda m: denoiser.to_loss(x[:m].requires_grad_(), keep=True))
+    most = max(calling, decoding, like.extract)
+    return replace(like, call=call, decode=decode, most=most)
+
+
+def _count_chain(sampler: Sampler, phis: Sequence[FeatureExtractor], x: Tensor) -> Counts:
+    """All but call and decode."""
+    denoiser = sampler.denoiser
+    pixels = torch.randn((3, *denoiser.shape), device=denoiser.device)
 
     def walk(m: int) -> Tensor:
         z = x[:m].expand(sampler.draws, *x[:m].shape)[1:] if sampler.stochastic else None
@@ -176,21 +259,21 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
         return x_0
 
     before, sampler.recompute = sampler.recompute, True
-    latents = _saved(walk)
-    image = latents + (sampler.draws - 1) * x[0].nbytes + _BLOCK
-    sampler.recompute = False
-    kept = (_saved(walk) - latents) // sampler.trained_calls
+    latents, _ = _saved(denoiser, walk)
     sampler.recompute = before
-    extractor = _saved(extract)
-    work = max(_work(call, n, device, kept), _work(extract, n, device, extractor))
-    seconds = (*_timed(call, n, device), *_timed(extract, n, device))
-    for p in weights:
-        p.grad = None
-    trained = _COPIES * sum(p.nbytes for p in weights)
-    most = _MOST.get(device.type, 64)
-    return Costs(
-        sampler.nfe, sampler.trained_calls, most, trained, image, kept, extractor, work, *seconds
-    )  # fmt: skip
+    extract, _ = _saved(denoiser, lambda m: _extract(phis, pixels[:m].requires_grad_()))
+    image = latents + (sampler.draws - 1) * x[0].nbytes + _BLOCK
+    return Counts(sampler.nfe, sampler.trained_calls, image, 0, extract, 0, 0)
+
+
+def _call(sampler: Sampler, x: Tensor) -> Tensor:
+    """Of the network, in the middle of the chain."""
+    denoiser, t = sampler.denoiser, float(sampler.times[len(sampler.times) // 2])
+    return denoiser.eps(x.requires_grad_(), t, denoiser.conditions(range(len(x))))
+
+
+def _extract(phis: Sequence[FeatureExtractor], images: Tensor) -> Tensor:
+    return torch.cat([phi(images) for phi in phis] or [images.flatten(1)], 1)
 
 
 def free_memory(device: torch.device) -> int:
@@ -207,7 +290,12 @@ def free_memory(device: torch.device) -> int:
         except (OSError, ValueError):
             pass  # no container, or no limit
         free //= local_world()
-    return int(_SHARE.get(device.type, 0.5) * free)
+    return usable(free, device.type)
+
+
+def usable(free: int, kind: str = "cuda") -> int:
+    """What may be taken of so many bytes of a device of that kind."""
+    return int(_SHARE.get(kind, 0.5) * free)
 
 
 def halves_of(n: int) -> list[int]:
@@ -218,31 +306,59 @@ def halves_of(n: int) -> list[int]:
     return sizes
 
 
-def _saved(job: Callable[[int], Tensor]) -> int:
-    """Bytes that autograd saves for the backward pass of one image more, every storage once."""
+def _saved(denoiser: Denoiser, job: Callable[[int], Tensor]) -> tuple[int, int]:
+    """Bytes that autograd saves for the backward pass of one image more, every storage once.
 
-    def of(m: int) -> int:
-        storages: dict[int, int] = {}
+    Where blocks are computed again, these are what goes into them; the second number counts the
+    largest of them, too.
+    """
 
-        def pack(tensor: Tensor) -> Tensor:
-            try:
-                storage = tensor.untyped_storage()
-                storages[storage.data_ptr()] = storage.nbytes()
-            except RuntimeError:  # a dual number has no storage of its own
-                storages[id(tensor)] = tensor.nbytes
-            return tensor
+    def of(m: int) -> tuple[int, int]:
+        kept: dict[int, Any] = {}
+        largest = 0
 
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            output = job(m)  # alive, so that no storage takes another's place
-        return sum(storages.values()) if output.requires_grad else 0
+        def block(function: Callable[..., Any], *inputs: Any) -> Any:
+            nonlocal largest
+            own: dict[int, Any] = {}
+            for tensor in inputs:
+                if isinstance(tensor, Tensor):
+                    _note(kept, tensor)
+            with torch.autograd.graph.saved_tensors_hooks(partial(_note, own), lambda t: t):
+                output = function(*inputs)
+            largest = max(largest, _size(own))
+            return output
 
-    return of(3) - of(2)  # of one image, some layouts are each other's, and nothing is copied
+        if denoiser.blocks_again:
+            denoiser.recompute_blocks(block)
+        hooks = torch.autograd.graph.saved_tensors_hooks(partial(_note, kept), lambda t: t)
+        with torch.enable_grad(), hooks:
+            output = job(m)
+        held = _size(kept) if output.requires_grad else 0
+        return held, held + largest
+
+    # Of one image, some layouts are each other's, and nothing is copied.
+    (kept, most), (less, least) = of(3), of(2)
+    return kept - less, most - least
 
 
-def _work(job: Callable[[int], Tensor], n: int, device: torch.device, saved: int) -> int:
-    """Bytes an image that a call takes while it, and its backward pass, are computed."""
-    if device.type != "cuda":
-        return int(_MORE * saved)
+def _note(storages: dict[int, Any], tensor: Tensor) -> Tensor:
+    """Held, so that no other takes its place."""
+    try:
+        storage = tensor.untyped_storage()
+        storages[storage._cdata] = storage
+    except RuntimeError:  # a dual number has no storage of its own
+        storages[id(tensor)] = tensor
+    return tensor
+
+
+def _size(storages: dict[int, Any]) -> int:
+    return sum(
+        one.nbytes if isinstance(one, Tensor) else one.nbytes() for one in storages.values()
+    )
+
+
+def _work(job: Callable[[int], Tensor], n: int, device: torch.device) -> int:
+    """Bytes an image that a call takes on a GPU while it, and its backward pass, are computed."""
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     job(n).sum().backward()
@@ -253,11 +369,11 @@ def _timed(job: Callable[[int], Tensor], n: int, device: torch.device) -> tuple[
     """Seconds forward and backward, from the best of three at n and at a quarter of n images."""
     times = [
         [min(pair) for pair in zip(*(_once(job, m, device) for _ in range(3)), strict=True)]
-        for m in (n // 4, n)
+        for m in (max(1, n // 4), n)
     ]
     lines = []
     for few, many in zip(*times, strict=True):
-        each = max(0.0, many - few) / (n - n // 4)
+        each = max(0.0, many - few) / (n - n // 4)  # of one image, all of it is fixed
         lines.append(Line(max(0.0, many - each * n), each))
     return lines[0], lines[1]
 

@@ -32,7 +32,7 @@ def vanished_words(
         noise: of each step, for stochastic samplers.
         condition: that they are drawn under.
     """
-    images = clamp_hard(sampler.denoiser.to_images(sampler(x_T, noise, condition)))
+    images = clamp_hard(sampler.denoiser.to_loss(sampler(x_T, noise, condition)))
     wide = [
         f'objective.kernel = "gaussian:{median_sigma(o.features(images), o.bank):.4g}" '
         f"(the median heuristic in {o.phi.name})"

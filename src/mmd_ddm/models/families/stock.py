@@ -6,10 +6,7 @@ its autoencoder's how latents become images. So there is no code of a family her
 `Stock.pipelines` are the ones that the tests compare with diffusers.
 """
 
-import inspect
-import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -25,11 +22,11 @@ from mmd_ddm.models.conditions import Condition
 from mmd_ddm.models.families.flow import flow_scheduler
 from mmd_ddm.models.families.unet2d import CLASSES, ddim_scheduler
 from mmd_ddm.models.lora import lora_layers
-from mmd_ddm.models.parts import config_of, name_part, quiet, read_scheduler_config
+from mmd_ddm.models.parts import config_of, name_part, quiet
+from mmd_ddm.models.pipelines import copy_pipeline, load_pipeline, load_tiny_decoder, with_parts
 from mmd_ddm.models.protocol import Denoiser
 from mmd_ddm.models.recorded import Call, arguments_of, network_of, record
 from mmd_ddm.models.scheduler_config import SchedulerConfig
-from mmd_ddm.models.shipped import scheduling_few_step
 from mmd_ddm.runs.fingerprint import key_of, settings_of, weights_sha256
 
 __all__ = ["Stock"]
@@ -37,7 +34,6 @@ __all__ = ["Stock"]
 _AUTOENCODERS = ("vae", "vqvae")
 _PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction")
 _AT_ONCE = 16  # prompts through the text encoders
-_FEW_STEP = scheduling_few_step.FewStepScheduler
 
 
 class Stock(Denoiser):
@@ -51,6 +47,7 @@ class Stock(Denoiser):
         pipelines: the classes of diffusers that are read so.
         part: the pipeline's name for the network.
         codec: from latents to images.
+        small: another that stands for it in a loss; None for none.
         latent_shape: of what the chain walks.
 
     Raises:
@@ -81,10 +78,13 @@ class Stock(Denoiser):
             raise ValueError(
                 f"{name} is not drawn here with a {type(pipeline.scheduler).__name__}"
             )
-        network = (network or getattr(pipeline, part)).float().eval()
+        network = (network or getattr(pipeline, part)).eval()
+        if network.dtype == torch.float16:
+            network.to(torch.bfloat16)
         shape = _latent_shape(own.x, asked, codec)
         super().__init__(network, understood.schedule, codec.images_of(shape))
         self.codec, self.latent_shape, self._asked = codec, shape, asked
+        self.small: Codec | None = None
         self.part, self._codec_part, self._call = part, kind, own
         self.prediction, self.clip = understood.prediction, understood.clip
         self.scheduler_config = understood.content
@@ -107,7 +107,7 @@ class Stock(Denoiser):
             ValueError: it is no pipeline that this package can finetune.
             OSError: nothing there, or no network to fetch it with.
         """
-        denoiser = cls(_load(model))
+        denoiser = cls(load_pipeline(model))
         denoiser.source = str(model)
         return denoiser
 
@@ -128,9 +128,12 @@ class Stock(Denoiser):
         _, told = self.seen(x_t, t)
         packed = self._call.x.dim() == 3
         sample, times = _pack(x_t) if packed else x_t, self._call.factor * told.float()
-        named: dict[str, Any] = {self._call.sample: sample, "timestep": times}
+        kind = next(self.network.parameters()).dtype  # of weights that are not adapted
+        named: dict[str, Any] = {self._call.sample: sample.to(kind), "timestep": times}
         named |= {name: tensor.to(x_t.device) for name, tensor in self._call.shared.items()}
         for name, tensor in (condition.tensors if condition else {}).items():
+            if tensor.is_floating_point():
+                tensor = tensor.to(kind)
             outer, _, inner = name.partition(".")
             if inner:
                 named.setdefault(outer, {})[inner] = tensor
@@ -141,10 +144,61 @@ class Stock(Denoiser):
         answer: Tensor = _unpack(output, x_t.shape[2:]) if packed else output[:, : x_t.shape[1]]
         return answer.to(x_t.dtype)
 
-    def to_images(self, x_0: Float[Tensor, "n d hz wz"]) -> Float[Tensor, "n c h w"]:
+    def to_images(
+        self, x_0: Float[Tensor, "n d hz wz"], *, keep: bool = False
+    ) -> Float[Tensor, "n c h w"]:
         """See `Denoiser`."""
-        images: Tensor = self.codec(x_0)
+        images: Tensor = self.codec(x_0, keep)
         return images
+
+    def to_loss(
+        self, x_0: Float[Tensor, "n d hz wz"], *, keep: bool = False
+    ) -> Float[Tensor, "n c h w"]:
+        """See `Denoiser`."""
+        images: Tensor = (self.small or self.codec)(x_0, keep)
+        return images
+
+    def use_decoder(self, name: str) -> str:
+        """See `Denoiser`."""
+        if not name:
+            return ""
+        small = Codec(load_tiny_decoder(name, self._kind.__name__))
+        found = weights_sha256(small)
+        channels = small.autoencoder.config.latent_channels
+        if (channels, small.images_of(self.latent_shape)) != (self.latent_shape[0], self.shape):
+            raise ValueError(
+                f"the decoder {name} is for latents of {channels} channels, and makes images of "
+                f"{small.images_of(self.latent_shape)}; those of {self.source} are of "
+                f"{self.latent_shape[0]} channels and {self.shape}"
+            )
+        self.small = small.to(self.device)
+        return found
+
+    def hold(self, trained: str) -> None:
+        """See `Denoiser`: in half precision what is frozen and computes in it, else in float32."""
+        if trained != "lora":
+            self.network.float()
+        elif self.autocast:
+            self.network.to(self.autocast)
+
+    def check_decoder(self, x_0: Float[Tensor, "n d hz wz"]) -> None:
+        """See `Denoiser`."""
+        if bool(x_0.isfinite().all()):
+            raise ValueError(
+                f"the {type(self.codec.autoencoder).__name__} of {self.source or 'this pipeline'} "
+                "decodes finite latents to values that are not numbers in "
+                f"{str(self.codec.dtype).removeprefix('torch.')}: take its weights in float32 or "
+                "bfloat16"
+            )
+
+    def recompute_blocks(self, how: Callable[..., Any] | None = None) -> bool:
+        """See `Denoiser`."""
+        parts: tuple[Any, ...] = (self.network, (self.small or self.codec).autoencoder)
+        able = [one for one in parts if getattr(one, "_supports_gradient_checkpointing", False)]
+        for part in able:
+            part.enable_gradient_checkpointing(how)
+        self.blocks_again = bool(able)
+        return self.blocks_again
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """What the network is told of these prompts, by the pipeline's own text encoders.
@@ -158,10 +212,12 @@ class Stock(Denoiser):
         different, parts = [*number], []
         with quiet():
             pipeline = self._pipeline()
+            if self._live is None:  # which stays where it is
+                pipeline.to(self.device)
             for i in range(0, len(different), _AT_ONCE):
                 asked = self._asked | {"prompt": different[i : i + _AT_ONCE]}
                 parts.append(record(pipeline, asked).tensors)
-        tensors = {name: torch.cat([one[name] for one in parts]) for name in parts[0]}
+        tensors = {name: torch.cat([one[name].cpu() for one in parts]) for name in parts[0]}
         every = Condition(tensors, torch.arange(len(different)))
         return every[torch.tensor([number[prompt] for prompt in prompts])]
 
@@ -207,7 +263,7 @@ class Stock(Denoiser):
     def pipeline(self, scheduler: Any) -> Any:
         """See `Denoiser`."""
         with quiet():
-            return _with(self._pipeline(), {"scheduler": scheduler})
+            return with_parts(self._pipeline(), {"scheduler": scheduler})
 
     def save(self, pipeline: Any, folder: Path, **options: Any) -> None:
         """See `Denoiser`: the base's folder as it is, but for network and scheduler.
@@ -218,13 +274,7 @@ class Stock(Denoiser):
         if self._live is not None:
             pipeline.save_pretrained(folder, **options)
             return
-        from huggingface_hub import snapshot_download
-
-        source = Path(self.source)
-        if not source.is_dir():
-            source = Path(snapshot_download(self.source, local_files_only=True))
-        left_out = shutil.ignore_patterns(self.part, "scheduler", ".*")
-        shutil.copytree(source, folder, ignore=left_out, dirs_exist_ok=True)
+        copy_pipeline(self.source, folder, self.part, "scheduler")
         getattr(pipeline, self.part).save_pretrained(folder / self.part, **options)
         pipeline.scheduler.save_pretrained(folder / "scheduler")
         name_part(folder, "scheduler", "diffusers", type(pipeline.scheduler).__name__)
@@ -238,7 +288,11 @@ class Stock(Denoiser):
     def _pipeline(self) -> Any:
         """The whole pipeline, with the parts that are held here."""
         held = {self.part: self.network, self._codec_part: self.codec.autoencoder}
-        return _load(self.source, **held) if self._live is None else _with(self._live, held)
+        return (
+            load_pipeline(self.source, **held)
+            if self._live is None
+            else with_parts(self._live, held)
+        )
 
     def _take_classes(self, pipeline: Any) -> None:
         config: Any = self.network.config
@@ -249,22 +303,6 @@ class Stock(Denoiser):
         named = [numbers.get(i, str(i)) for i in range(labels)]
         self.classes = tuple(told.get("names") or named)
         self.null_label = told.get("null", labels)
-
-
-def _load(model: str | Path, **parts: Any) -> Any:
-    """The pipeline of a folder or hub id, with these parts in place of its own.
-
-    Where it was finetuned and brings its scheduler along, that is the class of this package, and
-    not the file beside it, which would have to be trusted.
-    """
-    from diffusers import DiffusionPipeline
-
-    config, _ = read_scheduler_config(model)
-    if config.get("_class_name") == _FEW_STEP.__name__:
-        # diffusers looks up the class that the folder names, even of a part that it is given.
-        sys.modules.setdefault("scheduling_few_step", scheduling_few_step)
-        parts["scheduler"] = _FEW_STEP.from_config(config)
-    return DiffusionPipeline.from_pretrained(model, **parts)
 
 
 def _asked(pipeline: Any, codec: Codec) -> dict[str, Any]:
@@ -310,7 +348,7 @@ def _null_of(guided: Call, own: Call) -> Condition:
     halves = [{name: tensor[i : i + 1] for name, tensor in guided.tensors.items()} for i in (0, 1)]
     other = [
         half for half in halves
-        if any(not torch.equal(half[name], own.tensors[name]) for name in half)
+        if any(not (t.is_meta or torch.equal(t, own.tensors[name])) for name, t in half.items())
     ]  # fmt: skip
     return _told((other or halves)[0])
 
@@ -318,13 +356,3 @@ def _null_of(guided: Call, own: Call) -> Condition:
 def _told(tensors: Mapping[str, Tensor]) -> Condition:
     """What one image is told, of which there is no other."""
     return Condition(tensors, torch.zeros(1, dtype=torch.long))
-
-
-def _with(pipeline: Any, parts: Mapping[str, Any]) -> Any:
-    """A pipeline of the same class and parts, but for these."""
-    given = {**pipeline.components, **{k: v for k, v in parts.items() if v is not None}}
-    known = inspect.signature(type(pipeline).__init__).parameters.keys() & pipeline.config.keys()
-    made = type(pipeline)(**{key: pipeline.config[key] for key in known} | given)
-    if hasattr(pipeline, "labels"):  # DiT's names of classes, which no part of it holds
-        made.labels = pipeline.labels
-    return made

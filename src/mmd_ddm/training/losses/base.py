@@ -90,11 +90,13 @@ class Loss(ABC):
 
     Attributes:
         of_noise: whether it can train chains that add noise.
+        of_latents: whether it can train chains of latents; others learn from pixels.
         beside: a network that the method changes beside the one that is finetuned; it is saved
             with the state, and trained if its weights take a gradient.
     """
 
     of_noise = True
+    of_latents = True
     beside: nn.Module | None = None
 
     def __init__(self, config: FinetuneConfig, source: Source) -> None:

@@ -90,6 +90,8 @@ def _times(schedule: Schedule, rho: Tensor) -> Tensor:
 class Consistency(Loss):
     """Tuning, or distillation where ``consistency.teacher`` says so."""
 
+    of_latents = False
+
     @classmethod
     def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
         """See `Loss`: two calls of the student and, in distillation, one of the base."""

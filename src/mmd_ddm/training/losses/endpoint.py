@@ -103,7 +103,7 @@ class EndPoint(Loss):
 class Pairs(Loss):
     """End points of ``teacher.pairs`` noises, in uint8; remembered by all that decides them."""
 
-    of_noise = False
+    of_noise = of_latents = False
 
     @classmethod
     def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:

@@ -90,7 +90,7 @@ def mmd_step(
             z = None if noise is None else noise[:, i : i + size]
             c = None if condition is None else condition[i : i + size]
             x_0 = sampler(x_T[i : i + size], z, c)
-            images = clamp(sampler.denoiser.to_images(x_0))
+            images = clamp(sampler.denoiser.to_loss(x_0))
             parts.append([_features(o, images, sampler.recompute) for o in objectives])
         return [torch.cat(chunks) for chunks in zip(*parts, strict=True)]
 

@@ -73,6 +73,8 @@ def progressive_loss(
 class Progressive(Loss):
     """The times of a batch are stratified over the student's grid."""
 
+    of_latents = False
+
     @classmethod
     def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
         """See `Loss`: two calls of the teacher to one of the student, for any chain."""

@@ -32,12 +32,17 @@ def make_loss(config: FinetuneConfig, source: Source, chain: Sampler) -> Loss:
         chain: that it trains.
 
     Raises:
-        ValueError: a chain that adds noise, of a method that has no use for it.
+        ValueError: a chain that adds noise, or of latents, of a method that has no use for it.
     """
     method = METHODS[config.method]
     if chain.stochastic and not method.of_noise:
         raise ValueError(
             f"method {config.method} trains chains that add no noise, and {config.chain.sampler} "
             f"with eta = {config.chain.eta:g} does: take ddim, unipc, dpm-solver++-2m or another"
+        )
+    if chain.denoiser.latent_shape != chain.denoiser.shape and not method.of_latents:
+        raise ValueError(
+            f"method {config.method} learns from pixels, and {config.model} denoises latents: "
+            "take mmd, endpoint, score or reward"
         )
     return method(config, source)

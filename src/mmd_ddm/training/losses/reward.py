@@ -88,7 +88,7 @@ class Reward(Loss):
         assert reward is not None
 
         def rewards(x_0: Tensor) -> Tensor:
-            found = reward(clamp_straight_through(chain.denoiser.to_images(x_0)))
+            found = reward(clamp_straight_through(chain.denoiser.to_loss(x_0)))
             if found.shape[1] != 1:
                 raise ValueError(
                     f"reward.of = {reward.name} gives {found.shape[1]} numbers an image; one is "
