@@ -28,6 +28,7 @@ def test_the_site_builds_and_names_everything(tmp_path):
     public -= {mmd_ddm.bars, mmd_ddm.report}
     assert {one.__name__ for one in public} <= shown
     assert "write_report" in shown
+    assert "images drawn for the verdict" in reference  # what a setting means
     assert "Float[Tensor, 'n d']" in reference.replace("&#39;", "'")
     assert list(tmp_path.rglob("*.py")) == []
     pages = [page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html")]
