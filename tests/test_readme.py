@@ -1,4 +1,4 @@
-"""The README cannot drift: its Python runs, its commands exist, its tables name what there is."""
+"""README and pages cannot drift: Python runs, commands exist, tables name what there is."""
 
 import re
 from pathlib import Path
@@ -14,11 +14,14 @@ from mmd_ddm.maths.times import SCHEDULE_SPACINGS, SPACINGS
 from mmd_ddm.samplers.registry import SAMPLERS
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-ON_SAMPLERS = (ROOT / "docs/samplers.md").read_text(encoding="utf-8")
+PAGES = {
+    path.stem: path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+README, ON_SAMPLERS = PAGES["README"], PAGES["samplers"]
 
 
-def blocks(kind: str, text: str = README) -> list[str]:
+def blocks(kind: str, text: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
 
 
@@ -32,7 +35,7 @@ def smaller(code: str, changes: dict[str, str]) -> str:
 
 def test_python_runs(workplace):
     """Every line of the public interface."""
-    (code,) = blocks("python")
+    (code,) = blocks("python", PAGES["python"])
     names: dict[str, object] = {}
     small = smaller(
         code,
@@ -49,7 +52,7 @@ def test_python_runs(workplace):
             'features=["pixels"]',
         },
     )
-    exec(compile(small, "README.md", "exec"), names)
+    exec(compile(small, "python.md", "exec"), names)
     result = names["result"]
     assert names["pixels"].shape == (2, 1, 8, 8)
     assert result.best_iteration in (0, 1)
@@ -68,6 +71,26 @@ def test_python_runs(workplace):
         mmd_ddm.report([names["scores"]], "no.html")
 
 
+def test_python_of_the_readme_runs(workplace):
+    (code,) = blocks("python", README)
+    small = smaller(
+        code,
+        {
+            'images("fashion-mnist")': 'images("digits.npy")',
+            'finetune("fashion-mnist"': 'finetune("base"',
+            'recipe="auto"': 'recipe="auto", features=["pixels"], judges=["random"], '
+            'iterations=1, batch_size=2, judge_samples=4, select={"every": 0, '
+            '"features": "frequencies"}, compare_steps=[]',
+        },
+    )
+    exec(compile(small, "README.md", "exec"), {})
+    assert (workplace / "model" / "model_index.json").is_file()
+
+
+def test_the_readme_is_one_screen():
+    assert len(README.splitlines()) <= 60
+
+
 def test_python_on_samplers_runs():
     names: dict[str, object] = {}
     for code in blocks("python", ON_SAMPLERS):
@@ -79,7 +102,14 @@ def test_python_on_samplers_runs():
 
 @pytest.mark.parametrize(
     "line",
-    [x for b in blocks("text", README + ON_SAMPLERS) for x in re.findall(r"^mmd-ddm .*", b, re.M)],
+    sorted(
+        {
+            line
+            for page in PAGES.values()
+            for code in blocks("text", page) + blocks("sh", page)
+            for line in re.findall(r"^mmd-ddm .*", code, re.M)
+        }
+    ),
 )
 def test_commands_parse(line):
     from typer.main import get_command
@@ -92,8 +122,8 @@ def test_commands_parse(line):
 
 
 def test_tables_name_everything():
-    assert all(f"`{name}`" in README for name in (*SAMPLERS, *FEATURES))
-    assert all(f"`{name}`" in README for name in (*SPACINGS, *SCHEDULE_SPACINGS))
+    assert all(f"`{name}`" in PAGES["spaces"] for name in FEATURES)
+    assert all(f"`{name}`" in ON_SAMPLERS for name in (*SPACINGS, *SCHEDULE_SPACINGS))
 
 
 def test_first_commands_are_the_makefiles():

@@ -1,4 +1,4 @@
-"""A wheel holds the whole package, and works where no repository is."""
+"""A wheel holds the whole package, works where no repository is, and an index would take it."""
 
 import json
 import os
@@ -8,6 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import mmd_ddm
 
 ROOT = Path(__file__).parent.parent
 TINY = (
@@ -43,3 +45,20 @@ def test_the_demo_runs_from_a_wheel(tmp_path):
     rows = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))["rows"]
     assert [row["name"] for row in rows] == ["base", "finetuned"]
     assert "<svg" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_what_is_published_is_sound(tmp_path):
+    def check(*words: str) -> None:
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    check(sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path))
+    made = sorted(map(str, tmp_path.iterdir()))
+    assert [Path(name).suffix for name in made] == [".whl", ".gz"]
+    check(sys.executable, "-m", "twine", "check", "--strict", *made)
+    tools = Path(sys.executable).parent
+    check(str(tools / "check-wheel-contents"), made[0])
+    check(str(tools / "hadolint"), "Dockerfile")
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {mmd_ddm.__version__}\n" in citation

@@ -21,7 +21,8 @@ from mmd_ddm.runs.files import write_text
 
 ORDER = (
     "free", "times", "ddim", "solver, 60 iterations", "solver, 100 iterations",
-    "solver, full gradient", "solver, random calls", "solver, half the rate", "solver", "joint", "many",
+    "solver, full gradient", "solver, random calls", "solver, half the rate", "solver",
+    "joint", "many",
 )  # fmt: skip
 ROWS = Path(__file__).parents[2] / "docs/every-k/rows.jsonl"
 Row = dict[str, Any]
