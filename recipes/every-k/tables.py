@@ -6,9 +6,7 @@ python recipes/every-k/tables.py --out docs/every-k
 import argparse
 import json
 from collections.abc import Sequence
-from math import sqrt
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -63,32 +61,17 @@ def table(cells: dict[tuple[int, str], list[Row]], space: str) -> Table:
 
 
 def over(rows: Sequence[Row], space: str) -> Score | None:
-    """The mean over seeds; with no share of the drawn images known, of the error of one."""
-    scores = [row["spaces"][space] for row in rows]
-    return _mean([s["kid"] for s in scores], [s["kid_se"] for s in scores], [0.0] * len(scores))
+    """The mean over seeds."""
+    return Score.of_seeds([row["spaces"][space] for row in rows], "kid") if rows else None
 
 
 def _difference(rows: Sequence[Row], space: str) -> str:
     less = [row["above_free"][space] for row in rows if row["above_free"]]
-    drawn = [one["kid_se_drawn"] for one in less]
-    found = _mean([one["kid"] for one in less], [one["kid_se"] for one in less], drawn)
-    if found is None:
+    if not less:
         return ""
+    found = Score.of_seeds(less, "kid")
     text = format_score(found, "kid")
     return Strong(text) if found.times(-1).significant else text
-
-
-def _mean(values: Sequence[float], ses: Sequence[float], drawn: Sequence[float]) -> Score | None:
-    """With the error of the judgement, or the scatter of the seeds if that is larger.
-
-    The real images are the same for all seeds.
-    """
-    if not values:
-        return None
-    n = len(values)
-    shared = mean(se**2 - own**2 for se, own in zip(ses, drawn, strict=True))
-    judged = sqrt(shared + sum(own**2 for own in drawn) / n**2)
-    return Score(mean(values), max(judged, stdev(values) / sqrt(n)) if n > 1 else judged)
 
 
 def chart(cells: dict[tuple[int, str], list[Row]], space: str) -> Figure:

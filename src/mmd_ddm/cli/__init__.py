@@ -25,7 +25,7 @@ _INTERRUPTED = 130  # what typer makes of Ctrl-C
 _VERBS = (
     "demo", "finetune", "sample", "evaluate", "bench", "neighbors", "interpolate", "gamma",
     "genie-head", "plan", "report", "reproduce", "pretrain", "convert", "export", "verify", "runs",
-    "cache", "times",
+    "cache", "times", "shootout",
 )  # fmt: skip
 
 app = typer.Typer(

@@ -12,7 +12,7 @@ neighbour of it wrote it.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist, mean, stdev
 from typing import Any
@@ -80,6 +80,21 @@ class Score:
             return scores[0]
         values = [found.value for found in scores]
         return cls(mean(values), stdev(values) / len(values) ** 0.5)
+
+    @classmethod
+    def of_seeds(cls, found: Sequence[Mapping[str, float]], metric: str) -> "Score":
+        """The mean over seeds whose real images are the same, as the records hold them.
+
+        Its error is that of the judgement, or the scatter of the seeds over their root if that is
+        larger. Without the share of the drawn images (``_se_drawn``) the error is that of one.
+        """
+        values = [one[metric] for one in found]
+        drawn = [one.get(f"{metric}_se_drawn", 0.0) for one in found]
+        shared = mean(
+            one[f"{metric}_se"] ** 2 - own**2 for one, own in zip(found, drawn, strict=True)
+        )
+        judged = math.sqrt(shared + sum(own**2 for own in drawn) / len(found) ** 2)
+        return cls(mean(values), max(judged, cls.over([*map(cls, values)]).se))
 
     @property
     def significant(self) -> bool:
