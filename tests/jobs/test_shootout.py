@@ -13,6 +13,7 @@ from mmd_ddm.jobs.shootout import Shootout, shootout
 from mmd_ddm.report.shootout import shootout_table
 from mmd_ddm.settings import load
 
+pytestmark = pytest.mark.slow
 PACKAGED = load(Shootout, Path(mmd.__file__).parent / "presets/shootout.toml")
 PLAN = """
 model = "base"
@@ -80,11 +81,8 @@ def test_every_training_takes_as_many_passes(desk):
     found = {row["method"]: row["cost"]["iterations"] for row in trained}
     assert found == {"MMD": 15, "end points": 5}
     for row in trained:
-        run = (
-            folder
-            / "out/runs"
-            / (f"{row['method'].replace(' ', '-')}-3-300-{row['rate']:g}-{row['seed']}")
-        )
+        name = f"{row['method'].replace(' ', '-')}-3-300-{row['rate']:g}-{row['seed']}"
+        run = folder / "out/runs" / f"{name}-{row['plan']}"
         steps = [e["step"] for e in map(json.loads, (run / "log.jsonl").read_text().splitlines())
                  if e["event"] == "train"]  # fmt: skip
         assert steps[-1] == row["cost"]["iterations"]
@@ -152,3 +150,14 @@ def test_every_method_of_the_packaged_plan_can_be_built_and_paid(one, tmp_path):
     plan = replace(PACKAGED, methods=(one,), steps=steps, forwards=10)
     with pytest.raises(ValueError, match=f"pay for no iteration of {one['name']}"):
         shootout(plan, tmp_path)
+
+
+def test_other_settings_make_other_rows_beside_the_first(desk):
+    folder, _, words = desk
+    before = rows(folder)
+    done = mmd_ddm(folder, *words, "--set", "seeds=1", "--set", "rates=[1e-4]", "--set",
+                   "settings.batch_size=5", "--set", "methods=[]")  # fmt: skip
+    assert done.code == 0, done.err
+    assert rows(folder)[: len(before)] == before
+    assert len(rows(folder)) == len(before) + 3  # the chains, under other settings
+    assert "MMD" not in done.out

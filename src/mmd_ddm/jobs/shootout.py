@@ -28,6 +28,7 @@ from mmd_ddm.jobs.results import Results
 from mmd_ddm.jobs.teacher import teacher_of
 from mmd_ddm.jobs.train import train
 from mmd_ddm.runs.files import check_writable
+from mmd_ddm.runs.fingerprint import key_of
 from mmd_ddm.runs.folder import read_events
 from mmd_ddm.runs.progress import Progress, silent
 from mmd_ddm.samplers.base import Sampler
@@ -108,32 +109,32 @@ def shootout(plan: Shootout, out: Path, progress: Progress = silent) -> Results:
             kids = [_kid(row, plan.select) for row in found]
             for seed in seeds[1:]:
                 made.trained(tried[kids.index(min(kids))], seed, like)
-    return Results({"rows": made.rows}, out)
+    return Results({"rows": made.asked}, out)
 
 
 @dataclass(frozen=True)
 class _Job:
     name: str
+    plan: str  # of all that is said of it but rate, seed and passes, a hash
     config: FinetuneConfig
     cost: Cost
     rate: float
 
 
 class _Rows:
-    """The rows so far, and what makes more of them."""
+    """The rows so far, those that this plan asks for, and what makes more of them."""
 
     def __init__(self, plan: Shootout, out: Path, progress: Progress) -> None:
         self.plan, self.out, self._progress = plan, out, progress
         path = out / "rows.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        self.rows: list[Row] = [json.loads(line) for line in lines]
+        self.asked: list[Row] = []
+        self._rows: list[Row] = [json.loads(line) for line in lines]
 
     def free(self, one: Mapping[str, Any], k: int, seed: int) -> Row:
         """Of a chain of the base."""
-        key = self._key(one["name"], k, seed)
-        return self._made(
-            key, lambda: self._row(self._judged(self._base, self.chain(one, k), seed))
-        )
+        key, chain = self._key(one["name"], k, seed, self._hash(one)), self.chain(one, k)
+        return self._made(key, lambda: self._row(self._judged(self._base, chain, seed)))
 
     def chain(self, one: Mapping[str, Any], k: int) -> ChainConfig:
         """Of an entry of ``free``."""
@@ -143,7 +144,7 @@ class _Rows:
     def trained(self, job: _Job, seed: int, like: Mapping[str, Any]) -> Row:
         """Of a method with a rate, above the chain ``like``."""
         k, config = job.config.chain.steps, replace(job.config, seed=seed)
-        words = f"{job.name}-{k}-{self.plan.forwards}-{job.rate:g}-{seed}"
+        words = f"{job.name}-{k}-{self.plan.forwards}-{job.rate:g}-{seed}-{job.plan}"
         run = self.out / "runs" / words.replace(", ", "-").replace(" ", "-")
 
         def make() -> Row:
@@ -162,7 +163,7 @@ class _Rows:
                 "optimised": [*config.optimised],
             }
 
-        key = self._key(job.name, k, seed)
+        key = self._key(job.name, k, seed, job.plan)
         return self._made(key | {"rate": job.rate, "forwards": self.plan.forwards}, make)
 
     def job(self, one: Mapping[str, Any], k: int, rate: float) -> _Job:
@@ -188,20 +189,27 @@ class _Rows:
                 f"forwards = {plan.forwards} pay for no iteration of {one['name']}: one takes "
                 f"{cost.each * config.batch_size:g}, after {cost.once}"
             )
-        return _Job(one["name"], replace(config, iterations=n), cost, rate)
+        return _Job(one["name"], self._hash(one), replace(config, iterations=n), cost, rate)
 
-    def _key(self, name: str, k: int, seed: int) -> Row:
-        return {"method": name, "steps": k, "seed": seed, "samples": self.plan.samples}
+    def _key(self, name: str, k: int, seed: int, plan: str) -> Row:
+        samples = self.plan.samples
+        return {"method": name, "steps": k, "seed": seed, "samples": samples, "plan": plan}
+
+    def _hash(self, one: Mapping[str, Any]) -> str:
+        """Of all that decides a row beside its key: other settings make other rows."""
+        plan = self.plan
+        named = (plan.model, plan.data, plan.heldout, plan.judge, plan.select, *plan.spaces)
+        return key_of(one, plan.settings, named)[:8]
 
     def _made(self, key: Row, make: Callable[[], Row]) -> Row:
         """The row of that key, if it is there."""
-        for row in self.rows:
-            if key.items() <= row.items():
-                return row
-        self.rows.append(key | make())
-        with (self.out / "rows.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(self.rows[-1]) + "\n")
-        return self.rows[-1]
+        row = next((row for row in self._rows if key.items() <= row.items()), None)
+        if row is None:
+            row = key | make()
+            with (self.out / "rows.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        self.asked.append(row)
+        return row
 
     def _row(self, found: Measured) -> Row:
         return {key: found.row[key] for key in ("sampler", "times", "nfe", "spaces")}
