@@ -14,7 +14,7 @@ from mmd_ddm.features.pixels import Pixels
 from mmd_ddm.jobs.build import build_sampler, load_model
 from mmd_ddm.jobs.sizes import sizes_of
 from mmd_ddm.models.valueless import Valueless, without_values
-from mmd_ddm.training.memory_plan import count
+from mmd_ddm.training.memory_count import count
 
 GIB = 2**30
 pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers and diffusers, of themselves

@@ -15,6 +15,7 @@ from mmd_ddm.features.pixels import Pixels
 from mmd_ddm.jobs.build import build_sampler, load_model
 from mmd_ddm.samplers.registry import make_sampler
 from mmd_ddm.training import memory_plan as plan
+from mmd_ddm.training.memory_count import _BLOCK
 from mmd_ddm.training.memory_plan import Choice, Costs, Line, choices, choose, measure
 
 TIMES = (700, 300, 0)
@@ -54,7 +55,7 @@ def test_predicted_bytes_are_those_that_are_saved(name, steps, denoiser):
     sampler.recompute = True
     for sampler.keep in range(costs.trained_calls + 1):
         noise = (sampler.draws - 1) * 256  # held as well, though not by autograd
-        image = costs.image - plan._BLOCK - noise + sampler.keep * costs.call
+        image = costs.image - _BLOCK - noise + sampler.keep * costs.call
         assert saved(sampler, 6) - saved(sampler, 4) == pytest.approx(2 * image, rel=0.05)
 
 

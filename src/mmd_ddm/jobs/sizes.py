@@ -24,7 +24,8 @@ from mmd_ddm.models.lora import adapt, usually_trained
 from mmd_ddm.models.parts import quiet
 from mmd_ddm.models.pipelines import skeleton
 from mmd_ddm.models.valueless import Valueless, without_values
-from mmd_ddm.training.memory_plan import Counts, count, trained_bytes, usable
+from mmd_ddm.training.memory_count import Counts, count, trained_bytes
+from mmd_ddm.training.memory_plan import usable
 
 __all__ = ["Sizes", "sizes_of"]
 
