@@ -215,10 +215,10 @@ class TestConditional:
         tables.main(["--rows", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path)])
         text = (tmp_path / "tables.md").read_text()
         assert text.count("base, 5 steps") == 1
-        assert "| base, 20 steps | 20 | 100 ± 7 | 0.630 ± 0.014 |" in text
-        assert "| marginal, 5 steps | 5 | 100 ± 10 | 0.61 ± 0.02 | real gain |" in text
+        assert "| base, 20 steps | 20 | 100 ± 10 | 0.63 ± 0.02 |" in text
+        assert "| marginal, 5 steps (1 of 2 seeds) | 5 | 100 ± 10 | 0.61 ± 0.02 | real gain |" in text
         assert "|  | 50 ± 30 | 0.010 ± 0.010 |" in text
-        assert "| joint, 5 steps | 5 | 100 ± 7 | 0.710 ± 0.014 | real gain |" in text
+        assert "| joint, 5 steps | 5 | 100 ± 10 | 0.71 ± 0.02 | real gain |" in text
         assert "| **0.110 ± 0.010** |" in text
         assert "| real images |  | \N{MINUS SIGN}1.0 ± 1.0 | 0.860 ± 0.010 |" in text
 

@@ -24,6 +24,7 @@ JOB: dict[str, Any] = {
     "recompute": False, "iterations": 80, "batch_size": 48, "lr": 1.5e-5, "cosine": True,
     "ema_decay": 0.9, "grad_clip": 0.5,
 }  # fmt: skip
+TWO = ["encoder", f"denoiser:{DATA}"]
 CHAIN = {"steps": 5, "sampler": "unipc", "order": 3, "backward": "last-3"}
 # What each is finetuned from, and how.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -33,6 +34,11 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
         CLASSES, {"chain": {"guidance": 2.0}, "condition": {"bake_guidance": True}}
     ),
     "joint, mix 0.5": (CLASSES, {"condition": {"mix": 0.5}}),
+    "joint, two spaces": (CLASSES, {"objective": {"features": TWO}}),
+    "marginal, two spaces": (
+        CLASSES, {"condition": {"match": "ignore"}, "objective": {"features": TWO}}
+    ),
+    "edm, two spaces": ("edm", {"objective": {"features": TWO}}),
     "flow": ("flow", {"compare_steps": [20]}),
     "edm": ("edm", {"compare_steps": [20]}),
 }  # fmt: skip

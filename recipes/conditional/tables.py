@@ -7,10 +7,9 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from mmd_ddm.evaluation.scores import ABOVE, Score, contest, format_score, metric_name, score
+from mmd_ddm.evaluation.scores import ABOVE, Score, contest, format_score, metric_name
 from mmd_ddm.report.tables import Strong, Table
 from mmd_ddm.runs.files import write_text
 
@@ -47,12 +46,13 @@ def table(base: str, jobs: Sequence[dict[str, Any]]) -> Table:
         found = {**(finetuned or {}), ABOVE: (like or {})[ABOVE], "verdict": job["verdict"]}
         drawn.setdefault(of, {})[job["seed"]] = found
     measured = [(s, m) for s in spaces for m in METRICS if m in jobs[0]["rows"][0]["spaces"][s]]
-    lines = []
+    most, lines = max(map(len, drawn.values())), []
     for (words, kind), by_seed in drawn.items():
         rows = [*by_seed.values()]
         verdicts = dict.fromkeys(row.get("verdict", "") for row in rows)
         cells = [_score([row["spaces"][s] for row in rows], m) for s, m in measured]
-        lines.append([words, str(rows[0]["nfe"]), *cells, ", ".join(verdicts)])
+        seeds = f" ({len(rows)} of {most} seeds)" * (len(rows) < most)
+        lines.append([words + seeds, str(rows[0]["nfe"]), *cells, ", ".join(verdicts)])
         if kind:
             gains = [_gain([row[ABOVE].get(s, {}) for row in rows], m) for s, m in measured]
             lines.append(["gain over the base", "", *gains, ""])
@@ -69,22 +69,19 @@ def _words(name: str, row: Mapping[str, Any]) -> str:
 
 
 def _score(rows: Scores, metric: str) -> str:
-    found = [s for row in rows if (s := score(dict(row), metric))]
-    return format_score(_over(found) if found else None, metric)
+    return format_score(_over(rows, metric), metric)
 
 
-def _over(scores: Sequence[Score]) -> Score:
-    """With the scatter of the seeds as its error, or that of the judgement if it is larger."""
-    found = Score.over(scores)
-    return Score(found.value, max(found.se, mean(s.se for s in scores) / len(scores) ** 0.5))
+def _over(rows: Scores, metric: str) -> Score | None:
+    found = [row for row in rows if metric in row]
+    return Score.of_seeds(found, metric) if found else None
 
 
 def _gain(rows: Scores, metric: str) -> str:
     """How much better, of pairs from the same noise; strong where that is certain."""
-    found = [s for row in rows if (s := score(dict(row), metric))]
-    if not found:
+    if (found := _over(rows, metric)) is None:
         return ""
-    gain = _over(found).times(-1 if metric == "accuracy" else 1)
+    gain = found.times(-1 if metric == "accuracy" else 1)
     text = format_score(gain, metric)
     return Strong(text) if gain.significant else text
 
