@@ -47,7 +47,7 @@ class Plan:
         n: images of the batch, or of the largest share of it.
         budget: bytes that may be taken.
         choice: what a run would do.
-        blocks: whether recomputed block by block.
+        blocks: whether calls are computed again block by block.
     """
 
     costs: Costs
@@ -142,8 +142,8 @@ def _plan(
     config: FinetuneConfig, sampler: Sampler, phis: Sequence[FeatureExtractor], micro_batch: int
 ) -> Plan:
     sampler.trained_steps = trained_steps(config, len(sampler.times), 0)
-    n, budget = -(-config.batch_size // world()), free_memory(sampler.denoiser.device)
-    costs = measure(sampler, phis)
+    n, costs = -(-config.batch_size // world()), measure(sampler, phis)
+    budget = free_memory(sampler.denoiser.device)
     choosing = partial(choose, n=n, budget=budget, recompute=config.recompute)
     try:
         choice = choosing(costs, micro_batch=micro_batch)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from mmd_ddm.features.base import FeatureExtractor
+from mmd_ddm.models.parts import quiet
 from mmd_ddm.models.valueless import Valueless, without_values
 from mmd_ddm.runs.launch import local_world
 from mmd_ddm.samplers.base import Sampler
@@ -161,8 +162,8 @@ def measure(sampler: Sampler, phis: Sequence[FeatureExtractor]) -> Costs:
         counts = count(sampler, phis)
     else:  # of which not even three images may fit
         twin = without_values(sampler)
-        twin.denoiser.network.to(denoiser.autocast)  # which meta devices know nothing of
-        with Valueless():
+        with quiet(), Valueless():
+            twin.denoiser.network.to(denoiser.autocast)  # which meta devices know nothing of
             counts = count(twin, [without_values(phi) for phi in phis])
         n = min(n, max(1, free_memory(device) // counts.work))
     draw = torch.Generator(device).manual_seed(0)

@@ -33,6 +33,7 @@ __all__ = ["Stock"]
 
 _AUTOENCODERS = ("vae", "vqvae")
 _PREDICTIONS = ("epsilon", "sample", "v_prediction", "flow_prediction")
+_SHARD = "5GB"  # of a file of weights
 _AT_ONCE = 16  # prompts through the text encoders
 
 
@@ -80,7 +81,8 @@ class Stock(Denoiser):
             )
         network = (network or getattr(pipeline, part)).eval()
         if network.dtype == torch.float16:
-            network.to(torch.bfloat16)
+            with quiet():
+                network.to(torch.bfloat16)
         shape = _latent_shape(own.x, asked, codec)
         super().__init__(network, understood.schedule, codec.images_of(shape))
         self.codec, self.latent_shape, self._asked = codec, shape, asked
@@ -176,10 +178,10 @@ class Stock(Denoiser):
 
     def hold(self, trained: str) -> None:
         """See `Denoiser`: in half precision what is frozen and computes in it, else in float32."""
-        if trained != "lora":
-            self.network.float()
-        elif self.autocast:
-            self.network.to(self.autocast)
+        kind = self.autocast if trained == "lora" else torch.float32
+        if kind is not None:
+            with quiet():
+                self.network.to(kind)
 
     def check_decoder(self, x_0: Float[Tensor, "n d hz wz"]) -> None:
         """See `Denoiser`."""
@@ -275,7 +277,8 @@ class Stock(Denoiser):
             pipeline.save_pretrained(folder, **options)
             return
         copy_pipeline(self.source, folder, self.part, "scheduler")
-        getattr(pipeline, self.part).save_pretrained(folder / self.part, **options)
+        large = {**options, "max_shard_size": _SHARD}
+        getattr(pipeline, self.part).save_pretrained(folder / self.part, **large)
         pipeline.scheduler.save_pretrained(folder / "scheduler")
         name_part(folder, "scheduler", "diffusers", type(pipeline.scheduler).__name__)
 
@@ -288,11 +291,9 @@ class Stock(Denoiser):
     def _pipeline(self) -> Any:
         """The whole pipeline, with the parts that are held here."""
         held = {self.part: self.network, self._codec_part: self.codec.autoencoder}
-        return (
-            load_pipeline(self.source, **held)
-            if self._live is None
-            else with_parts(self._live, held)
-        )
+        if self._live is not None:
+            return with_parts(self._live, held)
+        return load_pipeline(self.source, **held)
 
     def _take_classes(self, pipeline: Any) -> None:
         config: Any = self.network.config
