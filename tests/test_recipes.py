@@ -216,7 +216,7 @@ class TestConditional:
         text = (tmp_path / "tables.md").read_text()
         assert text.count("base, 5 steps") == 1
         assert "| base, 20 steps | 20 | 100 ± 10 | 0.63 ± 0.02 |" in text
-        assert "| marginal, 5 steps (1 of 2 seeds) | 5 | 100 ± 10 | 0.61 ± 0.02 | real gain |" in text
+        assert "| marginal, 5 steps (1 of 2 seeds) | 5 | 100 ± 10 | 0.61 ± 0.02 |" in text
         assert "|  | 50 ± 30 | 0.010 ± 0.010 |" in text
         assert "| joint, 5 steps | 5 | 100 ± 10 | 0.71 ± 0.02 | real gain |" in text
         assert "| **0.110 ± 0.010** |" in text
