@@ -35,6 +35,7 @@ VERBS = [
     "runs",
     "cache",
     "times",
+    "shootout",
 ]
 OPTIONS = {
     "demo": ["--out", "--set"],
@@ -56,6 +57,7 @@ OPTIONS = {
     "runs": ["FOLDER"],
     "cache": ["--prune"],
     "times": ["MODEL", "--steps", "--rule", "--data"],
+    "shootout": ["--out", "--config", "--set"],
 }
 
 
@@ -85,7 +87,8 @@ def test_the_example_is_a_command_that_parses(verb, tmp_path):
     """Each names options that exist, with values they take: what fails is what is not there."""
     setting = " --set nonsense=1"
     nonsense = {"demo": setting, "reproduce": setting, "bench": " --samplers nonsense",
-                "cache": " --prune nan", "times": " --rule nonsense"}  # fmt: skip
+                "cache": " --prune nan", "times": " --rule nonsense",
+                "shootout": setting}  # fmt: skip
     text = mmd_ddm(tmp_path, verb, "--help").out
     for example in re.findall(r"Example: mmd-ddm (.+?) *$", text, re.MULTILINE):
         done = mmd_ddm(tmp_path, *f"{example}{nonsense.get(verb, '')}".split())
