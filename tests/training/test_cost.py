@@ -8,7 +8,7 @@ from mmd_ddm.config import ChainConfig, FinetuneConfig
 from mmd_ddm.features.base import FeatureExtractor
 from mmd_ddm.methods import ConsistencyConfig, RewardConfig, ScoreConfig, TeacherConfig
 from mmd_ddm.samplers.registry import make_sampler
-from mmd_ddm.training.finetune import trained_steps
+from mmd_ddm.training.finetune import trained_steps, walked_cost
 from mmd_ddm.training.losses.base import Cost, Source
 from mmd_ddm.training.losses.registry import METHODS, make_loss
 
@@ -60,7 +60,10 @@ def test_as_many_calls_as_said(case):
     Counted.calls[:] = 0, 0
     source = Source(images=images, teacher=teacher if taught else None, reward=Mean())
     loss = make_loss(config, source, chain)
-    said = METHODS[config.method].cost(config, len(TIMES), len(FINE))
+    counted = [*Counted.calls]
+    fine = len(FINE) if taught else 0
+    said = METHODS[config.method].cost(config, walked_cost(config, chain), fine)
+    Counted.calls[:] = counted
     assert Counted.calls[0] == said.once
     Counted.calls[:] = 0, 0
     steps = 6  # in which the critic has its turns
@@ -72,9 +75,19 @@ def test_as_many_calls_as_said(case):
 
 
 def test_mmd_takes_the_chain_alone():
-    said = METHODS["mmd"].cost(FinetuneConfig(chain=ChainConfig(10, backward="random-3")), 10)
+    config = FinetuneConfig(chain=ChainConfig(10, backward="random-3"))
+    times = tuple(range(950, 0, -100))
+    said = METHODS["mmd"].cost(
+        config, walked_cost(config, make_sampler("ddim", Counted(times), times))
+    )
     assert said == Cost(7, 3)
     assert said.each == 16
+
+
+def test_steps_of_several_calls_are_counted_by_their_calls():
+    """Heun takes two a step, and one in the last, which goes into the data."""
+    config = FinetuneConfig(chain=ChainConfig(3, sampler="heun", backward="last-2"))
+    assert walked_cost(config, make_sampler("heun", Counted(TIMES), TIMES)) == Cost(2, 3)
 
 
 def test_passes_pay_for_so_many_iterations():

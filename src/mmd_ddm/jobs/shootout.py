@@ -31,9 +31,8 @@ from mmd_ddm.runs.files import check_writable
 from mmd_ddm.runs.fingerprint import key_of
 from mmd_ddm.runs.folder import read_events
 from mmd_ddm.runs.progress import Progress, silent
-from mmd_ddm.samplers.base import Sampler
-from mmd_ddm.samplers.draw import draw
 from mmd_ddm.settings import from_mapping
+from mmd_ddm.training.finetune import walked_cost
 from mmd_ddm.training.losses.base import Cost
 from mmd_ddm.training.losses.registry import METHODS
 
@@ -98,17 +97,16 @@ def shootout(plan: Shootout, out: Path, progress: Progress = silent) -> Results:
     for k in plan.steps:
         free = [one for one in plan.free if k in one.get("steps", plan.steps)]
         own = [one for one in plan.methods if k in one.get("steps", plan.steps)]
-        jobs = [made.job(one, k, rate) for one in own for rate in plan.rates]  # or say so now
+        jobs = [made.job(one, k) for one in own]  # or say now what cannot be
         of_free = {one["name"]: [made.free(one, k, seed) for seed in seeds] for one in free}
         within = {name: rows for name, rows in of_free.items() if rows[0]["nfe"] <= k}
         best = min(within, key=lambda name: mean(_kid(row, plan.judge) for row in within[name]))
         like = next(one for one in free if one["name"] == best)
-        for one in own:
-            tried = [job for job in jobs if job.name == one["name"]]
-            found = [made.trained(job, 0, like) for job in tried]
-            kids = [_kid(row, plan.select) for row in found]
+        for job in jobs:
+            first = [made.trained(job, rate, 0, like) for rate in plan.rates]
+            best_rate = min(first, key=lambda row: _kid(row, plan.select))["rate"]
             for seed in seeds[1:]:
-                made.trained(tried[kids.index(min(kids))], seed, like)
+                made.trained(job, best_rate, seed, like)
     return Results({"rows": made.asked}, out)
 
 
@@ -118,7 +116,6 @@ class _Job:
     plan: str  # of all that is said of it but rate, seed and passes, a hash
     config: FinetuneConfig
     cost: Cost
-    rate: float
 
 
 class _Rows:
@@ -141,10 +138,10 @@ class _Rows:
         own = {key: value for key, value in one.items() if key not in ("name", "steps")}
         return resolve_chain(from_mapping(ChainConfig, {"steps": k, **own}), self._base.denoiser)
 
-    def trained(self, job: _Job, seed: int, like: Mapping[str, Any]) -> Row:
+    def trained(self, job: _Job, rate: float, seed: int, like: Mapping[str, Any]) -> Row:
         """Of a method with a rate, above the chain ``like``."""
-        k, config = job.config.chain.steps, replace(job.config, seed=seed)
-        words = f"{job.name}-{k}-{self.plan.forwards}-{job.rate:g}-{seed}-{job.plan}"
+        k, config = job.config.chain.steps, replace(job.config, lr=rate, seed=seed)
+        words = f"{job.name}-{k}-{self.plan.forwards}-{rate:g}-{seed}-{job.plan}"
         run = self.out / "runs" / words.replace(", ", "-").replace(" ", "-")
 
         def make() -> Row:
@@ -158,30 +155,35 @@ class _Rows:
                 **self._row(found),
                 "above": like["name"],
                 "above_free": above(found.kid, base.kid),
-                "cost": {**asdict(job.cost), "iterations": config.iterations},
+                "cost": {
+                    **asdict(job.cost),
+                    "each": job.cost.each,
+                    "iterations": config.iterations,
+                },
                 "seconds": seconds,
                 "optimised": [*config.optimised],
             }
 
         key = self._key(job.name, k, seed, job.plan)
-        return self._made(key | {"rate": job.rate, "forwards": self.plan.forwards}, make)
+        return self._made(key | {"rate": rate, "forwards": self.plan.forwards}, make)
 
-    def job(self, one: Mapping[str, Any], k: int, rate: float) -> _Job:
-        """A method with a rate, of as many iterations as it can pay for."""
+    def job(self, one: Mapping[str, Any], k: int) -> _Job:
+        """A method, of as many iterations as it can pay for."""
         plan = self.plan
         own = {key: value for key, value in one.items() if key not in ("name", "steps")}
-        chain = {"steps": k, **plan.settings.get("chain", {}), **own.get("chain", {})}
-        named = {"model": plan.model, "data": plan.data, "heldout": plan.heldout, "lr": rate,
+        steps = {"steps": k, **plan.settings.get("chain", {}), **own.get("chain", {})}
+        named = {"model": plan.model, "data": plan.data, "heldout": plan.heldout,
                  "select": {"every": 0, "features": plan.select}, "compare_steps": []}  # fmt: skip
-        settings = {**plan.settings, **own, **named, "chain": chain}
-        config = from_mapping(FinetuneConfig, complete(settings))
+        settings = {**plan.settings, **own, **named, "chain": steps}
+        config = from_mapping(FinetuneConfig, complete(settings, self._base))
         if {plan.judge, plan.select} & {*config.optimised}:
             raise ValueError(f"{one['name']} optimises what it is judged or selected by")
         denoiser = self._base.denoiser
-        walked = resolve_chain(config.chain, denoiser)
-        teacher = teacher_of(config, walked, denoiser)
-        calls = [_calls(x) for x in (build_sampler(walked, denoiser), teacher) if x]
-        cost = METHODS[config.method].cost(config, *calls)
+        chain = resolve_chain(config.chain, denoiser)
+        own_cost = walked_cost(config, build_sampler(chain, denoiser))
+        teacher = teacher_of(config, chain, denoiser)
+        calls = walked_cost(config, teacher).calls if teacher else 0
+        cost = METHODS[config.method].cost(config, own_cost, int(calls))
         n = cost.iterations(plan.forwards, config.batch_size)
         n -= n % (config.progressive.rounds if config.method == "progressive" else 1)
         if n < 1:
@@ -189,7 +191,7 @@ class _Rows:
                 f"forwards = {plan.forwards} pay for no iteration of {one['name']}: one takes "
                 f"{cost.each * config.batch_size:g}, after {cost.once}"
             )
-        return _Job(one["name"], self._hash(one), replace(config, iterations=n), cost, rate)
+        return _Job(one["name"], self._hash(one), replace(config, iterations=n), cost)
 
     def _key(self, name: str, k: int, seed: int, plan: str) -> Row:
         samples = self.plan.samples
@@ -236,9 +238,3 @@ class _Rows:
 
 def _kid(row: Row, space: str) -> float:
     return float(row["spaces"][space]["kid"])
-
-
-def _calls(sampler: Sampler) -> int:
-    """Of the network, for an image."""
-    draw(sampler, 1)
-    return sampler.nfe

@@ -57,10 +57,9 @@ def shootout_table(rows: Sequence[Row], judge: str, select: str) -> Table:
             for space in others
         ]
         marked = [f"{score}{star}" for score, star in zip(scores[2:], stars, strict=True)]
-        cost, config = first["cost"], f"{first['rate']:g}"
-        each = cost["plain"] + 3 * cost["trained"]
+        cost, rate = first["cost"], f"{first['rate']:g}"
         trained.append(
-            [*about, f"{each:g}", str(cost["iterations"]), config,
+            [*about, f"{cost['each']:g}", str(cost["iterations"]), rate,
              f"{sum(row['seconds'] for row in own) / len(own):.0f}", scores[0],
              _less([row["above_free"][judge] for row in own]), scores[1], *marked]
         )  # fmt: skip

@@ -19,6 +19,7 @@ averages, selection, resuming, faults, ranks.
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,13 @@ from mmd_ddm.runs.launch import world
 from mmd_ddm.samplers.base import Sampler
 from mmd_ddm.samplers.learned import Trainable
 from mmd_ddm.training.loop import Update, train
-from mmd_ddm.training.losses.base import Loss, Source, draw_batch
+from mmd_ddm.training.losses.base import Cost, Loss, Source, draw_batch
 from mmd_ddm.training.losses.mmd import MMD
 from mmd_ddm.training.objective import Objective
 from mmd_ddm.training.state import BESIDE, TrainingState
 from mmd_ddm.training.vanished import vanished_words
 
-__all__ = ["drawn_steps", "finetune", "guidance_at", "trained_steps"]
+__all__ = ["drawn_steps", "finetune", "guidance_at", "trained_steps", "walked_cost"]
 
 
 def finetune(
@@ -178,6 +179,19 @@ def trained_steps(config: FinetuneConfig, steps: int, step: int) -> list[int] | 
         return list(range(steps - int(count), steps))
     draw = generator(config.seed, 0, step, "backward")
     return sorted(torch.randperm(steps, generator=draw)[: int(count)].tolist())
+
+
+@torch.enable_grad()
+def walked_cost(config: FinetuneConfig, chain: Sampler) -> Cost:
+    """The network calls of a chain on an image, counted on two; random steps are any.
+
+    Args:
+        config: its ``chain.backward``.
+        chain: of any sampler; a step may take several calls.
+    """
+    chain.trained_steps = trained_steps(config, len(chain.times), 0)
+    chain(*draw_batch(replace(config, batch_size=2), chain, Source(), 0))
+    return Cost(chain.nfe - chain.trained_calls, chain.trained_calls)
 
 
 def _first_drawn(

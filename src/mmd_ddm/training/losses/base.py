@@ -72,6 +72,11 @@ class Cost:
     once: int = 0
 
     @property
+    def calls(self) -> float:
+        """Of either kind."""
+        return self.plain + self.trained
+
+    @property
     def each(self) -> float:
         """Passes an image of a batch."""
         return self.plain + 3 * self.trained
@@ -109,17 +114,15 @@ class Loss(ABC):
         return self.source.teacher
 
     @classmethod
-    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+    def cost(cls, config: FinetuneConfig, chain: Cost, teacher: int = 0) -> Cost:
         """What training takes; by default that of a chain that is trained through.
 
         Args:
             config: the settings.
-            calls: of the network by the chain.
-            teacher: those by the base's longer chain, where the method draws it.
+            chain: what one image of the chain takes, see `mmd_ddm.training.finetune.walked_cost`.
+            teacher: calls by the base's longer chain, where the method draws it.
         """
-        which, _, count = config.chain.backward.partition("-")
-        trained = calls if which == "all" else min(int(count), calls)
-        return Cost(calls - trained, trained)
+        return chain
 
     @abstractmethod
     def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:

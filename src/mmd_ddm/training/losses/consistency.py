@@ -93,7 +93,7 @@ class Consistency(Loss):
     of_latents = False
 
     @classmethod
-    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+    def cost(cls, config: FinetuneConfig, chain: Cost, teacher: int = 0) -> Cost:
         """See `Loss`: two calls of the student and, in distillation, one of the base."""
         return Cost(1 + config.consistency.teacher, 1)
 

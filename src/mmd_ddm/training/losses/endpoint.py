@@ -80,9 +80,9 @@ class EndPoint(Loss):
     of_noise = False
 
     @classmethod
-    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+    def cost(cls, config: FinetuneConfig, chain: Cost, teacher: int = 0) -> Cost:
         """See `Loss`; the teacher's calls are in every iteration."""
-        own = Cost(0, calls) if config.teacher.local else super().cost(config, calls)
+        own = Cost(0, chain.calls) if config.teacher.local else chain
         return Cost(own.plain + teacher, own.trained)
 
     def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:
@@ -106,9 +106,9 @@ class Pairs(Loss):
     of_noise = of_latents = False
 
     @classmethod
-    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+    def cost(cls, config: FinetuneConfig, chain: Cost, teacher: int = 0) -> Cost:
         """See `Loss`; the teacher draws once."""
-        return replace(super().cost(config, calls), once=config.teacher.pairs * teacher)
+        return replace(chain, once=config.teacher.pairs * teacher)
 
     def __init__(self, config: FinetuneConfig, source: Source) -> None:
         super().__init__(config, source)

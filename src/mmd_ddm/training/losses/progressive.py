@@ -76,7 +76,7 @@ class Progressive(Loss):
     of_latents = False
 
     @classmethod
-    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+    def cost(cls, config: FinetuneConfig, chain: Cost, teacher: int = 0) -> Cost:
         """See `Loss`: two calls of the teacher to one of the student, for any chain."""
         return Cost(2, 1)
 

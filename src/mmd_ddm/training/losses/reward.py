@@ -57,10 +57,10 @@ class Reward(Loss):
     """Of the last of the chain's images, or of several (``reward.repeats``)."""
 
     @classmethod
-    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+    def cost(cls, config: FinetuneConfig, chain: Cost, teacher: int = 0) -> Cost:
         """See `Loss`; repeated last steps alone are differentiated."""
         repeats = config.reward.repeats
-        return Cost(calls, repeats) if repeats else super().cost(config, calls)
+        return Cost(chain.calls, repeats) if repeats else chain
 
     def __call__(self, chain: Sampler, step: int, micro_batch: int) -> Float[Tensor, ""]:
         """See `Loss`.

@@ -81,11 +81,11 @@ class Score(Loss):
     """The critic begins as the base."""
 
     @classmethod
-    def cost(cls, config: FinetuneConfig, calls: int, teacher: int = 0) -> Cost:
+    def cost(cls, config: FinetuneConfig, chain: Cost, teacher: int = 0) -> Cost:
         """See `Loss`: the mean over one iteration of the chain and those of the critic."""
-        own, updates = super().cost(config, calls), config.score.updates
-        plain = own.plain + 2 + updates * calls
-        return Cost(plain / (updates + 1), (own.trained + updates) / (updates + 1))
+        updates = config.score.updates
+        plain = chain.plain + 2 + updates * chain.calls
+        return Cost(plain / (updates + 1), (chain.trained + updates) / (updates + 1))
 
     def __init__(self, config: FinetuneConfig, source: Source) -> None:
         super().__init__(config, source)
