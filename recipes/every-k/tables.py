@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from mmd_ddm.evaluation.scores import Score, format_score
 from mmd_ddm.report.axes import draw_curve, scale_axes
-from mmd_ddm.report.tables import Strong, Table
+from mmd_ddm.report.results import paired_cell
+from mmd_ddm.report.tables import Table
 from mmd_ddm.runs.files import write_text
 
 ORDER = (
@@ -67,11 +68,7 @@ def over(rows: Sequence[Row], space: str) -> Score | None:
 
 def _difference(rows: Sequence[Row], space: str) -> str:
     less = [row["above_free"][space] for row in rows if row["above_free"]]
-    if not less:
-        return ""
-    found = Score.of_seeds(less, "kid")
-    text = format_score(found, "kid")
-    return Strong(text) if found.times(-1).significant else text
+    return paired_cell(less, "kid") if less else ""
 
 
 def chart(cells: dict[tuple[int, str], list[Row]], space: str) -> Figure:

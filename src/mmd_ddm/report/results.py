@@ -4,7 +4,7 @@ A comparison is sorted by steps, and then by KID in the first space; finetuned m
 a sampler on its published times and on others the better is shown.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from mmd_ddm.evaluation.scores import (
     ABOVE_BEST,
     Row,
+    Score,
     before_after,
     budgets_in,
     contest,
@@ -33,6 +34,7 @@ __all__ = [
     "comparison_numbers",
     "comparison_table",
     "numbers",
+    "paired_cell",
     "results_table",
     "sampler_label",
     "short_names",
@@ -246,3 +248,10 @@ def _compared(row: dict[str, Any], found: list[tuple[str, str, str]]) -> list[st
 
 def _cell(scores: dict[str, float] | None, metric: str) -> str:
     return format_score(score(scores or {}, metric), metric)
+
+
+def paired_cell(found: Sequence[Mapping[str, float]], metric: str) -> str:
+    """The mean over seeds of paired differences; strong where it is below zero for certain."""
+    less = Score.of_seeds(found, metric)
+    text = format_score(less, metric)
+    return Strong(text) if less.times(-1).significant else text

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mmd_ddm.evaluation.scores import Score, format_score
-from mmd_ddm.report.tables import Strong, Table
+from mmd_ddm.report.results import paired_cell
+from mmd_ddm.report.tables import Table
 from mmd_ddm.runs.files import write_text
 
 __all__ = ["shootout_table", "write_shootout"]
@@ -61,7 +62,7 @@ def shootout_table(rows: Sequence[Row], judge: str, select: str) -> Table:
         trained.append(
             [*about, f"{cost['each']:g}", str(cost["iterations"]), rate,
              f"{sum(row['seconds'] for row in own) / len(own):.0f}", scores[0],
-             _less([row["above_free"][judge] for row in own]), scores[1], *marked]
+             paired_cell([row["above_free"][judge] for row in own], "kid"), scores[1], *marked]
         )  # fmt: skip
     titles = [
         f"{rows[0]['steps']} steps", "calls", "F an image", "iterations", "rate", "seconds", judge,
@@ -76,9 +77,3 @@ def _at_best(rows: Sequence[Row], select: str) -> list[Row]:
     first = [row for row in rows if row["seed"] == 0]
     best = min(first, key=lambda row: row["spaces"][select]["kid"])
     return [row for row in rows if row.get("rate") == best.get("rate")]
-
-
-def _less(found: Sequence[dict[str, float]]) -> str:
-    less = Score.of_seeds(found, "kid")
-    text = format_score(less, "kid")
-    return Strong(text) if less.times(-1).significant else text
